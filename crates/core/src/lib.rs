@@ -1,0 +1,6 @@
+//! The pure core of Grapevine: mergeable types, the operations that change them, and one codec
+//! per protocol. Nothing here reads a clock, opens a socket or a file, starts a thread or draws
+//! random numbers: time, randomness and bytes arrive as parameters. `clippy.toml` holds that.
+#![deny(unsafe_code)]
+
+pub mod wire;

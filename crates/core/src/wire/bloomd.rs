@@ -1,0 +1,1 @@
+//! bloomd's line protocol.

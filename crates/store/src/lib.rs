@@ -1,0 +1,7 @@
+//! The durable side of Grapevine: the disk seam (real and simulated), the operation log,
+//! snapshots, recovery, offline checking, backup, and imports of predecessors' files.
+//! Nothing here knows the network.
+#![forbid(unsafe_code)]
+
+pub mod disk;
+pub mod log;
