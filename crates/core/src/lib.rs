@@ -3,4 +3,11 @@
 //! random numbers: time, randomness and bytes arrive as parameters. `clippy.toml` holds that.
 #![deny(unsafe_code)]
 
+pub mod catalogue;
+pub mod filter;
+pub mod hash;
+pub mod limits;
+mod memory;
+pub mod operation;
+pub mod origin;
 pub mod wire;

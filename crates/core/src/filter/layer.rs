@@ -1,0 +1,232 @@
+//! One layer of a filter: its bits and the rights to insert into it.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
+
+use super::geometry::{Geometry, GeometryError, Probe};
+use super::lines::Lines;
+use super::model::LINE_BITS;
+use super::parameters::{LayerId, LayerShape};
+use super::rights::{Rights, RightsError};
+use crate::hash::KeyHash;
+use crate::origin::Origin;
+
+/// Lines looked at for an estimate of the fill: enough for two digits, few enough to answer at
+/// once whatever the size.
+const FILL_SAMPLE_LINES: u64 = 4096;
+
+/// A layer in memory.
+pub struct Layer {
+    shape: LayerShape,
+    me: Origin,
+    lines: Lines,
+    /// Keys this node inserted: its spent rights.
+    inserted: AtomicU64,
+    /// Rights this node can still spend: those it holds less those reserved or spent.
+    available: AtomicU64,
+    /// Grants, and what the other members spent.
+    rights: Mutex<Rights>,
+}
+
+impl Layer {
+    /// An empty layer as seen by `me`.
+    pub fn new(shape: LayerShape, me: Origin) -> Result<Self, GeometryError> {
+        let geometry = shape.geometry.validate()?;
+        let rights = Rights::new(shape.capacity, shape.id.creator);
+        Ok(Layer {
+            shape,
+            me,
+            lines: Lines::zeroed(geometry),
+            inserted: AtomicU64::new(0),
+            available: AtomicU64::new(rights.held_by(me)),
+            rights: Mutex::new(rights),
+        })
+    }
+
+    /// Its name.
+    pub fn id(&self) -> LayerId {
+        self.shape.id
+    }
+
+    /// Its description.
+    pub fn shape(&self) -> LayerShape {
+        self.shape
+    }
+
+    pub(super) fn geometry(&self) -> Geometry {
+        self.shape.geometry
+    }
+
+    #[inline]
+    pub(super) fn probe(&self, hash: KeyHash) -> Probe {
+        self.shape.geometry.probe(hash)
+    }
+
+    #[inline]
+    pub(super) fn prefetch(&self, probe: &Probe) {
+        self.lines.prefetch(probe, self.shape.geometry);
+    }
+
+    #[inline]
+    pub(super) fn contains_probe(&self, probe: &Probe) -> bool {
+        self.lines.contains(probe, self.shape.geometry)
+    }
+
+    /// Is the key (probably) in this layer?
+    #[inline]
+    pub fn contains(&self, hash: KeyHash) -> bool {
+        self.contains_probe(&self.probe(hash))
+    }
+
+    /// Sets the bits of an insert that was acknowledged elsewhere or is replayed; true if a bit
+    /// was new. Spends no right of this node.
+    #[inline]
+    pub fn apply(&self, hash: KeyHash) -> bool {
+        self.lines.insert(&self.probe(hash), self.shape.geometry)
+    }
+
+    #[inline]
+    pub(super) fn insert_probe(&self, probe: &Probe) -> bool {
+        self.lines.insert(probe, self.shape.geometry)
+    }
+
+    /// Takes up to `wanted` of the rights this node holds; the caller spends or releases them.
+    pub(super) fn reserve(&self, wanted: u64) -> u64 {
+        let mut taken = 0;
+        let _ = self.available.fetch_update(Relaxed, Relaxed, |available| {
+            taken = available.min(wanted);
+            (taken > 0).then(|| available - taken)
+        });
+        taken
+    }
+
+    pub(super) fn release(&self, unused: u64) {
+        self.available.fetch_add(unused, Relaxed);
+    }
+
+    /// Turns reserved rights into spent ones and returns the total this node has spent.
+    pub(super) fn spend_reserved(&self, count: u64) -> u64 {
+        self.inserted.fetch_add(count, Relaxed) + count
+    }
+
+    /// Rights this node can still spend here.
+    pub fn available(&self) -> u64 {
+        self.available.load(Relaxed)
+    }
+
+    /// Keys this node has inserted here.
+    pub fn inserted_here(&self) -> u64 {
+        self.inserted.load(Relaxed)
+    }
+
+    /// Keys all members have inserted here, as far as known.
+    pub fn inserted(&self) -> u64 {
+        let others = {
+            let rights = self.lock();
+            rights.spent().saturating_sub(rights.spent_by(self.me))
+        };
+        others.saturating_add(self.inserted_here())
+    }
+
+    /// The rights as known here.
+    pub fn rights(&self) -> Rights {
+        let mut rights = self.lock().clone();
+        rights.observe_spent(self.me, self.inserted_here());
+        rights
+    }
+
+    /// Notes that `member` had inserted `total` keys here, as one of its operations says. For
+    /// this node itself that is a replay, not concurrent with inserts.
+    pub fn observe_inserted(&self, member: Origin, total: u64) {
+        let mut rights = self.lock();
+        rights.observe_spent(member, total);
+        if member == self.me {
+            let before = self.inserted.fetch_max(total, Relaxed);
+            self.take_available(total.saturating_sub(before));
+        }
+    }
+
+    /// Takes in the rights that another copy of the layer knows of. Like
+    /// [`Layer::observe_inserted`], for this node's own numbers this is a reload.
+    pub fn merge_rights(&self, other: &Rights) -> Result<(), RightsError> {
+        let mut rights = self.lock();
+        let held_before = rights
+            .held_by(self.me)
+            .saturating_add(rights.spent_by(self.me));
+        rights.merge(other)?;
+        let held_after = rights
+            .held_by(self.me)
+            .saturating_add(rights.spent_by(self.me));
+        self.available
+            .fetch_add(held_after.saturating_sub(held_before), Relaxed);
+        self.take_available(held_before.saturating_sub(held_after));
+        let spent = rights.spent_by(self.me);
+        let before = self.inserted.fetch_max(spent, Relaxed);
+        self.take_available(spent.saturating_sub(before));
+        Ok(())
+    }
+
+    fn take_available(&self, count: u64) {
+        let _ = self.available.fetch_update(Relaxed, Relaxed, |available| {
+            Some(available.saturating_sub(count))
+        });
+    }
+
+    /// Number of 64-bit words of the bit array.
+    pub fn word_count(&self) -> usize {
+        self.lines.word_count()
+    }
+
+    /// Copies words from index `from` into `into` while others may be writing; every bit set
+    /// before the call is in the copy. False when all of them are zero.
+    pub fn copy_words(&self, from: usize, into: &mut [u64]) -> bool {
+        self.lines.copy(from, into)
+    }
+
+    /// ORs `words` into the bit array from index `from`; true if a bit was new.
+    pub fn merge_words(&self, from: usize, words: &[u64]) -> bool {
+        self.lines.merge(from, words)
+    }
+
+    /// Share of bits set, and the false-positive rate that follows from it, both measured on a
+    /// sample of lines.
+    pub fn measure(&self) -> Fill {
+        let geometry = self.shape.geometry;
+        let sample = geometry.lines.min(FILL_SAMPLE_LINES);
+        let bits = i32::from(geometry.bits_per_line);
+        let (mut weight, mut hits) = (0.0, 0.0);
+        for step in 0..sample {
+            let index = (u128::from(step) * u128::from(geometry.lines) / u128::from(sample)) as u64;
+            let share = f64::from(self.lines.line_weight(index)) / LINE_BITS as f64;
+            weight += share;
+            hits += share.powi(bits);
+        }
+        let lines_per_key = i32::from(geometry.lines_per_key);
+        Fill {
+            share: weight / sample as f64,
+            false_positive_rate: (hits / sample as f64).powi(lines_per_key),
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Rights> {
+        self.rights.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How full a layer is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Fill {
+    /// Share of bits set, 0 to 1.
+    pub share: f64,
+    /// Chance that an absent key is answered yes by this layer.
+    pub false_positive_rate: f64,
+}
+
+impl Fill {
+    /// The number of distinct keys that would fill a layer of this shape so far.
+    pub fn cardinality(self, geometry: Geometry) -> f64 {
+        let cells = (geometry.lines * LINE_BITS) as f64;
+        let bits_per_key = f64::from(geometry.bits_per_line) * f64::from(geometry.lines_per_key);
+        -cells * (1.0 - self.share).max(f64::MIN_POSITIVE).ln() / bits_per_key
+    }
+}

@@ -1,0 +1,20 @@
+//! Bloom filters that keep their error bound, also when their copies are cut apart: layers of
+//! 512-bit lines, the right to insert divided among the members of a group, and merging by OR.
+//!
+//! Read in this order: [`geometry`] (the shape of a layer and where a key's bits are),
+//! [`parameters`] (how the error budget is shared out over layers), [`rights`] (who may insert
+//! how much), then [`Filter`].
+
+pub mod geometry;
+mod layer;
+pub mod legacy;
+mod lines;
+mod model;
+pub mod parameters;
+pub mod rights;
+mod scalable;
+#[cfg(test)]
+mod tests;
+
+pub use layer::{Fill, Layer};
+pub use scalable::{Effect, Filter, Key, Measure, Outcome, Progress, Run};

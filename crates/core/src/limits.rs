@@ -1,0 +1,8 @@
+//! Bounds of the core in one place. Those that a user may move are configuration keys instead.
+
+/// Longest name of a collection, in bytes (bloomd's bound).
+pub const NAME_BYTES_MAX: usize = 200;
+/// Largest body of a catalogue operation, in bytes: a row with all the layers it can have.
+pub const OPERATION_BODY_BYTES_MAX: usize = 1 << 20;
+/// Most layers of one filter, over all creators.
+pub const LAYERS_PER_FILTER_MAX: usize = 4096;
