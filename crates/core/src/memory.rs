@@ -9,7 +9,7 @@ const HUGE_PAGE_BYTES: usize = 2 << 20;
 
 /// Asks the processor to bring the cache line of `word` in. Costs no wait and cannot fault.
 #[inline(always)]
-pub fn prefetch(word: &AtomicU64) {
+pub(crate) fn prefetch(word: &AtomicU64) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: PREFETCHT0 reads nothing architecturally and never faults, and the address comes
     // from a live reference.
@@ -24,7 +24,7 @@ pub fn prefetch(word: &AtomicU64) {
 /// `count` zero words. Large blocks come straight from the kernel, which hands out zero pages as
 /// they are first touched, so the call takes no time that grows with `count`; they are asked to
 /// be huge pages, since a filter is read at random and would otherwise miss the TLB each time.
-pub fn zeroed_words(count: usize) -> Vec<AtomicU64> {
+pub(crate) fn zeroed_words(count: usize) -> Vec<AtomicU64> {
     let words: Vec<AtomicU64> = bytemuck::zeroed_vec(count);
     advise_huge_pages(&words);
     words

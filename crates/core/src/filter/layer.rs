@@ -53,10 +53,6 @@ impl Layer {
         self.shape
     }
 
-    pub(super) fn geometry(&self) -> Geometry {
-        self.shape.geometry
-    }
-
     #[inline]
     pub(super) fn probe(&self, hash: KeyHash) -> Probe {
         self.shape.geometry.probe(hash)
@@ -83,11 +79,6 @@ impl Layer {
     #[inline]
     pub fn apply(&self, hash: KeyHash) -> bool {
         self.lines.insert(&self.probe(hash), self.shape.geometry)
-    }
-
-    #[inline]
-    pub(super) fn insert_probe(&self, probe: &Probe) -> bool {
-        self.lines.insert(probe, self.shape.geometry)
     }
 
     /// Takes up to `wanted` of the rights this node holds; the caller spends or releases them.

@@ -5,6 +5,7 @@
 //! [`parameters`] (how the error budget is shared out over layers), [`rights`] (who may insert
 //! how much), then [`Filter`].
 
+mod chain;
 pub mod geometry;
 mod layer;
 pub mod legacy;
@@ -17,4 +18,4 @@ mod scalable;
 mod tests;
 
 pub use layer::{Fill, Layer};
-pub use scalable::{Effect, Filter, Key, Measure, Outcome, Progress, Run};
+pub use scalable::{AddLayerError, Effect, Filter, Key, Measure, Outcome, Progress, Run};

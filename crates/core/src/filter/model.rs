@@ -9,9 +9,9 @@
 use std::sync::OnceLock;
 
 /// Cells in a line: one cache line of bits.
-pub const LINE_BITS: u64 = 512;
+pub(super) const LINE_BITS: u64 = 512;
 /// Most bits one key may set in one line.
-pub const BITS_PER_LINE_MAX: usize = 16;
+pub(super) const BITS_PER_LINE_MAX: usize = 16;
 /// Throws covered by the table; more leave a line so full that it is of no use.
 const THROWS_MAX: usize = 2048;
 
@@ -51,7 +51,7 @@ fn occupancy_moments() -> Vec<[f64; BITS_PER_LINE_MAX + 1]> {
 
 /// The chance that `bits` probes of one line all hit set bits, where the line holds on average
 /// `load` keys of `bits` bits each.
-pub fn line_false_positive(load: f64, bits: usize) -> f64 {
+pub(super) fn line_false_positive(load: f64, bits: usize) -> f64 {
     let table = moments();
     let mut total = 0.0;
     let mut reached = 0.0;

@@ -1,10 +1,8 @@
 //! The filter itself: a named set of layers, grown as rights run out.
 
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use arc_swap::{ArcSwap, Guard};
-
+use super::chain::{CHAIN_MAX, Chain};
 use super::geometry::{GeometryError, Probe};
 use super::layer::Layer;
 use super::legacy::{BloomdLayer, LegacyHashes};
@@ -74,22 +72,16 @@ pub enum Progress {
     NeedsLayer,
 }
 
-/// The layers of a filter, oldest first.
-#[derive(Default)]
-struct Layers {
-    own: Vec<Arc<Layer>>,
-    legacy: Vec<Arc<BloomdLayer>>,
-}
-
 /// A filter in memory. Checks take no lock; an insert of a new key takes one of a few, so that
 /// of two callers with the same key exactly one is told it was new.
 pub struct Filter {
     parameters: Parameters,
     seed: Seed,
     me: Origin,
-    layers: ArcSwap<Layers>,
-    /// Changed, under all arbiters, whenever `layers` is.
-    generation: AtomicU32,
+    /// Layers of its own geometry, in the order they were opened.
+    layers: Chain<Arc<Layer>>,
+    /// Layers of a foreign geometry, only ever read.
+    legacy: Chain<Arc<BloomdLayer>>,
     arbiters: [Mutex<()>; ARBITERS],
 }
 
@@ -100,8 +92,8 @@ impl Filter {
             parameters,
             seed,
             me,
-            layers: ArcSwap::default(),
-            generation: AtomicU32::new(0),
+            layers: Chain::new(),
+            legacy: Chain::new(),
             arbiters: std::array::from_fn(|_| Mutex::new(())),
         }
     }
@@ -120,89 +112,68 @@ impl Filter {
         }
     }
 
-    /// The layers of its own geometry, oldest first.
-    pub fn layers(&self) -> Vec<Arc<Layer>> {
-        self.layers.load().own.clone()
+    /// The layers of its own geometry, in the order they were opened.
+    pub fn layers(&self) -> impl DoubleEndedIterator<Item = &Arc<Layer>> + ExactSizeIterator {
+        self.layers.iter()
     }
 
-    /// Layers of a foreign geometry, only ever read.
-    pub fn legacy_layers(&self) -> Vec<Arc<BloomdLayer>> {
-        self.layers.load().legacy.clone()
+    /// Layers of a foreign geometry, in the order they were added.
+    pub fn legacy_layers(
+        &self,
+    ) -> impl DoubleEndedIterator<Item = &Arc<BloomdLayer>> + ExactSizeIterator {
+        self.legacy.iter()
     }
 
     /// The layer of that name.
-    pub fn layer(&self, id: LayerId) -> Option<Arc<Layer>> {
-        self.layers
-            .load()
-            .own
-            .iter()
-            .find(|layer| layer.id() == id)
-            .cloned()
+    pub fn layer(&self, id: LayerId) -> Option<&Arc<Layer>> {
+        self.layers.iter().find(|layer| layer.id() == id)
     }
 
     /// The layer this node would open next in a group of `members`.
     pub fn next_layer(&self, members: u32) -> Result<LayerShape, ParametersError> {
-        let layers = self.layers.load();
-        let last = layers.own.iter().map(|layer| layer.id().index).max();
+        let last = self.layers.iter().map(|layer| layer.id().index).max();
         self.parameters
             .layer(last.map_or(0, |index| index + 1), self.me, members)
     }
 
     /// Adds a layer. Adding one that is there changes nothing.
-    pub fn add_layer(&self, shape: LayerShape) -> Result<Arc<Layer>, GeometryError> {
+    pub fn add_layer(&self, shape: LayerShape) -> Result<&Arc<Layer>, AddLayerError> {
         if let Some(layer) = self.layer(shape.id) {
             return Ok(layer);
         }
         let layer = Arc::new(Layer::new(shape, self.me)?);
-        let mut kept = Arc::clone(&layer);
-        self.change_layers(
-            |layers| match layers.own.iter().find(|l| l.id() == shape.id) {
-                Some(present) => kept = Arc::clone(present),
-                None => {
-                    layers.own.push(layer);
-                    layers.own.sort_by_key(|layer| layer.id());
-                }
-            },
-        );
-        Ok(kept)
+        // No insert is under way while the layers change, so whoever holds an arbiter has seen
+        // all layers that any other holder of it saw.
+        let _all: Vec<MutexGuard<'_, ()>> = self.arbiters.iter().map(lock).collect();
+        self.layers
+            .push(layer, |other| other.id() == shape.id)
+            .ok_or(AddLayerError::TooMany(CHAIN_MAX))
     }
 
     /// Adds a layer of a foreign geometry.
-    pub fn add_legacy(&self, layer: Arc<BloomdLayer>) {
-        self.change_layers(|layers| layers.legacy.push(layer));
-    }
-
-    fn change_layers(&self, change: impl FnOnce(&mut Layers)) {
-        let guards: Vec<MutexGuard<'_, ()>> = self.arbiters.iter().map(lock).collect();
-        let now = self.layers.load();
-        let mut next = Layers {
-            own: now.own.clone(),
-            legacy: now.legacy.clone(),
-        };
-        change(&mut next);
-        self.layers.store(Arc::new(next));
-        self.generation.fetch_add(1, Ordering::Release);
-        drop(guards);
+    pub fn add_legacy(&self, layer: Arc<BloomdLayer>) -> Result<(), AddLayerError> {
+        let _all: Vec<MutexGuard<'_, ()>> = self.arbiters.iter().map(lock).collect();
+        self.legacy
+            .push(layer, |_| false)
+            .ok_or(AddLayerError::TooMany(CHAIN_MAX))?;
+        Ok(())
     }
 
     /// Is the key (probably) in the filter?
     #[inline]
     pub fn contains(&self, key: Key<'_>) -> bool {
-        let layers = self.layers.load();
-        layers
-            .own
+        self.layers
             .iter()
             .rev()
             .any(|layer| layer.contains(key.hash))
-            || layers.legacy_contains(key)
+            || self.legacy_contains(key)
     }
 
     /// Looks all `keys` up, one answer each into `found` (of the same length).
     pub fn check(&self, keys: &[Key<'_>], found: &mut [bool]) {
         assert_eq!(keys.len(), found.len(), "one answer per key");
-        let layers = self.layers.load();
         for (keys, found) in keys.chunks(BATCH).zip(found.chunks_mut(BATCH)) {
-            layers.check_batch(keys, found);
+            self.check_batch(keys, found);
         }
     }
 
@@ -215,95 +186,87 @@ impl Filter {
         outcomes: &mut Vec<Outcome>,
         effect: &mut Effect,
     ) -> Progress {
-        let wanted = outcomes.len() + keys.len();
         let mut rest = keys;
         while !rest.is_empty() {
             let batch = &rest[..rest.len().min(BATCH)];
-            let generation = self.generation.load(Ordering::Acquire);
-            let layers = self.layers.load();
+            let layers = self.layers.len();
             let mut found = [false; BATCH];
-            layers.check_batch(batch, &mut found[..batch.len()]);
+            self.check_batch(batch, &mut found[..batch.len()]);
             let before = outcomes.len();
-            let insert = BatchInsert {
-                filter: self,
-                layers: &layers,
-                generation,
-            };
-            let step = insert.run(batch, &found, outcomes, effect);
+            let step = self.insert_batch(batch, &found[..batch.len()], layers, outcomes, effect);
             rest = &rest[outcomes.len() - before..];
             if step == Step::NoRights {
-                if self.parameters.growth == Growth::Fixed {
-                    outcomes.push(Outcome::Full);
-                    rest = &rest[1..];
-                } else {
+                if self.parameters.growth != Growth::Fixed {
                     return Progress::NeedsLayer;
                 }
+                outcomes.push(Outcome::Full);
+                rest = &rest[1..];
             }
         }
-        debug_assert_eq!(outcomes.len(), wanted);
         Progress::Done
     }
 
-    /// Keys inserted into all layers by all members, as far as known; legacy layers included.
-    pub fn inserted(&self) -> u64 {
-        let layers = self.layers.load();
-        let own = layers.own.iter().map(|layer| layer.inserted());
-        let legacy = layers.legacy.iter().map(|layer| layer.count());
-        own.chain(legacy).fold(0, u64::saturating_add)
-    }
-
-    /// Keys that the layers there are may hold in all.
-    pub fn capacity(&self) -> u64 {
-        let layers = self.layers.load();
-        let own = layers.own.iter().map(|layer| layer.shape().capacity);
-        let legacy = layers.legacy.iter().map(|layer| layer.capacity());
-        own.chain(legacy).fold(0, u64::saturating_add)
-    }
-
-    /// Memory of the bits, in bytes.
-    pub fn bytes(&self) -> u64 {
-        let layers = self.layers.load();
-        let own = layers.own.iter().map(|layer| layer.geometry().bytes());
-        let legacy = layers.legacy.iter().map(|layer| layer.bytes());
-        own.chain(legacy).sum()
-    }
-
-    /// Fill and error of all layers together, measured on samples of them.
-    pub fn measure(&self) -> Measure {
-        let layers = self.layers.load();
-        let mut measure = Measure::default();
-        let (mut cells, mut set) = (0.0, 0.0);
-        let mut all_absent = 1.0;
-        for layer in &layers.own {
-            let fill = layer.measure();
-            let bits = layer.geometry().bytes() as f64 * 8.0;
-            cells += bits;
-            set += bits * fill.share;
-            all_absent *= 1.0 - fill.false_positive_rate;
-            measure.cardinality += fill.cardinality(layer.geometry());
+    /// Inserts those keys of a batch that were not found when there were `layers` layers.
+    fn insert_batch(
+        &self,
+        keys: &[Key<'_>],
+        found: &[bool],
+        layers: usize,
+        outcomes: &mut Vec<Outcome>,
+        effect: &mut Effect,
+    ) -> Step {
+        let mut open: Option<Spending<'_>> = None;
+        let mut step = Step::Again;
+        for (index, key) in keys.iter().enumerate() {
+            if found[index] {
+                outcomes.push(Outcome::Seen);
+                continue;
+            }
+            if open.as_ref().is_none_or(|spending| spending.left == 0) {
+                open.take().inspect(|spending| spending.close(effect));
+                open = self.reserve(&found[index..]);
+            }
+            let Some(spending) = &mut open else {
+                step = Step::NoRights;
+                break;
+            };
+            let _first = lock(&self.arbiters[key.hash.high as usize % ARBITERS]);
+            if self.layers.len() != layers {
+                break;
+            }
+            // With several layers another caller may since have put it into another one.
+            let elsewhere = layers > 1 && self.layers.iter().any(|layer| layer.contains(key.hash));
+            if !elsewhere && spending.layer.apply(key.hash) {
+                spending.left -= 1;
+                spending.spent += 1;
+                effect.hashes.push(key.hash);
+                outcomes.push(Outcome::New);
+            } else {
+                outcomes.push(Outcome::Seen);
+            }
         }
-        for layer in &layers.legacy {
-            all_absent *= 1.0 - layer.false_positive_rate();
-            measure.cardinality += layer.count() as f64;
-        }
-        measure.fill = if cells > 0.0 { set / cells } else { 0.0 };
-        measure.error = 1.0 - all_absent;
-        measure
+        open.take().inspect(|spending| spending.close(effect));
+        step
     }
-}
 
-/// What a filter holds, estimated from its bits.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Measure {
-    /// Distinct keys.
-    pub cardinality: f64,
-    /// Share of bits set, 0 to 1.
-    pub fill: f64,
-    /// Chance that an absent key is answered yes.
-    pub error: f64,
-}
+    /// Reserves rights for the keys of a batch that are left, from the oldest layer that has
+    /// some. A fixed filter takes them singly: what one caller holds back for keys that turn out
+    /// to be seen must not make it look full to another.
+    fn reserve(&self, found: &[bool]) -> Option<Spending<'_>> {
+        let wanted = match self.parameters.growth {
+            Growth::Fixed => 1,
+            Growth::By(_) => found.iter().filter(|found| !**found).count() as u64,
+        };
+        self.layers.iter().find_map(|layer| {
+            let left = layer.reserve(wanted);
+            (left > 0).then_some(Spending {
+                layer,
+                left,
+                spent: 0,
+            })
+        })
+    }
 
-impl Layers {
     fn legacy_contains(&self, key: Key<'_>) -> bool {
         if self.legacy.is_empty() {
             return false;
@@ -320,7 +283,7 @@ impl Layers {
     fn check_batch(&self, keys: &[Key<'_>], found: &mut [bool]) {
         found.fill(false);
         let mut probes = [Probe::default(); BATCH];
-        for layer in self.own.iter().rev() {
+        for layer in self.layers.iter().rev() {
             for ((key, probe), found) in keys.iter().zip(&mut probes).zip(found.iter()) {
                 if !found {
                     *probe = layer.probe(key.hash);
@@ -337,6 +300,74 @@ impl Layers {
             }
         }
     }
+
+    /// Keys inserted into all layers by all members, as far as known; legacy layers included.
+    pub fn inserted(&self) -> u64 {
+        let own = self.layers.iter().map(|layer| layer.inserted());
+        let legacy = self.legacy.iter().map(|layer| layer.count());
+        own.chain(legacy).fold(0, u64::saturating_add)
+    }
+
+    /// Keys that the layers there are may hold in all.
+    pub fn capacity(&self) -> u64 {
+        let own = self.layers.iter().map(|layer| layer.shape().capacity);
+        let legacy = self.legacy.iter().map(|layer| layer.capacity());
+        own.chain(legacy).fold(0, u64::saturating_add)
+    }
+
+    /// Memory of the bits, in bytes.
+    pub fn bytes(&self) -> u64 {
+        let own = self
+            .layers
+            .iter()
+            .map(|layer| layer.shape().geometry.bytes());
+        let legacy = self.legacy.iter().map(|layer| layer.bytes());
+        own.chain(legacy).sum()
+    }
+
+    /// Fill and error of all layers together, measured on samples of them.
+    pub fn measure(&self) -> Measure {
+        let mut measure = Measure::default();
+        let (mut cells, mut set) = (0.0, 0.0);
+        let mut all_absent = 1.0;
+        for layer in self.layers.iter() {
+            let (fill, geometry) = (layer.measure(), layer.shape().geometry);
+            let bits = geometry.bytes() as f64 * 8.0;
+            cells += bits;
+            set += bits * fill.share;
+            all_absent *= 1.0 - fill.false_positive_rate;
+            measure.cardinality += fill.cardinality(geometry);
+        }
+        for layer in self.legacy.iter() {
+            all_absent *= 1.0 - layer.false_positive_rate();
+            measure.cardinality += layer.count() as f64;
+        }
+        measure.fill = if cells > 0.0 { set / cells } else { 0.0 };
+        measure.error = 1.0 - all_absent;
+        measure
+    }
+}
+
+/// Why a layer was not added.
+#[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
+pub enum AddLayerError {
+    /// Its shape is impossible.
+    #[error(transparent)]
+    Geometry(#[from] GeometryError),
+    /// The filter has as many layers as it can have.
+    #[error("a filter has at most {0} layers")]
+    TooMany(usize),
+}
+
+/// What a filter holds, estimated from its bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Measure {
+    /// Distinct keys.
+    pub cardinality: f64,
+    /// Share of bits set, 0 to 1.
+    pub fill: f64,
+    /// Chance that an absent key is answered yes.
+    pub error: f64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -347,68 +378,6 @@ enum Step {
     NoRights,
 }
 
-/// The insertion of one batch whose keys have been looked up.
-struct BatchInsert<'a> {
-    filter: &'a Filter,
-    layers: &'a Guard<Arc<Layers>>,
-    generation: u32,
-}
-
-impl BatchInsert<'_> {
-    fn run(
-        &self,
-        keys: &[Key<'_>],
-        found: &[bool; BATCH],
-        outcomes: &mut Vec<Outcome>,
-        effect: &mut Effect,
-    ) -> Step {
-        let mut open: Option<Spending<'_>> = None;
-        let mut step = Step::Again;
-        for (index, key) in keys.iter().enumerate() {
-            if found[index] {
-                outcomes.push(Outcome::Seen);
-                continue;
-            }
-            if open.as_ref().is_none_or(|spending| spending.left == 0) {
-                open.take().inspect(|spending| spending.close(effect));
-                open = Spending::begin(self.layers, self.wanted(&found[index..keys.len()]));
-            }
-            let Some(spending) = &mut open else {
-                step = Step::NoRights;
-                break;
-            };
-            let probe = spending.layer.probe(key.hash);
-            let _first = lock(&self.filter.arbiters[key.hash.high as usize % ARBITERS]);
-            if self.filter.generation.load(Ordering::Acquire) != self.generation {
-                break;
-            }
-            // Another caller may have inserted it, into this layer or an older one that still
-            // has rights, since the batch was looked up.
-            if self.layers.own.len() > 1 && self.layers.own.iter().any(|l| l.contains(key.hash)) {
-                outcomes.push(Outcome::Seen);
-            } else if spending.layer.insert_probe(&probe) {
-                spending.left -= 1;
-                spending.spent += 1;
-                effect.hashes.push(key.hash);
-                outcomes.push(Outcome::New);
-            } else {
-                outcomes.push(Outcome::Seen);
-            }
-        }
-        open.take().inspect(|spending| spending.close(effect));
-        step
-    }
-
-    /// Rights to reserve for the keys left. A fixed filter takes them singly: what one caller
-    /// holds back for keys that turn out to be seen must not make it look full to another.
-    fn wanted(&self, found: &[bool]) -> u64 {
-        match self.filter.parameters.growth {
-            Growth::Fixed => 1,
-            Growth::By(_) => found.iter().filter(|found| !**found).count() as u64,
-        }
-    }
-}
-
 /// Rights reserved from one layer for the keys of a batch.
 struct Spending<'a> {
     layer: &'a Layer,
@@ -416,19 +385,7 @@ struct Spending<'a> {
     spent: u64,
 }
 
-impl<'a> Spending<'a> {
-    /// Reserves up to `wanted` rights from the oldest layer that has some.
-    fn begin(layers: &'a Layers, wanted: u64) -> Option<Self> {
-        layers.own.iter().find_map(|layer| {
-            let left = layer.reserve(wanted);
-            (left > 0).then_some(Spending {
-                layer,
-                left,
-                spent: 0,
-            })
-        })
-    }
-
+impl Spending<'_> {
     fn close(&self, effect: &mut Effect) {
         self.layer.release(self.left);
         if self.spent > 0 {

@@ -123,7 +123,7 @@ fn error_stays_under_its_bound_with_one_to_five_layers() {
 #[test]
 fn an_overfilled_layer_breaks_the_bound_and_the_measurement_shows_it() {
     let filter = filter(3000, 1e-3, Growth::Fixed);
-    let layer = filter.layers().remove(0);
+    let layer = filter.layers().next().unwrap();
     for key in numbered("key", 0..9000) {
         layer.apply(SEED.hash(&key));
     }
@@ -178,7 +178,7 @@ fn of_many_callers_exactly_one_is_told_that_a_key_is_new() {
                         != Progress::Done
                     {
                         let _alone = growth.lock().unwrap();
-                        if filter.layers().iter().all(|layer| layer.available() == 0) {
+                        if filter.layers().all(|layer| layer.available() == 0) {
                             filter.add_layer(filter.next_layer(1).unwrap()).unwrap();
                         }
                     }
@@ -200,7 +200,7 @@ fn of_many_callers_exactly_one_is_told_that_a_key_is_new() {
 fn rights_given_away_are_not_spent_here() {
     let filter = filter(100, 0.001, Growth::By(2));
     let other = Origin::new([2; 16]);
-    let layer = filter.layers().remove(0);
+    let layer = filter.layers().next().unwrap();
     let mut rights = layer.rights();
     rights.grant(ME, other, 90).unwrap();
     layer.merge_rights(&rights).unwrap();
@@ -228,14 +228,14 @@ fn replay_restores_bits_and_counters_once_or_twice() {
             hashes
                 .by_ref()
                 .take(run.count)
-                .for_each(|hash| drop(layer.apply(*hash)));
+                .for_each(|hash| _ = layer.apply(*hash));
             layer.observe_inserted(ME, run.inserted);
         }
     }
     assert!(contains(&copy, &keys).into_iter().all(|found| found));
     assert_eq!(copy.inserted(), filter.inserted());
-    for (a, b) in copy.layers().iter().zip(filter.layers()) {
-        assert_eq!(words(a), words(&b));
+    for (a, b) in copy.layers().zip(filter.layers()) {
+        assert_eq!(words(a), words(b));
         assert_eq!(a.available(), b.available());
     }
 }
@@ -274,7 +274,7 @@ proptest! {
         let shape = Parameters { capacity: 100, error, growth: Growth::Fixed }.layer(0, ME, 1).unwrap();
         let layer = |keys: &[u64]| {
             let layer = Layer::new(shape, ME).unwrap();
-            keys.iter().for_each(|key| drop(layer.apply(SEED.hash(&key.to_le_bytes()))));
+            keys.iter().for_each(|key| _ = layer.apply(SEED.hash(&key.to_le_bytes())));
             layer
         };
         let join = |a: &Layer, b: &Layer| {
