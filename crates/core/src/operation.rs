@@ -11,6 +11,7 @@
 //! ```
 //! Integers are little endian. `inserted` is the number of keys the origin had put into the
 //! layer once these were in; it only grows, so replay sets the counter to the largest seen.
+//! The encoders write what follows the sequence number, which is given out by the log's owner.
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -23,7 +24,7 @@ use crate::limits::OPERATION_BODY_BYTES_MAX;
 use crate::origin::Origin;
 
 /// Bytes before the body of every entry.
-pub const ENTRY_HEADER_BYTES: usize = 9;
+const ENTRY_HEADER_BYTES: usize = 9;
 /// Bytes of an insert before its hashes.
 pub const INSERT_HEADER_BYTES: usize = 16 + 4 + 16 + 8;
 /// Most hashes in one insert; a larger change is written as several.
@@ -117,17 +118,10 @@ pub enum OperationError {
     },
 }
 
-/// Appends an insert of `hashes` (at most [`INSERT_HASHES_MAX`]) to `buffer`.
-pub fn encode_insert(
-    buffer: &mut Vec<u8>,
-    sequence: u64,
-    filter: FilterId,
-    run: Run,
-    hashes: &[KeyHash],
-) {
+/// Appends an insert of `hashes` (1 to [`INSERT_HASHES_MAX`]) to `buffer`.
+pub fn encode_insert(buffer: &mut Vec<u8>, filter: FilterId, run: Run, hashes: &[KeyHash]) {
     debug_assert!((1..=INSERT_HASHES_MAX).contains(&hashes.len()));
-    buffer.reserve(ENTRY_HEADER_BYTES + INSERT_HEADER_BYTES + hashes.len() * KeyHash::BYTES);
-    buffer.extend_from_slice(&sequence.to_le_bytes());
+    buffer.reserve(1 + INSERT_HEADER_BYTES + hashes.len() * KeyHash::BYTES);
     buffer.push(KIND_INSERT);
     buffer.extend_from_slice(&filter.bytes());
     buffer.extend_from_slice(&run.layer.index.to_le_bytes());
@@ -156,8 +150,7 @@ struct FilterBody {
 }
 
 /// Appends a catalogue change to `buffer`.
-pub fn encode_change(buffer: &mut Vec<u8>, sequence: u64, change: &CatalogueChange) {
-    buffer.extend_from_slice(&sequence.to_le_bytes());
+pub fn encode_change(buffer: &mut Vec<u8>, change: &CatalogueChange) {
     match change {
         CatalogueChange::Create(row) => encode_body(buffer, KIND_CREATE, row),
         CatalogueChange::Drop(filter) => {
@@ -316,8 +309,8 @@ mod tests {
                 CatalogueChange::OpenLayer(id, layer),
                 CatalogueChange::AddLegacy(id, legacy),
             ] {
-                let mut bytes = Vec::new();
-                encode_change(&mut bytes, sequence, &change);
+                let mut bytes = sequence.to_le_bytes().to_vec();
+                encode_change(&mut bytes, &change);
                 let decoded = decode(&bytes).unwrap();
                 prop_assert_eq!(decoded, (sequence, Operation::Catalogue(change)));
             }
@@ -332,8 +325,8 @@ mod tests {
                 hashes.into_iter().map(|(low, high)| KeyHash { low, high }).collect();
             let layer = LayerId { index, creator: Origin::new([7; 16]) };
             let run = Run { layer, count: hashes.len(), inserted };
-            let mut bytes = Vec::new();
-            encode_insert(&mut bytes, sequence, FilterId::new([2; 16]), run, &hashes);
+            let mut bytes = sequence.to_le_bytes().to_vec();
+            encode_insert(&mut bytes, FilterId::new([2; 16]), run, &hashes);
             let (read, Operation::Insert(insert)) = decode(&bytes).unwrap() else {
                 panic!("an insert decodes as an insert");
             };
@@ -357,7 +350,7 @@ mod tests {
             decode(&[0, 0, 0, 0, 0, 0, 0, 0, 99]),
             Err(OperationError::Kind(99))
         ));
-        let mut bytes = Vec::new();
+        let mut bytes = vec![0; 8];
         let layer = LayerId {
             index: 0,
             creator: Origin::new([7; 16]),
