@@ -362,7 +362,6 @@ mod tests {
         };
         encode_insert(
             &mut bytes,
-            1,
             FilterId::new([2; 16]),
             run,
             &[KeyHash::default()],
