@@ -190,10 +190,13 @@ fn scan_integer(text: &[u8]) -> Option<i64> {
     })
 }
 
-/// `%lf`, decimal notation only: sign, digits, point, digits, exponent. Text that names no number
-/// (`nan`, `inf`) is a mismatch.
+/// `%lf`, decimal notation only: sign, digits, point, digits, exponent. Hexadecimal
+/// notation and names (`nan`, `inf`) are a mismatch.
 fn scan_float(text: &[u8]) -> Option<f64> {
     let mut end = usize::from(matches!(text.first(), Some(b'+' | b'-')));
+    if let [b'0', b'x' | b'X', ..] = &text[end..] {
+        return None;
+    }
     let whole = count_digits(&text[end..]);
     end += whole;
     let mut fraction = 0;

@@ -155,6 +155,8 @@ fn assigned_probability() {
         // The C server takes these two: a filter without a meaning, and a hexadecimal number.
         ("create x prob=nan\n", BAD),
         ("create x prob=0x1p-5\n", BAD),
+        ("create x prob=0x1p-5 prob=0.01\n", BAD),
+        ("create x prob=0x prob=0.01\n", BAD),
     ]);
 }
 
