@@ -1,1 +1,0 @@
-//! bloomd's line protocol.
