@@ -51,7 +51,7 @@ pub enum Storage {
 }
 
 /// A layer of a foreign geometry, kept as the file it came from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LegacyShape {
     /// Its place among the filter's foreign layers, oldest first.
     pub index: u32,
@@ -59,6 +59,10 @@ pub struct LegacyShape {
     pub bytes: u64,
     /// XXH3-64 of the file.
     pub checksum: u64,
+    /// Keys it was made for.
+    pub capacity: u64,
+    /// Share of the error budget that it was made with.
+    pub error: f64,
 }
 
 /// Everything about a filter but its bits.
@@ -69,7 +73,7 @@ pub struct FilterRow {
     /// 1 to 200 bytes, any.
     #[serde(with = "serde_bytes")]
     pub name: Vec<u8>,
-    /// What it was asked to be.
+    /// What its own layers are to hold and promise.
     pub parameters: Parameters,
     /// The key of its hash.
     pub seed: Seed,
@@ -83,6 +87,13 @@ pub struct FilterRow {
     pub legacy: Vec<LegacyShape>,
 }
 
+impl FilterRow {
+    /// Bound on the false-positive rate over all layers, those of a foreign geometry included.
+    pub fn error(&self) -> f64 {
+        self.parameters.error + self.legacy.iter().map(|layer| layer.error).sum::<f64>()
+    }
+}
+
 /// Why a name cannot be a collection's.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
@@ -90,7 +101,7 @@ pub enum NameError {
     #[error("a name has 1 to {NAME_BYTES_MAX} bytes, not {0}")]
     Length(usize),
     /// It holds a byte that the line protocols cannot carry in a name.
-    #[error("a name cannot hold a space, tab, carriage return, line feed or NUL (byte {0})")]
+    #[error("a name cannot hold a space, tab, carriage return or line feed (byte {0})")]
     Byte(usize),
 }
 
@@ -101,7 +112,7 @@ pub fn validate_name(name: &[u8]) -> Result<(), NameError> {
     }
     match name
         .iter()
-        .position(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | 0))
+        .position(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n'))
     {
         Some(at) => Err(NameError::Byte(at)),
         None => Ok(()),
@@ -151,19 +162,11 @@ impl Catalogue {
             CatalogueChange::Show(id) => {
                 self.edit(*id, |row| std::mem::replace(&mut row.hidden, false))
             }
-            CatalogueChange::OpenLayer(id, layer) => self.edit(*id, |row| {
+            CatalogueChange::OpenLayer(id, layer) | CatalogueChange::AdoptLayer(id, layer) => self.edit(*id, |row| {
                 let known = row.layers.iter().any(|known| known.id == layer.id);
                 let fits = !known && row.layers.len() < LAYERS_PER_FILTER_MAX;
                 if fits {
                     row.layers.push(*layer);
-                }
-                fits
-            }),
-            CatalogueChange::AddLegacy(id, layer) => self.edit(*id, |row| {
-                let known = row.legacy.iter().any(|known| known.index == layer.index);
-                let fits = !known && row.legacy.len() < LAYERS_PER_FILTER_MAX;
-                if fits {
-                    row.legacy.push(layer.clone());
                 }
                 fits
             }),
@@ -193,5 +196,64 @@ impl Catalogue {
 
     fn edit(&mut self, id: FilterId, change: impl FnOnce(&mut FilterRow) -> bool) -> bool {
         self.rows.get_mut(&id).is_some_and(change)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::filter::parameters::Growth;
+    use crate::origin::Origin;
+
+    fn row(id: u8, name: &str) -> FilterRow {
+        let parameters = Parameters { capacity: 10, error: 0.01, growth: Growth::By(2) };
+        FilterRow {
+            id: FilterId::new([id; 16]),
+            name: name.as_bytes().to_vec(),
+            parameters,
+            seed: Seed::new([0; 16]),
+            storage: Storage::Durable,
+            hidden: false,
+            layers: vec![],
+            legacy: vec![],
+        }
+    }
+
+    #[test]
+    fn a_drop_ends_the_epoch_it_saw_and_no_other() {
+        let mut catalogue = Catalogue::default();
+        let (first, second) = (row(1, "a"), row(2, "a"));
+        assert!(catalogue.apply(&CatalogueChange::Create(first.clone())));
+        assert!(!catalogue.apply(&CatalogueChange::Create(first.clone())));
+        assert!(catalogue.apply(&CatalogueChange::Drop(first.id)));
+        assert!(catalogue.apply(&CatalogueChange::Create(second.clone())));
+        assert!(!catalogue.apply(&CatalogueChange::Drop(first.id)));
+        assert_eq!(catalogue.named(b"a"), Some(&second));
+    }
+
+    #[test]
+    fn changes_have_no_effect_twice() {
+        let mut catalogue = Catalogue::from_rows([row(1, "a")]);
+        let id = FilterId::new([1; 16]);
+        let layer = row(1, "a").parameters.layer(0, Origin::new([1; 16]), 1).unwrap();
+        for change in [
+            CatalogueChange::OpenLayer(id, layer),
+            CatalogueChange::Hide(id),
+            CatalogueChange::Show(id),
+            CatalogueChange::Drop(id),
+        ] {
+            assert!(catalogue.apply(&change), "{change:?}");
+            assert!(!catalogue.apply(&change), "{change:?}");
+        }
+        assert_eq!(catalogue, Catalogue::default());
+    }
+
+    #[test]
+    fn names_are_bounded_and_fit_a_line() {
+        assert_eq!(validate_name(&[b'x'; 200]), Ok(()));
+        assert_eq!(validate_name(&[b'x'; 201]), Err(NameError::Length(201)));
+        assert_eq!(validate_name(b""), Err(NameError::Length(0)));
+        assert_eq!(validate_name(b"a b"), Err(NameError::Byte(1)));
+        assert_eq!(validate_name(b"../\xe9\0:"), Ok(()));
     }
 }

@@ -16,7 +16,7 @@
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::catalogue::{FilterId, FilterRow, LegacyShape};
+use crate::catalogue::{FilterId, FilterRow};
 use crate::filter::Run;
 use crate::filter::parameters::{LayerId, LayerShape};
 use crate::hash::KeyHash;
@@ -36,7 +36,7 @@ const KIND_DROP: u8 = 3;
 const KIND_HIDE: u8 = 4;
 const KIND_SHOW: u8 = 5;
 const KIND_OPEN_LAYER: u8 = 6;
-const KIND_ADD_LEGACY: u8 = 7;
+const KIND_ADOPT_LAYER: u8 = 7;
 
 /// A change of the catalogue: rare, and applied by the catalogue's one owner.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,8 +51,8 @@ pub enum CatalogueChange {
     Show(FilterId),
     /// A filter has one more layer.
     OpenLayer(FilterId, LayerShape),
-    /// A filter has one more layer of a foreign geometry; its bits are a file beside the log.
-    AddLegacy(FilterId, LegacyShape),
+    /// A filter has one more layer, whose bits were put beside the log before this was written.
+    AdoptLayer(FilterId, LayerShape),
 }
 
 /// New keys of one layer.
@@ -139,12 +139,6 @@ struct OpenLayerBody {
 }
 
 #[derive(Serialize, Deserialize)]
-struct AddLegacyBody {
-    filter: FilterId,
-    layer: LegacyShape,
-}
-
-#[derive(Serialize, Deserialize)]
 struct FilterBody {
     filter: FilterId,
 }
@@ -172,16 +166,9 @@ pub fn encode_change(buffer: &mut Vec<u8>, change: &CatalogueChange) {
                 },
             );
         }
-        CatalogueChange::AddLegacy(filter, layer) => {
-            let layer = layer.clone();
-            encode_body(
-                buffer,
-                KIND_ADD_LEGACY,
-                &AddLegacyBody {
-                    filter: *filter,
-                    layer,
-                },
-            );
+        CatalogueChange::AdoptLayer(filter, layer) => {
+            let body = OpenLayerBody { filter: *filter, layer: *layer };
+            encode_body(buffer, KIND_ADOPT_LAYER, &body);
         }
     }
 }
@@ -219,9 +206,9 @@ pub fn decode(entry: &[u8]) -> Result<(u64, Operation<'_>), OperationError> {
             let OpenLayerBody { filter, layer } = decode_body(KIND_OPEN_LAYER, body)?;
             CatalogueChange::OpenLayer(filter, layer)
         }
-        KIND_ADD_LEGACY => {
-            let AddLegacyBody { filter, layer } = decode_body(KIND_ADD_LEGACY, body)?;
-            CatalogueChange::AddLegacy(filter, layer)
+        KIND_ADOPT_LAYER => {
+            let OpenLayerBody { filter, layer } = decode_body(KIND_ADOPT_LAYER, body)?;
+            CatalogueChange::AdoptLayer(filter, layer)
         }
         kind => return Err(OperationError::Kind(kind)),
     };
@@ -265,7 +252,7 @@ fn decode_insert(body: &[u8]) -> Result<Insert<'_>, OperationError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalogue::Storage;
+    use crate::catalogue::{LegacyShape, Storage};
     use crate::filter::parameters::{Growth, Parameters};
     use crate::hash::Seed;
     use proptest::prelude::*;
@@ -284,11 +271,7 @@ mod tests {
             storage: Storage::Durable,
             hidden: false,
             layers: vec![parameters.layer(0, Origin::new([1; 16]), 1).unwrap()],
-            legacy: vec![LegacyShape {
-                index: 0,
-                bytes: 600,
-                checksum: 7,
-            }],
+            legacy: vec![LegacyShape { index: 0, bytes: 600, checksum: 7, capacity: 9, error: 1e-5 }],
         }
     }
 
@@ -300,14 +283,14 @@ mod tests {
             sequence in any::<u64>(),
         ) {
             let row = row(name, capacity);
-            let (id, layer, legacy) = (row.id, row.layers[0], row.legacy[0].clone());
+            let (id, layer) = (row.id, row.layers[0]);
             for change in [
                 CatalogueChange::Create(row),
                 CatalogueChange::Drop(id),
                 CatalogueChange::Hide(id),
                 CatalogueChange::Show(id),
                 CatalogueChange::OpenLayer(id, layer),
-                CatalogueChange::AddLegacy(id, legacy),
+                CatalogueChange::AdoptLayer(id, layer),
             ] {
                 let mut bytes = sequence.to_le_bytes().to_vec();
                 encode_change(&mut bytes, &change);
