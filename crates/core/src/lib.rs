@@ -3,4 +3,5 @@
 //! random numbers: time, randomness and bytes arrive as parameters. `clippy.toml` holds that.
 #![deny(unsafe_code)]
 
+pub mod filter;
 pub mod wire;
