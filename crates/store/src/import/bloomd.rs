@@ -8,8 +8,9 @@
 //! The server must be stopped, or have flushed and be idle: its files are not written atomically.
 
 use super::bloomd_config::{ConfigError, FilterConfig};
+use super::geometry;
 use super::ini::INI_BYTES_MAX;
-use grapevine_core::filter::legacy::{BloomdLayer, HEADER_BYTES, LAYER_BYTES_MAX, LayerError};
+use grapevine_core::filter::legacy::{BloomdLayer, LAYER_BYTES_MAX, LayerError};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
@@ -326,7 +327,7 @@ fn read_filter(folder: &Folder, limits: ImportLimits) -> Result<ImportedFilter, 
     for ((number, path), length) in files.iter().zip(lengths) {
         layers.push(read_layer(path, *number, length, &config)?);
     }
-    let error = error_rate(&config, layers.first());
+    let error = geometry::error_rate(&config, layers.first());
     Ok(ImportedFilter {
         name: folder.name.clone(),
         capacity: config.initial_capacity,
@@ -364,14 +365,15 @@ fn check_total(path: &Path, config: &FilterConfig, lengths: &[u64]) -> Result<()
     let mut sum = 0;
     let mut matches = config.bytes == 0 && config.size == 0;
     for length in lengths {
-        sum += length;
+        sum = length.saturating_add(sum);
         matches |= config.bytes == sum;
     }
     if matches {
         return Ok(());
     }
     if config.bytes > sum
-        && (lengths.is_empty() || config.capacity > known_capacity(config, lengths))
+        && (lengths.is_empty()
+            || config.capacity > geometry::total_capacity(config, lengths.len() as u32))
     {
         let folder = path.parent().unwrap_or(path);
         return Err(ImportError::LayerMissing {
@@ -385,18 +387,6 @@ fn check_total(path: &Path, config: &FilterConfig, lengths: &[u64]) -> Result<()
     })
 }
 
-/// Keys that as many layers as there are lengths are made for.
-fn known_capacity(config: &FilterConfig, lengths: &[u64]) -> u64 {
-    let capacities = (0..lengths.len() as u32).map(|i| layer_capacity(config, i));
-    capacities.fold(0, u64::saturating_add)
-}
-
-/// Keys that layer `index` is made for.
-fn layer_capacity(config: &FilterConfig, index: u32) -> u64 {
-    let growth = u64::from(config.scale_size).saturating_pow(index);
-    config.initial_capacity.saturating_mul(growth)
-}
-
 /// Holds one layer's length against the filter's parameters.
 fn check_length(
     path: &Path,
@@ -404,7 +394,7 @@ fn check_length(
     length: u64,
     config: &FilterConfig,
 ) -> Result<(), ImportError> {
-    let (min, max) = layer_length(config, index, layer_capacity(config, index));
+    let (min, max) = geometry::length(config, index);
     if length < min || length > max {
         return Err(ImportError::LayerSize {
             path: path.into(),
@@ -422,24 +412,14 @@ fn read_layer(
     length: u64,
     config: &FilterConfig,
 ) -> Result<BloomdLayer, ImportError> {
-    let capacity = layer_capacity(config, index);
-    let (min, max) = layer_length(config, index, capacity);
-    if length < min || length > max {
-        return Err(ImportError::LayerSize {
-            path: path.into(),
-            found: length,
-            min,
-            max,
-        });
-    }
+    let capacity = geometry::capacity(config, index);
     let layer = BloomdLayer::from_vec(read_exactly(path, length)?)
         .map_err(|source| ImportError::Layer {
             path: path.into(),
             source,
         })?
         .with_capacity(capacity);
-    let bits = (length - HEADER_BYTES as u64) as f64 * 8.0;
-    let expected = (std::f64::consts::LN_2 * bits / capacity as f64).round() as u32;
+    let expected = geometry::hashes(length, capacity);
     if layer.hashes() != expected {
         let found = layer.hashes();
         return Err(ImportError::LayerHashes {
@@ -449,52 +429,6 @@ fn read_layer(
         });
     }
     Ok(layer)
-}
-
-/// Half of the last decimal with which the server writes rates.
-const ROUNDING: f64 = 0.5e-6;
-/// Bytes by which another machine's logarithm may move a file's length.
-const LENGTH_SLACK_BYTES: u64 = 8;
-
-/// Least and most bytes of layer `index`, from rates that are known to 6 decimals only. A rate
-/// that was rounded to zero says nothing; the total and the number of hashes still do.
-fn layer_length(config: &FilterConfig, index: u32, capacity: u64) -> (u64, u64) {
-    if config.default_probability < ROUNDING {
-        return (0, u64::MAX);
-    }
-    let (mut min, mut max) = (u64::MAX, 0);
-    for probability_off in [-ROUNDING, ROUNDING] {
-        for reduction_off in [-ROUNDING, ROUNDING] {
-            let reduction = config.probability_reduction + reduction_off;
-            let probability = config.default_probability + probability_off;
-            let own = probability * (1.0 - reduction) * reduction.powi(index as i32);
-            let bits = -(capacity as f64) * own.ln() / std::f64::consts::LN_2.powi(2);
-            // A rate that the rounding takes below zero has no logarithm and so no bound.
-            let bytes = if bits.is_finite() {
-                (bits.ceil() / 8.0).ceil() as u64
-            } else {
-                u64::MAX
-            };
-            (min, max) = (min.min(bytes), max.max(bytes));
-        }
-    }
-    let header = HEADER_BYTES as u64;
-    let least = min
-        .saturating_add(header)
-        .saturating_sub(LENGTH_SLACK_BYTES);
-    (least, max.saturating_add(header + LENGTH_SLACK_BYTES))
-}
-
-/// The filter's error rate: as written, or where rounding left nothing of it, as the first layer
-/// was sized for it.
-fn error_rate(config: &FilterConfig, first: Option<&BloomdLayer>) -> Option<f64> {
-    if config.default_probability >= ROUNDING {
-        return Some(config.default_probability);
-    }
-    let first = first?;
-    let bits = (first.bytes() - HEADER_BYTES as u64) as f64 * 8.0;
-    let own = (-bits / first.capacity() as f64 * std::f64::consts::LN_2.powi(2)).exp();
-    Some(own / (1.0 - config.probability_reduction)).filter(|rate| *rate > 0.0)
 }
 
 /// The content of an INI file, bounded.

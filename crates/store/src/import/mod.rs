@@ -3,4 +3,5 @@
 
 pub mod bloomd;
 pub mod bloomd_config;
+mod geometry;
 mod ini;
