@@ -162,14 +162,15 @@ impl Catalogue {
             CatalogueChange::Show(id) => {
                 self.edit(*id, |row| std::mem::replace(&mut row.hidden, false))
             }
-            CatalogueChange::OpenLayer(id, layer) | CatalogueChange::AdoptLayer(id, layer) => self.edit(*id, |row| {
-                let known = row.layers.iter().any(|known| known.id == layer.id);
-                let fits = !known && row.layers.len() < LAYERS_PER_FILTER_MAX;
-                if fits {
-                    row.layers.push(*layer);
-                }
-                fits
-            }),
+            CatalogueChange::OpenLayer(id, layer) | CatalogueChange::AdoptLayer(id, layer) => self
+                .edit(*id, |row| {
+                    let known = row.layers.iter().any(|known| known.id == layer.id);
+                    let fits = !known && row.layers.len() < LAYERS_PER_FILTER_MAX;
+                    if fits {
+                        row.layers.push(*layer);
+                    }
+                    fits
+                }),
         }
     }
 
@@ -206,7 +207,11 @@ mod tests {
     use crate::origin::Origin;
 
     fn row(id: u8, name: &str) -> FilterRow {
-        let parameters = Parameters { capacity: 10, error: 0.01, growth: Growth::By(2) };
+        let parameters = Parameters {
+            capacity: 10,
+            error: 0.01,
+            growth: Growth::By(2),
+        };
         FilterRow {
             id: FilterId::new([id; 16]),
             name: name.as_bytes().to_vec(),
@@ -235,7 +240,10 @@ mod tests {
     fn changes_have_no_effect_twice() {
         let mut catalogue = Catalogue::from_rows([row(1, "a")]);
         let id = FilterId::new([1; 16]);
-        let layer = row(1, "a").parameters.layer(0, Origin::new([1; 16]), 1).unwrap();
+        let layer = row(1, "a")
+            .parameters
+            .layer(0, Origin::new([1; 16]), 1)
+            .unwrap();
         for change in [
             CatalogueChange::OpenLayer(id, layer),
             CatalogueChange::Hide(id),

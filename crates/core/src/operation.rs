@@ -167,7 +167,10 @@ pub fn encode_change(buffer: &mut Vec<u8>, change: &CatalogueChange) {
             );
         }
         CatalogueChange::AdoptLayer(filter, layer) => {
-            let body = OpenLayerBody { filter: *filter, layer: *layer };
+            let body = OpenLayerBody {
+                filter: *filter,
+                layer: *layer,
+            };
             encode_body(buffer, KIND_ADOPT_LAYER, &body);
         }
     }
@@ -271,7 +274,13 @@ mod tests {
             storage: Storage::Durable,
             hidden: false,
             layers: vec![parameters.layer(0, Origin::new([1; 16]), 1).unwrap()],
-            legacy: vec![LegacyShape { index: 0, bytes: 600, checksum: 7, capacity: 9, error: 1e-5 }],
+            legacy: vec![LegacyShape {
+                index: 0,
+                bytes: 600,
+                checksum: 7,
+                capacity: 9,
+                error: 1e-5,
+            }],
         }
     }
 

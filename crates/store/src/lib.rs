@@ -4,4 +4,5 @@
 #![forbid(unsafe_code)]
 
 pub mod disk;
+pub mod import;
 pub mod log;
