@@ -1,1 +1,3 @@
+//! The program `grapevine`.
+
 fn main() {}

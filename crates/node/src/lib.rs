@@ -1,0 +1,6 @@
+//! Grapevine's node: configuration, command line and, with later parts, the gateways. The program
+//! `grapevine` is [`cli::run`] and nothing else; this is a library so that tests and examples
+//! reach its parts.
+#![deny(unsafe_code)]
+
+pub mod config;
