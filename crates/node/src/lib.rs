@@ -3,4 +3,7 @@
 //! reach its parts.
 #![deny(unsafe_code)]
 
+pub mod cli;
 pub mod config;
+pub mod failure;
+pub mod logging;

@@ -65,9 +65,11 @@ fn line_of_byte(text: &[u8], offset: usize) -> usize {
 /// Puts every value of the file into `layers`. After a mistake in the TOML itself nothing of
 /// the file counts, so that what a repair of the text would change is not reported as well.
 pub(crate) fn gather(file: &Path, text: &str, layers: &mut Layers) {
-    let (table, mistakes) = DeTable::parse_recoverable(text);
+    let (table, mut mistakes) = DeTable::parse_recoverable(text);
+    let offset = |mistake: &toml::de::Error| mistake.span().map_or(0, |span| span.start);
+    mistakes.sort_by_key(offset);
     for mistake in &mistakes {
-        let offset = mistake.span().map_or(0, |span| span.start);
+        let offset = offset(mistake);
         layers.refuse(ConfigError::Syntax {
             path: file.to_owned(),
             line: line_of_byte(text.as_bytes(), offset),

@@ -237,7 +237,8 @@ impl Kind for Memory {
             .map_err(|_| Refusal::NotAllowed)?;
         let percent = within(percent, 1, 100)?;
         let machine = surroundings.memory.ok_or(Refusal::MemoryUnknown)?;
-        let bytes = machine / 100 * u64::from(percent);
+        let bytes = u128::from(machine) * u128::from(percent) / 100;
+        let bytes = u64::try_from(bytes).map_err(|_| Refusal::NotAllowed)?;
         Ok(MemoryLimit {
             bytes: within(bytes, self.bytes_min, u64::MAX)?,
             percent: Some(percent),
