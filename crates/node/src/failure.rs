@@ -58,7 +58,7 @@ impl<P: Display> Display for Report<'_, P> {
         writeln!(f, "backtrace:\n{backtrace}")?;
         writeln!(
             f,
-            "Acknowledged writes are in the log; starting again recovers them."
+            "A node recovers its acknowledged writes when it is started again."
         )?;
         write!(
             f,

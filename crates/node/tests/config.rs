@@ -47,7 +47,10 @@ fn show_says_where_each_value_came_from() -> Done {
         "udp = \"off\"  # environment GRAPEVINE_BLOOMD__UDP".to_owned(),
         "growth = 2  # --set".to_owned(),
         "capacity = 7  # --set".to_owned(),
-        "data_dir = \"d\"  # --data-dir".to_owned(),
+        format!(
+            "data_dir = \"{}\"  # --data-dir",
+            home.path().canonicalize()?.join("d").display()
+        ),
         "tcp = \"127.0.0.1:8673\"  # default".to_owned(),
     ] {
         assert!(

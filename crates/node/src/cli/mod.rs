@@ -1,7 +1,7 @@
 //! The command line. One declaration gives the parser, the help, the man page and the
 //! completions. A command is one file with `pub(super) struct Args` and
-//! `pub(super) fn run(&Args, &Context) -> Result<Outcome, Failure>`, named once in [`Command`]
-//! and once in [`dispatch`].
+//! `pub(super) fn run(&Args, &Context) -> Result<Outcome, Failure>`, named once in `Command`
+//! and once in `dispatch`.
 
 mod config;
 mod exit;

@@ -45,7 +45,7 @@ pub(crate) fn read(file: &Path, needed: bool) -> Result<Option<String>, ConfigEr
     }
     String::from_utf8(bytes).map(Some).map_err(|error| {
         let good = error.utf8_error().valid_up_to();
-        let line = line_of_byte(error.as_bytes(), good);
+        let line = Lines::of(error.as_bytes()).line(good);
         ConfigError::FileNotText {
             path: file.to_owned(),
             line,
@@ -53,26 +53,32 @@ pub(crate) fn read(file: &Path, needed: bool) -> Result<Option<String>, ConfigEr
     })
 }
 
-/// The line, from 1, of the byte at `offset`.
-fn line_of_byte(text: &[u8], offset: usize) -> usize {
-    1 + text
-        .iter()
-        .take(offset)
-        .filter(|byte| **byte == b'\n')
-        .count()
+/// Where the lines of a text end. Found once, because a file may hold a hundred thousand keys.
+struct Lines(Vec<usize>);
+
+impl Lines {
+    fn of(text: &[u8]) -> Self {
+        let ends = text.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
+        Self(ends.map(|(at, _)| at).collect())
+    }
+
+    /// The line, from 1, of the byte at `offset`.
+    fn line(&self, offset: usize) -> usize {
+        1 + self.0.partition_point(|end| *end < offset)
+    }
 }
 
 /// Puts every value of the file into `layers`. After a mistake in the TOML itself nothing of
 /// the file counts, so that what a repair of the text would change is not reported as well.
 pub(crate) fn gather(file: &Path, text: &str, layers: &mut Layers) {
+    let lines = Lines::of(text.as_bytes());
     let (table, mut mistakes) = DeTable::parse_recoverable(text);
     let offset = |mistake: &toml::de::Error| mistake.span().map_or(0, |span| span.start);
     mistakes.sort_by_key(offset);
     for mistake in &mistakes {
-        let offset = offset(mistake);
         layers.refuse(ConfigError::Syntax {
             path: file.to_owned(),
-            line: line_of_byte(text.as_bytes(), offset),
+            line: lines.line(offset(mistake)),
             problem: mistake.message().to_owned(),
         });
     }
@@ -81,7 +87,7 @@ pub(crate) fn gather(file: &Path, text: &str, layers: &mut Layers) {
     }
     let origin = |name: &Spanned<_>| Origin::File {
         path: file.to_owned(),
-        line: line_of_byte(text.as_bytes(), name.span().start),
+        line: lines.line(name.span().start),
     };
     for (section, value) in in_file_order(table.get_ref()) {
         let name = section.get_ref().as_ref();
@@ -94,6 +100,9 @@ pub(crate) fn gather(file: &Path, text: &str, layers: &mut Layers) {
             continue;
         }
         for (key, value) in in_file_order(keys) {
+            if layers.is_full() {
+                return;
+            }
             layers.put(name, key.get_ref(), raw(value.get_ref()), origin(key));
         }
     }

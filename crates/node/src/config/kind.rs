@@ -2,19 +2,17 @@
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use toml::Value;
 use tracing_subscriber::EnvFilter;
 
-use super::address::{Address, Listener};
-use super::origin::{Given, Origin, Raw};
+use super::origin::{Given, Raw};
 use super::quantity::{parse_size, parse_time, show_size, show_time};
 use super::surroundings::Surroundings;
 
 /// Words that turn an optional value off.
-const OFF: [&str; 2] = ["", "off"];
+pub(super) const OFF: [&str; 2] = ["", "off"];
 
 /// What a kind says about the values it takes.
 pub trait Shape: fmt::Debug + Sync {
@@ -50,7 +48,7 @@ pub enum Refusal {
     LogFilter(String),
 }
 
-fn text(given: &Given) -> Result<&str, Refusal> {
+pub(super) fn text(given: &Given) -> Result<&str, Refusal> {
     match &given.raw {
         Raw::Text(text) => Ok(text),
         _ => Err(Refusal::NotAllowed),
@@ -72,7 +70,7 @@ fn within<T: PartialOrd>(value: T, min: T, max: T) -> Result<T, Refusal> {
     }
 }
 
-fn quoted(text: impl Into<String>) -> Value {
+pub(super) fn quoted(text: impl Into<String>) -> Value {
     Value::String(text.into())
 }
 
@@ -447,124 +445,6 @@ impl<T: Named> Kind for Choice<T> {
             .find(|(_, known)| known == value)
             .map_or("", |(name, _)| name);
         quoted(name)
-    }
-}
-
-/// An address to listen on, or off.
-#[derive(Debug)]
-pub(crate) struct Listen;
-
-impl Shape for Listen {
-    fn word(&self) -> &'static str {
-        "address or off"
-    }
-    fn allowed(&self) -> String {
-        "an address \"host:port\" or \"[v6]:port\" (port 0 picks a free one), or \"off\"".to_owned()
-    }
-}
-
-impl Kind for Listen {
-    type Value = Listener;
-    fn read(
-        &self,
-        key: &'static str,
-        given: &Given,
-        _: &Surroundings,
-    ) -> Result<Listener, Refusal> {
-        let text = text(given)?.trim();
-        let address = if OFF.contains(&text) {
-            None
-        } else {
-            Some(Address::parse(text).ok_or(Refusal::NotAllowed)?)
-        };
-        Ok(Listener {
-            key,
-            address,
-            origin: given.origin.clone(),
-        })
-    }
-    fn show(&self, value: &Listener) -> Value {
-        quoted(
-            value
-                .address
-                .as_ref()
-                .map_or_else(|| "off".to_owned(), ToString::to_string),
-        )
-    }
-}
-
-/// A path taken from the place of the file that names it, or from the working directory.
-fn located(text: &str, origin: &Origin) -> PathBuf {
-    match origin {
-        Origin::File { path, .. } => path.parent().unwrap_or(Path::new("")).join(text),
-        _ => PathBuf::from(text),
-    }
-}
-
-fn path(given: &Given) -> Result<PathBuf, Refusal> {
-    let text = text(given)?;
-    if text.is_empty() || text.contains('\0') {
-        return Err(Refusal::NotAllowed);
-    }
-    Ok(located(text, &given.origin))
-}
-
-/// The path of a directory.
-#[derive(Debug)]
-pub(crate) struct Directory;
-
-impl Shape for Directory {
-    fn word(&self) -> &'static str {
-        "path"
-    }
-    fn allowed(&self) -> String {
-        "the path of a directory".to_owned()
-    }
-}
-
-impl Kind for Directory {
-    type Value = PathBuf;
-    fn read(&self, _: &'static str, given: &Given, _: &Surroundings) -> Result<PathBuf, Refusal> {
-        path(given)
-    }
-    fn show(&self, value: &PathBuf) -> Value {
-        quoted(value.display().to_string())
-    }
-}
-
-/// The path of a file with a secret in it, or off. Only the path is ever shown.
-#[derive(Debug)]
-pub(crate) struct SecretFile;
-
-impl Shape for SecretFile {
-    fn word(&self) -> &'static str {
-        "path of a secret, or off"
-    }
-    fn allowed(&self) -> String {
-        "the path of a file that only its owner can read, or \"off\"".to_owned()
-    }
-}
-
-impl Kind for SecretFile {
-    type Value = Option<PathBuf>;
-    fn read(
-        &self,
-        _: &'static str,
-        given: &Given,
-        _: &Surroundings,
-    ) -> Result<Option<PathBuf>, Refusal> {
-        if OFF.contains(&text(given)?) {
-            Ok(None)
-        } else {
-            path(given).map(Some)
-        }
-    }
-    fn show(&self, value: &Option<PathBuf>) -> Value {
-        quoted(
-            value
-                .as_ref()
-                .map_or_else(|| "off".to_owned(), |path| path.display().to_string()),
-        )
     }
 }
 

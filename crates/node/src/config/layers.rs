@@ -76,6 +76,11 @@ impl Layers {
         push_bounded(&mut self.errors, error);
     }
 
+    /// Whether further mistakes would not be reported.
+    pub(crate) fn is_full(&self) -> bool {
+        self.errors.len() > ERRORS_MAX
+    }
+
     /// The section of that name; an unknown one is a mistake.
     pub(crate) fn section(&mut self, section: &str, origin: &Origin) -> Option<&'static Section> {
         let known = SECTIONS.iter().find(|known| known.name == section);

@@ -15,6 +15,7 @@ mod layers;
 mod memory;
 mod options;
 mod origin;
+mod place;
 mod quantity;
 mod reference;
 mod rules;

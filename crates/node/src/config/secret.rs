@@ -138,8 +138,10 @@ pub fn read_secret(path: &Path) -> Result<Secret, SecretError> {
             limit,
         });
     }
-    let secret = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
-    let secret = secret.strip_suffix(b"\r").unwrap_or(secret);
+    let secret = bytes
+        .strip_suffix(b"\r\n")
+        .or_else(|| bytes.strip_suffix(b"\n"));
+    let secret = secret.unwrap_or(&bytes);
     if secret.is_empty() {
         return Err(SecretError::Empty {
             path: path.to_owned(),

@@ -7,11 +7,12 @@ use std::time::Duration;
 use super::address::Listener;
 use super::key::{Default, Key, Section};
 use super::kind::{
-    Choice, Directory, Integer, Listen, LogFilter, LogFormat, Memory, MemoryLimit, Probability,
-    SecretFile, Size, SyncMode, Text, Time, TimeOrOff, Truth,
+    Choice, Integer, LogFilter, LogFormat, Memory, MemoryLimit, Probability, Size, SyncMode, Text,
+    Time, TimeOrOff, Truth,
 };
 use super::layers::Reader;
 use super::origin::Origin;
+use super::place::{Directory, Listen, SecretFile};
 use super::show::Entry;
 use super::surroundings::Surroundings;
 
