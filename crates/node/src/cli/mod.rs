@@ -1,0 +1,176 @@
+//! The command line. One declaration gives the parser, the help, the man page and the
+//! completions. A command is one file with `pub(super) struct Args` and
+//! `pub(super) fn run(&Args, &Context) -> Result<Outcome, Failure>`, named once in `Command`
+//! and once in `dispatch`.
+
+mod config;
+mod exit;
+mod generate;
+mod node_address;
+
+use std::ffi::OsString;
+use std::io::{self, BufWriter, StdoutLock};
+use std::process::ExitCode;
+
+use clap::builder::Resettable;
+use clap::{ArgMatches, Args as _, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use crate::config::{Config, ConfigErrors, GlobalOptions, Surroundings};
+
+pub use exit::{Failure, Outcome};
+pub use node_address::{NodeAddress, NodeAddressError};
+
+/// How deep commands nest: `grapevine dht bag add` is 3.
+const COMMAND_DEPTH_MAX: usize = 4;
+
+/// The arguments of the program.
+#[derive(Debug, Parser)]
+#[command(name = "grapevine", version, about, arg_required_else_help = true)]
+#[command(max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show or check the configuration
+    Config(config::Args),
+    /// Print the man page, shell completions or the configuration reference
+    Generate(generate::Args),
+}
+
+fn dispatch(command: &Command, context: &Context) -> Result<Outcome, Failure> {
+    match command {
+        Command::Config(args) => config::run(args, context),
+        Command::Generate(args) => generate::run(args, context),
+    }
+}
+
+/// What every command is given.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// The options that every command takes.
+    pub options: GlobalOptions,
+    /// The process's environment and machine.
+    pub surroundings: Surroundings,
+}
+
+impl Context {
+    /// The configuration from all layers.
+    ///
+    /// # Errors
+    /// Every mistake found in any layer.
+    pub fn config(&self) -> Result<Config, ConfigErrors> {
+        Config::load_in(&self.options, &self.surroundings)
+    }
+
+    /// The node that a command talks to.
+    ///
+    /// # Errors
+    /// When the address is not valid, or the data directory names no running node.
+    pub fn node(&self) -> Result<NodeAddress, NodeAddressError> {
+        NodeAddress::resolve(&self.options, &self.surroundings)
+    }
+
+    /// Standard output, buffered. Write with `?`, end with `flush()?`: the macros of the standard
+    /// library panic when the reader has gone, errors from here end the command quietly.
+    #[must_use]
+    pub fn output(&self) -> BufWriter<StdoutLock<'static>> {
+        BufWriter::new(io::stdout().lock())
+    }
+}
+
+/// Runs the program with its arguments, the first of which is its name, and gives its exit code.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    exit::code(parse_and_run(arguments))
+}
+
+fn parse_and_run(arguments: impl IntoIterator<Item = OsString>) -> Result<Outcome, Failure> {
+    let (cli, options) = parse(arguments)?;
+    let context = Context {
+        options,
+        surroundings: Surroundings::of_process(),
+    };
+    dispatch(&cli.command, &context)
+}
+
+fn parse(
+    arguments: impl IntoIterator<Item = OsString>,
+) -> Result<(Cli, GlobalOptions), clap::Error> {
+    let matches = command().try_get_matches_from(arguments)?;
+    let options = options_of_every_level(&matches)?;
+    Ok((Cli::from_arg_matches(&matches)?, options))
+}
+
+/// The whole declaration, with the global options on every level.
+fn command() -> clap::Command {
+    with_global_options(Cli::command())
+}
+
+/// clap's own global arguments keep only those of the innermost level, so `--set` before and
+/// after the command's name would silently lose the first. They are therefore declared at each.
+fn with_global_options(command: clap::Command) -> clap::Command {
+    // The options' own description would replace the command's.
+    let (about, long_about) = (
+        command.get_about().cloned(),
+        command.get_long_about().cloned(),
+    );
+    let command = GlobalOptions::augment_args(command)
+        .about(Resettable::from(about))
+        .long_about(Resettable::from(long_about));
+    command.mut_subcommands(with_global_options)
+}
+
+fn options_of_every_level(matches: &ArgMatches) -> Result<GlobalOptions, clap::Error> {
+    let mut options = GlobalOptions::from_arg_matches(matches)?;
+    let mut level = matches;
+    for _ in 0..COMMAND_DEPTH_MAX {
+        let Some((_, inner)) = level.subcommand() else {
+            break;
+        };
+        options = options.and(GlobalOptions::from_arg_matches(inner)?);
+        level = inner;
+    }
+    Ok(options)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::PathBuf;
+
+    fn options(line: &str) -> Result<GlobalOptions, clap::Error> {
+        parse(line.split(' ').map(OsString::from)).map(|(_, options)| options)
+    }
+
+    #[test]
+    fn the_declaration_is_sound() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn global_options_stand_at_any_level_and_add_up() -> Result<(), clap::Error> {
+        let found = options(
+            "grapevine --set a.b=1 --data-dir outer --node one config --set a.b=2 show \
+             --data-dir inner --config f --set a.b=3",
+        )?;
+        assert_eq!(found.set, ["a.b=1", "a.b=2", "a.b=3"]);
+        assert_eq!(found.data_dir, Some(PathBuf::from("inner")));
+        assert_eq!(found.config, Some(PathBuf::from("f")));
+        assert_eq!(found.node.as_deref(), Some("one"));
+        Ok(())
+    }
+
+    #[test]
+    fn commands_nest_no_deeper_than_options_are_looked_for() {
+        fn depth(command: &clap::Command) -> usize {
+            command
+                .get_subcommands()
+                .map(|inner| 1 + depth(inner))
+                .max()
+                .unwrap_or(0)
+        }
+        assert!(depth(&command()) <= COMMAND_DEPTH_MAX);
+    }
+}

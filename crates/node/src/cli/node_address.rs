@@ -1,0 +1,266 @@
+//! Which node a command talks to.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use crate::config::{Address, GlobalOptions, Surroundings};
+
+/// Where a node serves HTTP when nobody says otherwise.
+const DEFAULT: &str = "http://127.0.0.1:8675";
+
+/// The environment variable that names the node.
+const VARIABLE: &str = "GRAPEVINE_NODE";
+
+/// The file in which a running node writes its addresses.
+const LISTENERS_FILE: &str = "listeners.json";
+
+/// The largest such file that is read, in bytes.
+const LISTENERS_BYTES_MAX: u64 = 64 << 10;
+
+/// The base URL of a node's HTTP interface, `http://host:port`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeAddress(Address);
+
+/// Why it is not known which node to talk to.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeAddressError {
+    /// The address is no URL of a node.
+    #[error("{origin}: {text:?} is no node; write it as http://host:port")]
+    Invalid {
+        /// `--node` or `GRAPEVINE_NODE`.
+        origin: &'static str,
+        /// The address as given.
+        text: String,
+    },
+    /// The data directory does not say where a node listens.
+    #[error("{}: cannot be read: {source}; is a node running on this data directory?", path.display())]
+    Unreadable {
+        /// The file with the addresses.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file with the addresses is not what a node writes.
+    #[error("{}: not a list of listeners as a node writes it", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The node of this data directory serves no HTTP.
+    #[error("{}: the node serves no HTTP (http.listen is off)", path.display())]
+    NotServed {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+impl NodeAddress {
+    /// The node to talk to: `--node`, else what `--data-dir` says, else `GRAPEVINE_NODE`, else
+    /// the default port on this machine. What was typed goes before what is in the environment.
+    ///
+    /// # Errors
+    /// When the address is not valid, or the data directory names no running node.
+    pub fn resolve(
+        options: &GlobalOptions,
+        surroundings: &Surroundings,
+    ) -> Result<Self, NodeAddressError> {
+        if let Some(text) = &options.node {
+            return Self::parse("--node", text);
+        }
+        if let Some(directory) = &options.data_dir {
+            return Self::of_data_dir(directory);
+        }
+        let variable = surroundings.variables.get(std::ffi::OsStr::new(VARIABLE));
+        let variable = variable
+            .map(|text| text.to_string_lossy())
+            .filter(|text| !text.is_empty());
+        Self::parse(VARIABLE, variable.as_deref().unwrap_or(DEFAULT))
+    }
+
+    fn parse(origin: &'static str, text: &str) -> Result<Self, NodeAddressError> {
+        let address = text.strip_prefix("http://").unwrap_or(text);
+        let address = Address::parse(address.strip_suffix('/').unwrap_or(address));
+        let address = address.filter(|address| address.port() != 0);
+        address.map(Self).ok_or_else(|| NodeAddressError::Invalid {
+            origin,
+            text: text.to_owned(),
+        })
+    }
+
+    /// The address that the node of a data directory wrote when it was ready.
+    fn of_data_dir(directory: &Path) -> Result<Self, NodeAddressError> {
+        let path = directory.join(LISTENERS_FILE);
+        let text = match read_bounded(&path) {
+            Ok(text) => text,
+            Err(source) => return Err(NodeAddressError::Unreadable { path, source }),
+        };
+        let Ok(listeners) = serde_json::from_slice::<BTreeMap<String, String>>(&text) else {
+            return Err(NodeAddressError::Damaged { path });
+        };
+        let Some(listener) = listeners.get("http.listen") else {
+            return Err(NodeAddressError::NotServed { path });
+        };
+        match listener
+            .parse()
+            .map(reachable)
+            .ok()
+            .and_then(|at| Address::parse(&at.to_string()))
+        {
+            Some(address) => Ok(Self(address)),
+            None => Err(NodeAddressError::Damaged { path }),
+        }
+    }
+}
+
+/// A node that listens on every address is reached through loopback.
+fn reachable(listener: SocketAddr) -> SocketAddr {
+    let ip = match listener.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    SocketAddr::new(ip, listener.port())
+}
+
+fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?
+        .take(LISTENERS_BYTES_MAX + 1)
+        .read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LISTENERS_BYTES_MAX {
+        return Err(io::Error::from(io::ErrorKind::FileTooLarge));
+    }
+    Ok(bytes)
+}
+
+impl fmt::Display for NodeAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "http://{}", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn resolve(
+        node: Option<&str>,
+        data_dir: Option<&Path>,
+        variable: Option<&str>,
+    ) -> Result<String, NodeAddressError> {
+        let mut surroundings = Surroundings::default();
+        if let Some(text) = variable {
+            surroundings.variables.insert(VARIABLE.into(), text.into());
+        }
+        let options = GlobalOptions {
+            node: node.map(str::to_owned),
+            data_dir: data_dir.map(Path::to_owned),
+            ..GlobalOptions::default()
+        };
+        NodeAddress::resolve(&options, &surroundings).map(|node| node.to_string())
+    }
+
+    #[test]
+    fn what_was_typed_goes_before_the_environment() -> Result<(), Box<dyn std::error::Error>> {
+        let dir = tempfile::tempdir()?;
+        fs::write(
+            dir.path().join(LISTENERS_FILE),
+            r#"{"http.listen":"127.0.0.1:4001"}"#,
+        )?;
+        let dir = Some(dir.path());
+        assert_eq!(resolve(None, None, None)?, DEFAULT);
+        assert_eq!(resolve(None, None, Some(""))?, DEFAULT);
+        assert_eq!(resolve(None, None, Some("http://b:2"))?, "http://b:2");
+        assert_eq!(
+            resolve(None, dir, Some("http://b:2"))?,
+            "http://127.0.0.1:4001"
+        );
+        assert_eq!(
+            resolve(Some("http://a:1/"), dir, Some("http://b:2"))?,
+            "http://a:1"
+        );
+        assert_eq!(resolve(Some("[::1]:9"), None, None)?, "http://[::1]:9");
+        Ok(())
+    }
+
+    #[test]
+    fn addresses_that_are_no_node_are_refused() {
+        for text in [
+            "",
+            "https://a:1",
+            "http://a",
+            "http://a:0",
+            "http://a:1/api",
+            "http://u@a:1",
+        ] {
+            let refused = resolve(Some(text), None, None);
+            assert!(
+                matches!(
+                    refused,
+                    Err(NodeAddressError::Invalid {
+                        origin: "--node",
+                        ..
+                    })
+                ),
+                "{text:?}: {refused:?}"
+            );
+        }
+        let refused = resolve(None, None, Some("ftp://x"));
+        assert!(matches!(
+            refused,
+            Err(NodeAddressError::Invalid {
+                origin: VARIABLE,
+                ..
+            })
+        ));
+    }
+
+    #[test]
+    fn the_data_directory_says_where_its_node_listens() -> Result<(), Box<dyn std::error::Error>> {
+        let dir = tempfile::tempdir()?;
+        let of = |listeners: &str| {
+            fs::write(dir.path().join(LISTENERS_FILE), listeners)?;
+            Ok::<_, io::Error>(NodeAddress::of_data_dir(dir.path()))
+        };
+        assert!(matches!(
+            NodeAddress::of_data_dir(dir.path()),
+            Err(NodeAddressError::Unreadable { .. })
+        ));
+        assert_eq!(
+            of(r#"{"http.listen":"0.0.0.0:81"}"#)??.to_string(),
+            "http://127.0.0.1:81"
+        );
+        assert_eq!(
+            of(r#"{"http.listen":"[::]:81"}"#)??.to_string(),
+            "http://[::1]:81"
+        );
+        let without = of(r#"{"bloomd.tcp":"127.0.0.1:81"}"#)?;
+        assert!(
+            matches!(without, Err(NodeAddressError::NotServed { .. })),
+            "{without:?}"
+        );
+        for damaged in [
+            "",
+            "[]",
+            r#"{"http.listen":7}"#,
+            r#"{"http.listen":"here"}"#,
+        ] {
+            let refused = of(damaged)?;
+            assert!(
+                matches!(refused, Err(NodeAddressError::Damaged { .. })),
+                "{damaged}"
+            );
+        }
+        let large = of(&" ".repeat(LISTENERS_BYTES_MAX as usize + 1))?;
+        assert!(
+            matches!(large, Err(NodeAddressError::Unreadable { .. })),
+            "{large:?}"
+        );
+        Ok(())
+    }
+}

@@ -1,0 +1,71 @@
+//! Configuration: one declared table of keys ([`SECTIONS`]), from which come the parser, the
+//! typed [`Config`], `config show`, the reference page and the suggestions for misspelt names.
+//!
+//! Layers, weakest first: built-in default, TOML file, `GRAPEVINE_SECTION__KEY` in the
+//! environment, `--set section.key=value`, named flags. The layers are gathered as text with
+//! their [`Origin`] and read once, so a value knows where it came from and every mistake is
+//! reported in one go.
+
+mod address;
+mod document;
+mod error;
+mod key;
+mod kind;
+mod layers;
+mod memory;
+mod options;
+mod origin;
+mod place;
+mod quantity;
+mod reference;
+mod rules;
+mod secret;
+mod settings;
+mod show;
+mod suggestion;
+mod surroundings;
+#[cfg(test)]
+mod tests;
+
+pub use address::{Address, AddressError, Listener};
+pub use error::{ConfigError, ConfigErrors};
+pub use key::{Key, Section};
+pub use kind::{LogFormat, MemoryLimit, Refusal, SyncMode};
+pub use options::GlobalOptions;
+pub use origin::Origin;
+pub use reference::reference_page;
+pub use secret::{Secret, SecretError, read_secret};
+pub use settings::{Bloomd, Config, Durability, Filters, Http, Limits, Node, SECTIONS};
+pub use surroundings::Surroundings;
+
+use std::path::Path;
+
+impl Config {
+    /// Reads the configuration of this process: defaults, file, environment, `--set`, flags.
+    ///
+    /// # Errors
+    /// Every mistake found in any layer, not only the first.
+    pub fn load(options: &GlobalOptions) -> Result<Self, ConfigErrors> {
+        Self::load_in(options, &Surroundings::of_process())
+    }
+
+    /// Like [`Config::load`], with the environment, host name and memory given by the caller.
+    ///
+    /// # Errors
+    /// Every mistake found in any layer, not only the first.
+    pub fn load_in(
+        options: &GlobalOptions,
+        surroundings: &Surroundings,
+    ) -> Result<Self, ConfigErrors> {
+        layers::gather(options, surroundings).into_config(surroundings)
+    }
+
+    /// Reads one file over the defaults alone, as `config check` does: the environment and the
+    /// command line of whoever checks the file have no say. `-` is standard input.
+    ///
+    /// # Errors
+    /// Every mistake found in the file.
+    pub fn check_file(file: &Path, surroundings: &Surroundings) -> Result<Self, ConfigErrors> {
+        layers::gather_file(file).into_config(surroundings)
+    }
+}

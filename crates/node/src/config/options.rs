@@ -1,0 +1,55 @@
+//! The options that every command takes.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// Options of every command; they may stand before or after the command's name.
+#[derive(clap::Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Global options")]
+pub struct GlobalOptions {
+    /// Configuration file [default: grapevine.toml in the data directory, if there]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Set one configuration key; may be repeated
+    #[arg(long, value_name = "SECTION.KEY=VALUE")]
+    pub set: Vec<OsString>,
+    /// Data directory (node.data_dir)
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Node to talk to [env: GRAPEVINE_NODE] [default: http://127.0.0.1:8675, or what listens
+    /// in --data-dir]
+    #[arg(long, value_name = "URL")]
+    pub node: Option<String>,
+}
+
+/// A flag that stands for a key.
+pub(crate) struct NamedFlag {
+    pub(crate) flag: &'static str,
+    pub(crate) key: &'static str,
+    pub(crate) value: OsString,
+}
+
+impl GlobalOptions {
+    /// Adds the options of an inner level of the command line (after the command's name) to
+    /// those of the outer one: assignments add up, of the rest the inner one wins.
+    #[must_use]
+    pub fn and(mut self, inner: Self) -> Self {
+        self.set.extend(inner.set);
+        Self {
+            config: inner.config.or(self.config),
+            set: self.set,
+            data_dir: inner.data_dir.or(self.data_dir),
+            node: inner.node.or(self.node),
+        }
+    }
+
+    /// The flags that set keys. A flag for a key is declared here and nowhere else.
+    pub(crate) fn named_flags(&self) -> Vec<NamedFlag> {
+        let data_dir = self.data_dir.iter().map(|path| NamedFlag {
+            flag: "--data-dir",
+            key: "node.data_dir",
+            value: path.clone().into_os_string(),
+        });
+        data_dir.collect()
+    }
+}

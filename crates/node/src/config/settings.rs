@@ -1,0 +1,198 @@
+//! The declared table of sections and keys, and the typed [`Config`] that comes from it.
+
+use std::marker::PhantomData;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::address::Listener;
+use super::key::{Default, Key, Section};
+use super::kind::{
+    Choice, Integer, LogFilter, LogFormat, Memory, MemoryLimit, Probability, Size, SyncMode, Text,
+    Time, TimeOrOff, Truth,
+};
+use super::layers::Reader;
+use super::origin::Origin;
+use super::place::{Directory, Listen, SecretFile};
+use super::show::Entry;
+use super::surroundings::Surroundings;
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+const TIB: u64 = 1 << 40;
+
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3600);
+const YEAR: Duration = Duration::from_secs(365 * 86_400);
+
+/// Makes the table and the types from one declaration, so that they cannot disagree.
+macro_rules! sections {
+    ($(
+        $(#[doc = $about:literal])+
+        $section:ident: $Section:ident {
+            $( $(#[doc = $help:literal])+ $key:ident: $type:ty = $kind:expr, $default:expr; )+
+        }
+    )+) => {
+        $(
+            $(#[doc = $about])+
+            #[derive(Clone, Debug)]
+            pub struct $Section { $( $(#[doc = $help])+ pub $key: $type, )+ }
+        )+
+
+        /// Every section and key there is, in the order they are shown.
+        pub static SECTIONS: &[Section] = &[$(
+            Section {
+                name: stringify!($section),
+                about: concat!($($about),+),
+                keys: &[$(
+                    Key {
+                        section: stringify!($section),
+                        name: stringify!($key),
+                        full_name: concat!(stringify!($section), ".", stringify!($key)),
+                        shape: &$kind,
+                        default: $default,
+                        help: concat!($($help),+),
+                    },
+                )+],
+            },
+        )+];
+
+        /// The whole configuration, read and checked.
+        #[derive(Clone, Debug)]
+        pub struct Config {
+            $( $(#[doc = $about])+ pub $section: $Section, )+
+            pub(super) entries: Vec<Entry>,
+        }
+
+        impl Config {
+            /// Reads every key, going on past mistakes; nothing when there was one.
+            pub(super) fn read(reader: &mut Reader<'_>) -> Option<Self> {
+                $(
+                    let $section = {
+                        $(
+                            let $key: Option<$type> = reader.read(
+                                concat!(stringify!($section), ".", stringify!($key)),
+                                &$kind,
+                                $default,
+                            );
+                        )+
+                        move || Some($Section { $($key: $key?,)+ })
+                    };
+                )+
+                Some(Self { $($section: $section()?,)+ entries: reader.take_entries() })
+            }
+        }
+    };
+}
+
+sections! {
+    /// What this node is called, where it keeps its state and how it logs.
+    node: Node {
+        /// The node's name in listings and logs.
+        name: String = Text { bytes_max: 255 },
+            Default::Found(host_name, "the host name");
+        /// The directory that holds everything the node keeps; one process at a time.
+        data_dir: PathBuf = Directory,
+            Default::Found(data_dir, "`$XDG_DATA_HOME/grapevine`, else `~/.local/share/grapevine`");
+        /// What is logged to standard error: a level, or a filter by module in the syntax of
+        /// `RUST_LOG`, which overrides this key when it is set.
+        log: String = LogFilter, Default::Text("info");
+        /// The form of log lines: `text` for people, `json` for programs.
+        log_format: LogFormat = Choice::<LogFormat>(PhantomData), Default::Text("text");
+    }
+
+    /// How an acknowledged write is kept. Every mode survives the end of the process.
+    durability: Durability {
+        /// When the log is synced to the disk: `os` leaves it to the operating system,
+        /// `interval` syncs every `durability.interval`, `always` syncs before each reply.
+        sync: SyncMode = Choice::<SyncMode>(PhantomData), Default::Text("interval");
+        /// The time between syncs with `sync = "interval"`: what a power cut may cost.
+        interval: Duration = Time { min: Duration::from_millis(1), max: HOUR },
+            Default::Text("1s");
+    }
+
+    /// Bounds on what clients and peers may take.
+    limits: Limits {
+        /// The memory that the node's state may take: a size, or a share of the machine's memory
+        /// (of its control group's, when that is less).
+        memory: MemoryLimit = Memory { bytes_min: 16 * MIB }, Default::Text("75%");
+        /// Open connections per gateway; more are refused.
+        connections: usize = Integer::<usize>::between(1, 1_000_000), Default::Text("4096");
+        /// The longest line of a line protocol; a longer one is refused.
+        line: usize = Size::<usize>::between(KIB, GIB), Default::Text("1MiB");
+        /// Replies that may wait for one connection; beyond that its requests wait too.
+        output: usize = Size::<usize>::between(64 * KIB, 4 * GIB), Default::Text("16MiB");
+        /// A connection that is silent for this long is closed.
+        idle_timeout: Option<Duration> = TimeOrOff(Time { min: SECOND, max: YEAR }),
+            Default::Text("off");
+    }
+
+    /// What a new filter is like when its creator does not say, and how filters are kept.
+    filters: Filters {
+        /// Keys the first layer of a new filter has room for.
+        capacity: u64 = Integer::<u64>::between(1, 1_000_000_000_000), Default::Text("100000");
+        /// The chance that a key which was never set is reported as seen.
+        error: f64 = Probability { min: 1e-9, max: 0.1 }, Default::Text("0.0001");
+        /// How many times larger each further layer of a filter is.
+        growth: u32 = Integer::<u32>::between(2, 16), Default::Text("4");
+        /// A filter that nobody uses for this long is taken out of memory until it is used again.
+        idle_unload: Option<Duration> = TimeOrOff(Time { min: SECOND, max: YEAR }),
+            Default::Text("1h");
+        /// Bytes of log after which a snapshot is taken in the background; a restart reads at
+        /// most about this much.
+        checkpoint_log: u64 = Size::<u64>::between(MIB, TIB), Default::Text("64MiB");
+    }
+
+    /// The gateway for clients of bloomd. Its protocol knows no authentication.
+    bloomd: Bloomd {
+        /// Where bloomd's clients connect.
+        tcp: Listener = Listen, Default::Text("127.0.0.1:8673");
+        /// Where bloomd's UDP clients send.
+        udp: Listener = Listen, Default::Text("127.0.0.1:8674");
+        /// Serve bloomd without authentication on a non-loopback address. Without it such an
+        /// address is refused.
+        open: bool = Truth, Default::Text("false");
+    }
+
+    /// The console, the HTTP API and the metrics.
+    http: Http {
+        /// Where HTTP is served.
+        listen: Listener = Listen, Default::Text("127.0.0.1:8675");
+        /// The file with the token that HTTP requests must carry. Needed off loopback.
+        token_file: Option<PathBuf> = SecretFile, Default::Text("off");
+    }
+}
+
+fn host_name(surroundings: &Surroundings) -> Option<String> {
+    Some(
+        surroundings
+            .host_name
+            .clone()
+            .unwrap_or_else(|| "grapevine".to_owned()),
+    )
+}
+
+fn data_dir(surroundings: &Surroundings) -> Option<String> {
+    surroundings
+        .default_data_dir()?
+        .into_os_string()
+        .into_string()
+        .ok()
+}
+
+impl Config {
+    /// Where the value of `key` (`section.key`) came from.
+    #[must_use]
+    pub fn origin(&self, key: &str) -> Option<&Origin> {
+        self.entries
+            .iter()
+            .find(|entry| entry.key == key)
+            .map(|entry| &entry.origin)
+    }
+
+    /// Every listener, in the order of the table.
+    #[must_use]
+    pub fn listeners(&self) -> [&Listener; 3] {
+        [&self.bloomd.tcp, &self.bloomd.udp, &self.http.listen]
+    }
+}

@@ -1,0 +1,9 @@
+//! Grapevine's node: configuration, command line and, with later parts, the gateways. The program
+//! `grapevine` is [`cli::run`] and nothing else; this is a library so that tests and examples
+//! reach its parts.
+#![deny(unsafe_code)]
+
+pub mod cli;
+pub mod config;
+pub mod failure;
+pub mod logging;
