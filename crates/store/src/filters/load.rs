@@ -1,0 +1,258 @@
+//! Bits between memory and files: loading, unloading, writing the files of layers.
+
+use std::io::{self, BufWriter, Read, Write};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use grapevine_core::catalogue::{FilterRow, LegacyShape, Storage};
+use grapevine_core::filter::legacy::BloomdLayer;
+use grapevine_core::filter::parameters::LayerShape;
+use grapevine_core::filter::{Filter, Layer};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::error::{FilterError, LoadError};
+use super::handle::{Bits, FILTERS_DIR, Handle, Loaded, Summary, layer_path, legacy_path, lock};
+use super::memory::Reservation;
+use super::Filters;
+use crate::disk::{Disk, DiskFile, OpenMode, parent, read_file};
+use crate::layer_file::{LayerFileError, LayerHead, LayerReader, write_layer};
+
+/// Buffer between a layer and its file, in bytes.
+const FILE_BUFFER_BYTES: usize = 1 << 20;
+
+impl Filters {
+    /// Reads a filter's bits into memory. A corrupt file makes it damaged until it is dropped.
+    pub fn load(&self, handle: &Handle) -> Result<(), FilterError> {
+        let mut bits = handle.bits_write();
+        match &*bits {
+            Bits::Loaded(_) => return Ok(()),
+            Bits::Damaged(reason) => return Err(FilterError::Damaged(Arc::clone(reason))),
+            Bits::Gone => return Err(FilterError::NotFound),
+            Bits::Unloaded => {}
+        }
+        let row = lock(&self.catalogue).row(handle.id).cloned().ok_or(FilterError::NotFound)?;
+        match self.read_bits(handle, &row) {
+            Ok(loaded) => {
+                *bits = Bits::Loaded(loaded);
+                handle.usage.page_ins.fetch_add(1, Relaxed);
+                Ok(())
+            }
+            Err(LoadError::Memory(error)) => Err(error.into()),
+            Err(error) => {
+                let reason: Arc<str> = error.to_string().into();
+                *bits = Bits::Damaged(Arc::clone(&reason));
+                Err(FilterError::Damaged(reason))
+            }
+        }
+    }
+
+    fn read_bits(&self, handle: &Handle, row: &FilterRow) -> Result<Loaded, LoadError> {
+        let memory = Reservation::empty(&self.memory);
+        let filter = Filter::new(row.parameters, row.seed, self.identity.origin);
+        for legacy in &row.legacy {
+            memory.grow(legacy.bytes)?;
+            filter.add_legacy(Arc::new(self.read_legacy(handle, legacy)?))?;
+        }
+        let first;
+        let layers = if row.storage == Storage::Memory {
+            // Its keys are gone with the process that held them; it starts again, empty.
+            first = row.parameters.layer(0, self.identity.origin, 1).ok();
+            first.as_slice()
+        } else {
+            &row.layers
+        };
+        for shape in layers {
+            memory.grow(shape.geometry.bytes())?;
+            let layer = filter.add_layer(*shape)?;
+            if lock(&handle.snapshots).contains_key(&shape.id) {
+                self.read_layer(handle, layer)?;
+            }
+        }
+        Ok(Loaded { filter: Arc::new(filter), memory })
+    }
+
+    fn read_layer(&self, handle: &Handle, layer: &Layer) -> Result<(), LoadError> {
+        let path = layer_path(handle.id, layer.id());
+        let read = || -> Result<(), LayerFileError> {
+            let reader = LayerReader::new(FileReader::open(&*self.disk, &path)?)?;
+            if !belongs(reader.head(), handle, &layer.shape()) {
+                return Err(LayerFileError::Misplaced);
+            }
+            reader.load(layer)?.ensure_end()
+        };
+        read().map_err(|source| LoadError::File { path: path.clone(), source })
+    }
+
+    fn read_legacy(&self, handle: &Handle, shape: &LegacyShape) -> Result<BloomdLayer, LoadError> {
+        let path = legacy_path(handle.id, shape.index);
+        let wrong = |what: String| LoadError::Legacy { path: path.clone(), what };
+        let bytes = read_file(&*self.disk, &path, shape.bytes).map_err(|e| wrong(e.to_string()))?;
+        if bytes.len() as u64 != shape.bytes || xxh3_64(&bytes) != shape.checksum {
+            return Err(wrong("corrupt: the checksum does not match".to_owned()));
+        }
+        let layer = BloomdLayer::from_vec(bytes).map_err(|error| wrong(error.to_string()))?;
+        Ok(layer.with_capacity(shape.capacity))
+    }
+
+    /// Reads the heads of a filter's files without its bits: what it holds, and that they are
+    /// there. Layers that the log opens later have no file yet.
+    pub(super) fn read_summary(&self, handle: &Handle, row: &FilterRow) -> Result<(), LoadError> {
+        let mut summary = Summary { layers: (row.layers.len() + row.legacy.len()) as u64, ..Summary::default() };
+        for legacy in &row.legacy {
+            let layer = self.read_legacy(handle, legacy)?;
+            summary.capacity = summary.capacity.saturating_add(layer.capacity());
+            summary.inserted = summary.inserted.saturating_add(layer.count());
+            summary.bytes += legacy.bytes;
+        }
+        for shape in &row.layers {
+            let head = self.read_head(handle, shape)?;
+            let inserted = head.rights.spent();
+            summary.capacity = summary.capacity.saturating_add(shape.capacity);
+            summary.inserted = summary.inserted.saturating_add(inserted);
+            summary.bytes += shape.geometry.bytes();
+            lock(&handle.snapshots).insert(shape.id, inserted);
+        }
+        *lock(&handle.summary) = summary;
+        Ok(())
+    }
+
+    fn read_head(&self, handle: &Handle, shape: &LayerShape) -> Result<LayerHead, LoadError> {
+        let path = layer_path(handle.id, shape.id);
+        let read = || -> Result<LayerHead, LayerFileError> {
+            let reader = LayerReader::new(FileReader::open(&*self.disk, &path)?)?;
+            let head = reader.head().clone();
+            if belongs(&head, handle, shape) { Ok(head) } else { Err(LayerFileError::Misplaced) }
+        };
+        read().map_err(|source| LoadError::File { path: path.clone(), source })
+    }
+
+    /// Writes the files of those layers that have changed since their last. Others go on using
+    /// the filter meanwhile.
+    pub(super) fn write_layers(&self, handle: &Handle) -> io::Result<()> {
+        if handle.storage == Storage::Memory {
+            return Ok(());
+        }
+        let Some(filter) = handle.in_memory() else { return Ok(()) };
+        for layer in filter.layers() {
+            // Read first: keys that come while the file is written make the next one due.
+            let inserted = layer.inserted();
+            if lock(&handle.snapshots).get(&layer.id()) != Some(&inserted) {
+                self.write_layer_file(handle, layer)?;
+                lock(&handle.snapshots).insert(layer.id(), inserted);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn write_layer_file(&self, handle: &Handle, layer: &Layer) -> io::Result<()> {
+        self.disk.create_dir(FILTERS_DIR)?;
+        self.disk.create_dir(&handle.directory())?;
+        let path = layer_path(handle.id, layer.id());
+        write_atomically(&*self.disk, &path, |out| write_layer(out, handle.id, layer))?;
+        self.disk.sync_dir(FILTERS_DIR)
+    }
+
+    /// Writes what has changed to files and gives the memory back. A filter that is kept in
+    /// memory only stays there.
+    pub fn unload(&self, handle: &Handle) -> Result<(), FilterError> {
+        if handle.storage == Storage::Memory {
+            return Ok(());
+        }
+        self.ensure_writable()?;
+        let _alone = lock(&self.snapshot);
+        // Most of the work while the filter is in use, the rest while nobody can change it.
+        self.write_layers(handle).map_err(|error| self.snapshot_failed(&error))?;
+        let mut bits = handle.bits_write();
+        let Bits::Loaded(loaded) = &*bits else { return Ok(()) };
+        let filter = Arc::clone(&loaded.filter);
+        for layer in filter.layers() {
+            let inserted = layer.inserted();
+            if lock(&handle.snapshots).get(&layer.id()) != Some(&inserted) {
+                self.write_layer_file(handle, layer).map_err(|error| self.snapshot_failed(&error))?;
+                lock(&handle.snapshots).insert(layer.id(), inserted);
+            }
+        }
+        *lock(&handle.summary) = Summary::of(&filter);
+        *bits = Bits::Unloaded;
+        handle.usage.page_outs.fetch_add(1, Relaxed);
+        Ok(())
+    }
+
+    pub(super) fn snapshot_failed(&self, error: &io::Error) -> FilterError {
+        let reason = self
+            .snapshot_failure
+            .get_or_init(|| format!("writing a snapshot failed: {error}").into());
+        FilterError::ReadOnly(Arc::clone(reason))
+    }
+}
+
+fn belongs(head: &LayerHead, handle: &Handle, shape: &LayerShape) -> bool {
+    head.filter == handle.id && head.shape == *shape
+}
+
+/// Writes a file beside its place, syncs it and moves it there.
+pub(super) fn write_atomically(
+    disk: &dyn Disk,
+    path: &str,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> io::Result<()> {
+    let temporary = format!("{path}.new");
+    let file = disk.open(&temporary, OpenMode::Create)?;
+    let mut out = BufWriter::with_capacity(FILE_BUFFER_BYTES, FileWriter { file, offset: 0 });
+    write(&mut out)?;
+    let FileWriter { file, .. } = out.into_inner().map_err(io::IntoInnerError::into_error)?;
+    file.sync()?;
+    disk.rename(&temporary, path)?;
+    disk.sync_dir(parent(path))
+}
+
+/// A file written from its start.
+struct FileWriter {
+    file: Arc<dyn DiskFile>,
+    offset: u64,
+}
+
+impl Write for FileWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write_at(self.offset, bytes)?;
+        self.offset += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A file read from its start.
+pub(crate) struct FileReader {
+    file: Arc<dyn DiskFile>,
+    offset: u64,
+    length: u64,
+}
+
+impl FileReader {
+    pub(crate) fn open(disk: &dyn Disk, path: &str) -> io::Result<Self> {
+        let file = disk.open(path, OpenMode::Read)?;
+        let length = file.len()?;
+        Ok(FileReader { file, offset: 0, length })
+    }
+
+    /// Refuses bytes after the end of what was read.
+    pub(crate) fn ensure_end(&self) -> Result<(), LayerFileError> {
+        if self.offset == self.length {
+            return Ok(());
+        }
+        Err(LayerFileError::Corrupt { offset: self.offset, what: "bytes after the end" })
+    }
+}
+
+impl Read for FileReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = self.length - self.offset;
+        let length = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        self.file.read_at(self.offset, &mut buffer[..length])?;
+        self.offset += length as u64;
+        Ok(length)
+    }
+}

@@ -1,0 +1,247 @@
+//! Opening a data directory: the snapshot, then the log's tail over it.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
+
+use grapevine_core::catalogue::{Catalogue, FilterId, FilterRow, Storage};
+use grapevine_core::hash::Seed;
+use grapevine_core::operation::{CatalogueChange, Insert, Operation, decode};
+use grapevine_core::origin::Origin;
+
+use super::error::{FilterError, OpenError};
+use super::handle::{Bits, FILTERS_DIR, Handle, lock};
+use super::memory::MemoryBound;
+use super::{Entropy, Filters, Handles, LOG_DIR, Options};
+use crate::disk::Disk;
+use crate::identity::Identity;
+use crate::log::{Cut, Log, Position};
+use crate::manifest::Manifest;
+
+/// What opening a data directory found.
+#[derive(Clone, Debug, Default)]
+pub struct Recovered {
+    /// The directory was empty and is now a data directory.
+    pub created: bool,
+    /// Operations replayed from the log.
+    pub operations: u64,
+    /// Keys in them.
+    pub keys: u64,
+    /// What was cut off the log's end because it had not been written whole.
+    pub cut: Option<Cut>,
+    /// Filters that cannot be used because a file of theirs is corrupt, with the reason.
+    pub damaged: Vec<(Vec<u8>, Arc<str>)>,
+}
+
+impl Filters {
+    /// Opens the data directory on `disk`, making one if it is empty. Whoever calls holds its
+    /// lock.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        options: Options,
+        entropy: Entropy,
+    ) -> Result<(Self, Recovered), OpenError> {
+        let (identity, manifest, created) = read_state(&*disk, &entropy)?;
+        let mut config = options.log;
+        config.salt = u64::from_le_bytes(entropy()[..8].try_into().expect("eight bytes"));
+        let id = identity.origin.bytes();
+        let (log, report) = Log::open(Arc::clone(&disk), LOG_DIR, id, config, manifest.position)?;
+        let filters = Filters {
+            disk,
+            identity,
+            options,
+            entropy,
+            log,
+            sequence: AtomicU64::new(manifest.sequence),
+            catalogue: Mutex::new(Catalogue::from_rows(manifest.rows.iter().cloned())),
+            handles: RwLock::new(Handles::default()),
+            memory: MemoryBound::new(options.memory),
+            reclaiming: Mutex::default(),
+            snapshot: Mutex::new(manifest.position),
+            snapshot_position: AtomicU64::new(manifest.position),
+            snapshot_failure: OnceLock::new(),
+        };
+        for row in &manifest.rows {
+            filters.restore_handle(row);
+        }
+        let mut recovered = Recovered { created, cut: report.cut, ..Recovered::default() };
+        filters.replay(manifest.position, &mut recovered)?;
+        filters.remove_orphans()?;
+        recovered.damaged = filters.damaged();
+        Ok((filters, recovered))
+    }
+
+    fn restore_handle(&self, row: &FilterRow) {
+        let handle = Handle::new(row, Bits::Unloaded);
+        if row.storage == Storage::Durable
+            && let Err(error) = self.read_summary(&handle, row)
+        {
+            *handle.bits_write() = Bits::Damaged(error.to_string().into());
+        }
+        self.register(handle, row.hidden);
+    }
+
+    fn register(&self, handle: Handle, hidden: bool) {
+        let handle = Arc::new(handle);
+        let mut handles = self.handles_write();
+        if !hidden {
+            handles.by_name.insert(handle.name.clone(), Arc::clone(&handle));
+        }
+        handles.by_id.insert(handle.id, handle);
+    }
+
+    fn replay(&self, from: Position, recovered: &mut Recovered) -> Result<(), OpenError> {
+        let mut failure = None;
+        self.log.read_from(from, |position, entry| {
+            if failure.is_none() {
+                failure = self.replay_entry(position, entry, recovered).err();
+            }
+        })?;
+        failure.map_or(Ok(()), Err)
+    }
+
+    fn replay_entry(
+        &self,
+        position: Position,
+        entry: &[u8],
+        recovered: &mut Recovered,
+    ) -> Result<(), OpenError> {
+        let decoded = decode(entry);
+        let (sequence, operation) =
+            decoded.map_err(|source| OpenError::Operation { position, source })?;
+        let next = sequence.saturating_add(1);
+        self.sequence.fetch_max(next, std::sync::atomic::Ordering::Relaxed);
+        recovered.operations += 1;
+        match operation {
+            Operation::Insert(insert) => {
+                recovered.keys += insert.hashes().len() as u64;
+                self.replay_insert(position, &insert)
+            }
+            Operation::Catalogue(change) => self.replay_change(&change),
+        }
+    }
+
+    fn replay_insert(&self, position: Position, insert: &Insert<'_>) -> Result<(), OpenError> {
+        let handle = self.handles_read().by_id.get(&insert.filter).cloned();
+        // The filter was dropped since.
+        let Some(handle) = handle else { return Ok(()) };
+        let filter = match self.bits(&handle) {
+            Ok(filter) => filter,
+            Err(FilterError::Memory(error)) => return Err(error.into()),
+            // Damaged: the log is kept until the filter is mended or dropped.
+            Err(_) => return Ok(()),
+        };
+        let layer = filter.layer(insert.layer).ok_or(OpenError::UnknownLayer { position })?;
+        for hash in insert.hashes() {
+            layer.apply(hash);
+        }
+        layer.observe_inserted(self.identity.origin, insert.inserted);
+        Ok(())
+    }
+
+    fn replay_change(&self, change: &CatalogueChange) -> Result<(), OpenError> {
+        if !lock(&self.catalogue).apply(change) {
+            return Ok(());
+        }
+        match change {
+            CatalogueChange::Create(row) => {
+                let handle = Handle::new(row, Bits::Unloaded);
+                if !row.legacy.is_empty() && let Err(error) = self.read_summary_of_import(&handle, row) {
+                    *handle.bits_write() = Bits::Damaged(error.into());
+                }
+                self.register(handle, row.hidden);
+            }
+            CatalogueChange::Drop(id) => self.forget(*id),
+            CatalogueChange::Hide(id) => {
+                let mut handles = self.handles_write();
+                if let Some(handle) = handles.by_id.get(id).cloned() {
+                    handles.by_name.remove(&handle.name);
+                }
+            }
+            CatalogueChange::Show(id) => {
+                let mut handles = self.handles_write();
+                if let Some(handle) = handles.by_id.get(id).cloned() {
+                    handles.by_name.insert(handle.name.clone(), handle);
+                }
+            }
+            CatalogueChange::OpenLayer(id, shape) => self.replay_layer(*id, |handle| {
+                handle.in_memory().map(|filter| {
+                    filter.add_layer(*shape).map(drop).map_err(|error| error.to_string())
+                })
+            }),
+            CatalogueChange::AdoptLayer(id, shape) => self.replay_layer(*id, |handle| {
+                // Its file was synced before this was logged.
+                lock(&handle.snapshots).insert(shape.id, u64::MAX);
+                handle.in_memory().map(|filter| self.load_adopted(handle, &filter, *shape))
+            }),
+        }
+        Ok(())
+    }
+
+    /// Gives a filter that is in memory already its new layer; one that is not finds the layer
+    /// in its row when it is loaded.
+    fn replay_layer(&self, id: FilterId, add: impl FnOnce(&Handle) -> Option<Result<(), String>>) {
+        let handle = self.handles_read().by_id.get(&id).cloned();
+        let Some(handle) = handle else { return };
+        if let Some(Err(reason)) = add(&handle) {
+            *handle.bits_write() = Bits::Damaged(reason.into());
+        }
+    }
+
+    fn forget(&self, id: FilterId) {
+        let mut handles = self.handles_write();
+        if let Some(handle) = handles.by_id.remove(&id)
+            && handles.by_name.get(&handle.name).is_some_and(|other| other.id == id)
+        {
+            handles.by_name.remove(&handle.name);
+        }
+    }
+
+    /// Removes the files of filters that the catalogue does not know: dropped just before the
+    /// last process ended, or never entered.
+    fn remove_orphans(&self) -> Result<(), OpenError> {
+        let failed = |source| OpenError::Io { path: FILTERS_DIR.to_owned(), source };
+        let known: BTreeSet<String> =
+            self.handles_read().by_id.keys().map(FilterId::to_string).collect();
+        for name in self.disk.list(FILTERS_DIR).map_err(failed)? {
+            if let (false, Ok(id)) = (known.contains(&name), u128::from_str_radix(&name, 16)) {
+                self.remove_files(FilterId::new(id.to_be_bytes())).map_err(failed)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Identity and manifest of the directory, made if it is empty.
+fn read_state(
+    disk: &dyn Disk,
+    entropy: &Entropy,
+) -> Result<(Identity, Manifest, bool), OpenError> {
+    let (identity, manifest) = (Identity::read(disk)?, Manifest::read(disk)?);
+    match (identity, manifest) {
+        (Some(identity), Some(manifest)) => Ok((identity, manifest, false)),
+        (Some(identity), None) => {
+            // The process that made the directory ended before it had written its first
+            // manifest, or the manifest was lost; then there is something else as well.
+            let list = |path| disk.list(path).map_err(|source| OpenError::Io { path: path.to_owned(), source });
+            if list(LOG_DIR)?.is_empty() && list(FILTERS_DIR)?.is_empty() {
+                let manifest = Manifest::default();
+                manifest.write(disk)?;
+                return Ok((identity, manifest, true));
+            }
+            Err(OpenError::NoManifest)
+        }
+        (None, Some(_)) => Err(OpenError::NoIdentity("a manifest")),
+        (None, None) => {
+            let log = disk.list(LOG_DIR).map_err(|source| OpenError::Io { path: LOG_DIR.to_owned(), source })?;
+            if !log.is_empty() {
+                return Err(OpenError::NoIdentity("a log"));
+            }
+            let identity = Identity { origin: Origin::new(entropy()), seed: Seed::new(entropy()) };
+            identity.write(disk)?;
+            let manifest = Manifest::default();
+            manifest.write(disk)?;
+            Ok((identity, manifest, true))
+        }
+    }
+}
