@@ -1,0 +1,452 @@
+//! Opening a log: what is whole is kept, what is torn is cut, what is damaged is named.
+//!
+//! A segment exists only when all before it are durable, so only the last one can have a torn
+//! tail. In it, the first frame that is not valid, at X, is torn unless a later valid frame
+//! carries a synced position beyond X: then X was durable once, and is damaged now.
+
+use std::io;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, OnceLock};
+
+use super::batch::Batch;
+use super::error::{OpenError, Step};
+use super::frame::FrameFault;
+use super::segment::{self, HeaderFault, SEGMENT_HEADER_LEN, SegmentHeader};
+use super::window::{Frames, end_position};
+use super::{Counters, DirectoryId, Log, LogConfig, Position, Writer};
+use crate::disk::{Disk, DiskFile, OpenMode, parent};
+
+/// Most segments that a log may have.
+pub const MAX_SEGMENTS: usize = 1 << 20;
+/// Most bytes of a torn tail that are kept beside the log.
+pub const MAX_KEPT_CUT: u64 = 64 << 20;
+/// Torn tails kept; older ones are removed.
+pub const KEPT_CUTS: usize = 4;
+
+const CUT_PREFIX: &str = "cut-";
+const COPY_LEN: u64 = 1 << 20;
+
+/// What opening found and did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OpenReport {
+    /// There was no log; an empty one was made.
+    pub created: bool,
+    /// A torn tail was cut.
+    pub cut: Option<Cut>,
+    /// The last segment had no frames and no whole header; it was made anew.
+    pub remade: Option<String>,
+    /// Segments there.
+    pub segments: usize,
+}
+
+/// A torn tail that was cut.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// Path of the segment.
+    pub file: String,
+    /// Offset in the file at which it was cut.
+    pub offset: u64,
+    /// Position in the log of that offset.
+    pub position: Position,
+    /// Bytes that were there.
+    pub bytes: u64,
+    /// What was wrong with the first frame that was cut.
+    pub what: FrameFault,
+    /// Path of the copy of those bytes, of the first [`MAX_KEPT_CUT`] of them.
+    pub kept: String,
+}
+
+struct Recovery<'a> {
+    disk: &'a dyn Disk,
+    dir: &'a str,
+    id: DirectoryId,
+}
+
+/// What the walk over the last segment found.
+struct Walk {
+    end: Position,
+    data_end: Position,
+    carried: Position,
+    fault: Option<FrameFault>,
+}
+
+pub(super) fn create(
+    disk: Arc<dyn Disk>,
+    dir: &str,
+    id: DirectoryId,
+    config: LogConfig,
+    start: Position,
+) -> Result<Log, OpenError> {
+    let recovery = Recovery {
+        disk: &*disk,
+        dir,
+        id,
+    };
+    recovery.make_directory()?;
+    if !recovery.segments()?.is_empty() {
+        return Err(OpenError::Exists {
+            dir: dir.to_owned(),
+        });
+    }
+    let header = SegmentHeader {
+        start,
+        id,
+        salt: config.salt,
+    };
+    let file = segment::create(&*disk, dir, &header)
+        .map_err(|source| recovery.io(Step::Begin, start, source))?;
+    let walk = Walk {
+        end: start,
+        data_end: start,
+        carried: start,
+        fault: None,
+    };
+    Ok(assemble(
+        disk,
+        dir,
+        config,
+        vec![start],
+        file,
+        header,
+        &walk,
+    ))
+}
+
+pub(super) fn open(
+    disk: Arc<dyn Disk>,
+    dir: &str,
+    id: DirectoryId,
+    config: LogConfig,
+    replay_from: Position,
+) -> Result<(Log, OpenReport), OpenError> {
+    let recovery = Recovery {
+        disk: &*disk,
+        dir,
+        id,
+    };
+    recovery.make_directory()?;
+    let segments = recovery.segments()?;
+    let Some(last) = segments.last().copied() else {
+        if replay_from > 0 {
+            return Err(OpenError::NotHeld {
+                dir: dir.to_owned(),
+                replay_from,
+                held: None,
+            });
+        }
+        let log = create(disk, dir, id, config, 0)?;
+        return Ok((
+            log,
+            OpenReport {
+                created: true,
+                segments: 1,
+                ..OpenReport::default()
+            },
+        ));
+    };
+    for pair in segments.windows(2) {
+        recovery.check_complete(pair[0], pair[1])?;
+    }
+    let mut report = OpenReport {
+        segments: segments.len(),
+        ..OpenReport::default()
+    };
+    let (file, header) = recovery.open_last(last, config.salt, &mut report)?;
+    let walk = recovery.walk(&file, header)?;
+    let held = (segments[0], walk.end);
+    if replay_from < held.0 || replay_from > held.1 {
+        let held = Some(held);
+        return Err(OpenError::NotHeld {
+            dir: dir.to_owned(),
+            replay_from,
+            held,
+        });
+    }
+    if let Some(what) = walk.fault {
+        report.cut = Some(recovery.cut(&*file, header, walk.end, what)?);
+    }
+    let log = assemble(
+        Arc::clone(&disk),
+        dir,
+        config,
+        segments,
+        file,
+        header,
+        &walk,
+    );
+    // The tail is durable: let a frame say so before anything is built on it.
+    log.mark_synced().map_err(|error| {
+        let source = io::Error::other(error);
+        OpenError::Io {
+            step: Step::Write,
+            file: segment::path(dir, last),
+            source,
+        }
+    })?;
+    Ok((log, report))
+}
+
+fn assemble(
+    disk: Arc<dyn Disk>,
+    dir: &str,
+    config: LogConfig,
+    segments: Vec<Position>,
+    file: Arc<dyn DiskFile>,
+    header: SegmentHeader,
+    walk: &Walk,
+) -> Log {
+    let Walk {
+        end,
+        data_end,
+        carried,
+        ..
+    } = *walk;
+    let spare = Batch::default();
+    let writer = Writer {
+        spare,
+        file: Arc::clone(&file),
+        header,
+        end,
+        data_end,
+        carried,
+    };
+    Log {
+        disk,
+        dir: dir.to_owned(),
+        id: header.id,
+        config,
+        open: Mutex::new(Batch {
+            base: end,
+            ..Batch::default()
+        }),
+        writer: Mutex::new(writer),
+        syncing: Mutex::new(()),
+        removing: Mutex::new(()),
+        tail: Mutex::new(file),
+        segments: Mutex::new(segments),
+        appended: AtomicU64::new(end),
+        committed: AtomicU64::new(end),
+        synced: AtomicU64::new(end),
+        failure: OnceLock::new(),
+        counters: Counters::default(),
+    }
+}
+
+impl Recovery<'_> {
+    fn io(&self, step: Step, start: Position, source: io::Error) -> OpenError {
+        OpenError::Io {
+            step,
+            file: segment::path(self.dir, start),
+            source,
+        }
+    }
+
+    fn directory_io(&self, source: io::Error) -> OpenError {
+        OpenError::Io {
+            step: Step::Directory,
+            file: self.dir.to_owned(),
+            source,
+        }
+    }
+
+    fn make_directory(&self) -> Result<(), OpenError> {
+        self.disk
+            .create_dir(self.dir)
+            .map_err(|source| self.directory_io(source))?;
+        // Also when they were there: a killed process may not have come so far.
+        let synced = self
+            .disk
+            .sync_dir(parent(self.dir))
+            .and_then(|()| self.disk.sync_dir(self.dir));
+        synced.map_err(|source| self.directory_io(source))
+    }
+
+    fn segments(&self) -> Result<Vec<Position>, OpenError> {
+        let list = segment::list(self.disk, self.dir);
+        let segments = list.map_err(|source| self.directory_io(source))?;
+        if segments.len() > MAX_SEGMENTS {
+            let (dir, count) = (self.dir.to_owned(), segments.len());
+            return Err(OpenError::TooManySegments {
+                dir,
+                count,
+                limit: MAX_SEGMENTS,
+            });
+        }
+        Ok(segments)
+    }
+
+    fn open_file(&self, start: Position, mode: OpenMode) -> Result<Arc<dyn DiskFile>, OpenError> {
+        let file = self.disk.open(&segment::path(self.dir, start), mode);
+        file.map_err(|source| self.io(Step::Open, start, source))
+    }
+
+    fn header(&self, file: &dyn DiskFile, start: Position) -> Result<SegmentHeader, OpenError> {
+        let path = || segment::path(self.dir, start);
+        let header = segment::read_header(file, start)
+            .map_err(|source| self.io(Step::Read, start, source))?
+            .map_err(|what| match what {
+                HeaderFault::Version { found } => OpenError::FutureVersion {
+                    file: path(),
+                    found,
+                    newest: segment::FORMAT_VERSION,
+                },
+                what => OpenError::CorruptHeader { file: path(), what },
+            })?;
+        if header.id != self.id {
+            let (expected, found) = (self.id, header.id);
+            return Err(OpenError::WrongDirectory {
+                file: path(),
+                expected,
+                found,
+            });
+        }
+        Ok(header)
+    }
+
+    /// Checks header and length of a segment that has a successor. Its frames are checked when
+    /// they are read.
+    fn check_complete(&self, start: Position, next: Position) -> Result<(), OpenError> {
+        let file = self.open_file(start, OpenMode::Read)?;
+        let header = self.header(&*file, start)?;
+        let len = file
+            .len()
+            .map_err(|source| self.io(Step::Read, start, source))?;
+        let end = end_position(&header, len);
+        if end != next {
+            return Err(OpenError::Gap {
+                file: segment::path(self.dir, start),
+                end,
+                next,
+            });
+        }
+        Ok(())
+    }
+
+    /// Opens the last segment and makes sure that what is read of it is durable.
+    fn open_last(
+        &self,
+        start: Position,
+        salt: u64,
+        report: &mut OpenReport,
+    ) -> Result<(Arc<dyn DiskFile>, SegmentHeader), OpenError> {
+        let file = self.open_file(start, OpenMode::ReadWrite)?;
+        // A process whose sync failed leaves bytes that are in memory only and count as clean.
+        // Reading past the cache shows them for what they are.
+        let settled = file.sync().and_then(|()| file.drop_cache());
+        settled.map_err(|source| self.io(Step::Sync, start, source))?;
+        let len = file
+            .len()
+            .map_err(|source| self.io(Step::Read, start, source))?;
+        match self.header(&*file, start) {
+            // The header is synced before the first frame is written: without a byte after it,
+            // the segment was only being begun.
+            Err(OpenError::CorruptHeader { .. }) if len <= SEGMENT_HEADER_LEN as u64 => {
+                let header = SegmentHeader {
+                    start,
+                    id: self.id,
+                    salt,
+                };
+                let file = segment::create(self.disk, self.dir, &header)
+                    .map_err(|source| self.io(Step::Begin, start, source))?;
+                report.remade = Some(segment::path(self.dir, start));
+                Ok((file, header))
+            }
+            header => Ok((file, header?)),
+        }
+    }
+
+    /// Walks over the frames of the last segment, up to its end or to the torn tail.
+    fn walk(&self, file: &Arc<dyn DiskFile>, header: SegmentHeader) -> Result<Walk, OpenError> {
+        let start = header.start;
+        let failed = |source| self.io(Step::Read, start, source);
+        let len = file.len().map_err(failed)?;
+        let end = end_position(&header, len);
+        let mut frames = Frames::new(Arc::clone(file), header, start, end);
+        let mut walk = Walk {
+            end: start,
+            data_end: start,
+            carried: start,
+            fault: None,
+        };
+        loop {
+            match frames.next().map_err(failed)? {
+                None => return Ok(walk),
+                Some(Ok((frame, payload))) => {
+                    walk.end = frame.end();
+                    walk.carried = walk.carried.max(frame.synced);
+                    if !payload.is_empty() {
+                        walk.data_end = frame.end();
+                    }
+                }
+                Some(Err(what)) => {
+                    walk.fault = Some(what);
+                    break;
+                }
+            }
+        }
+        let torn_at = walk.end;
+        let damaged = frames
+            .seek(torn_at + 1, |frame| frame.synced > torn_at)
+            .map_err(failed)?;
+        match walk.fault {
+            Some(what) if damaged => Err(OpenError::Corrupt {
+                file: segment::path(self.dir, start),
+                offset: header.offset(torn_at),
+                what,
+            }),
+            _ => Ok(walk),
+        }
+    }
+
+    /// Keeps the bytes from `position` on beside the log, then cuts them off, durably.
+    fn cut(
+        &self,
+        file: &dyn DiskFile,
+        header: SegmentHeader,
+        position: Position,
+        what: FrameFault,
+    ) -> Result<Cut, OpenError> {
+        let failed = |source| self.io(Step::Cut, header.start, source);
+        let offset = header.offset(position);
+        let bytes = file.len().map_err(failed)?.saturating_sub(offset);
+        let kept = format!("{}/{CUT_PREFIX}{position:020}", self.dir);
+        self.keep(file, offset, bytes.min(MAX_KEPT_CUT), &kept)
+            .map_err(failed)?;
+        file.set_len(offset)
+            .and_then(|()| file.sync())
+            .map_err(failed)?;
+        let path = segment::path(self.dir, header.start);
+        Ok(Cut {
+            file: path,
+            offset,
+            position,
+            bytes,
+            what,
+            kept,
+        })
+    }
+
+    fn keep(&self, file: &dyn DiskFile, offset: u64, bytes: u64, path: &str) -> io::Result<()> {
+        let temporary = format!("{path}.new");
+        let copy = self.disk.open(&temporary, OpenMode::Create)?;
+        let mut done = 0;
+        let mut buffer = vec![0; bytes.min(COPY_LEN) as usize];
+        while done < bytes {
+            let part = (bytes - done).min(COPY_LEN) as usize;
+            file.read_at(offset + done, &mut buffer[..part])?;
+            copy.write_at(done, &buffer[..part])?;
+            done += part as u64;
+        }
+        copy.sync()?;
+        self.disk.rename(&temporary, path)?;
+        let names = self.disk.list(self.dir)?;
+        let cuts: Vec<_> = names
+            .iter()
+            .filter(|name| name.starts_with(CUT_PREFIX))
+            .collect();
+        for name in cuts.iter().take(cuts.len().saturating_sub(KEPT_CUTS)) {
+            self.disk.remove(&format!("{}/{name}", self.dir))?;
+        }
+        self.disk.sync_dir(self.dir)
+    }
+}

@@ -1,0 +1,167 @@
+//! Checking a log without opening it. Changes nothing.
+
+use std::io;
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use super::Position;
+use super::frame::FrameFault;
+use super::segment::{self, HeaderFault, SEGMENT_HEADER_LEN, SegmentHeader};
+use super::window::{Frames, end_position};
+use crate::disk::{Disk, OpenMode};
+
+/// Findings after which a check ends.
+pub const MAX_FINDINGS: usize = 10_000;
+
+/// Something wrong in a log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// Path of the segment.
+    pub file: String,
+    /// Offset in the file.
+    pub offset: u64,
+    /// What is wrong there.
+    pub what: Fault,
+}
+
+impl Finding {
+    /// Whether it is more than what a power cut leaves, so that the log cannot simply be opened.
+    #[must_use]
+    pub fn is_corruption(&self) -> bool {
+        !matches!(self.what, Fault::Torn { .. } | Fault::Unfinished)
+    }
+}
+
+/// What is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Fault {
+    /// The header of a segment.
+    #[error("{0}")]
+    Header(HeaderFault),
+    /// A frame that was durable.
+    #[error("{0}")]
+    Frame(FrameFault),
+    /// A segment ends elsewhere than the next one starts.
+    #[error("the segment ends at position {end}, the next one starts at {next}")]
+    Gap {
+        /// Where its bytes end.
+        end: Position,
+        /// Where the next one starts.
+        next: Position,
+    },
+    /// Segments of two data directories lie side by side.
+    #[error("the segment belongs to another data directory than the first one")]
+    Foreign,
+    /// The tail is torn, or its last frame damaged before a mark was written: opening cuts it.
+    #[error("torn tail of {bytes} bytes: {what}")]
+    Torn {
+        /// Bytes to the end of the file.
+        bytes: u64,
+        /// What is wrong with the first frame of it.
+        what: FrameFault,
+    },
+    /// The last segment was being begun: opening makes it anew.
+    #[error("the segment has no header and no frames yet")]
+    Unfinished,
+    /// It cannot be read.
+    #[error("cannot be read: {0}")]
+    Unreadable(io::ErrorKind),
+}
+
+/// Checks every byte of the log in `dir`. At most [`MAX_FINDINGS`] findings, in order of position.
+/// An error is one of the directory; one of a file is a finding.
+pub fn verify(disk: &dyn Disk, dir: &str) -> io::Result<Vec<Finding>> {
+    let segments = segment::list(disk, dir)?;
+    let mut check = Check {
+        disk,
+        dir,
+        findings: Vec::new(),
+        id: None,
+    };
+    for (index, start) in segments.iter().enumerate() {
+        let next = segments.get(index + 1).copied();
+        if let Err(error) = check.segment(*start, next) {
+            check.find(*start, 0, Fault::Unreadable(error.kind()));
+        }
+        if check.findings.len() >= MAX_FINDINGS {
+            break;
+        }
+    }
+    check.findings.truncate(MAX_FINDINGS);
+    Ok(check.findings)
+}
+
+struct Check<'a> {
+    disk: &'a dyn Disk,
+    dir: &'a str,
+    findings: Vec<Finding>,
+    id: Option<super::DirectoryId>,
+}
+
+impl Check<'_> {
+    fn find(&mut self, start: Position, offset: u64, what: Fault) {
+        let file = segment::path(self.dir, start);
+        self.findings.push(Finding { file, offset, what });
+    }
+
+    fn segment(&mut self, start: Position, next: Option<Position>) -> io::Result<()> {
+        let file = self
+            .disk
+            .open(&segment::path(self.dir, start), OpenMode::Read)?;
+        let len = file.len()?;
+        let header = match segment::read_header(&*file, start)? {
+            Ok(header) => header,
+            Err(_) if next.is_none() && len <= SEGMENT_HEADER_LEN as u64 => {
+                self.find(start, 0, Fault::Unfinished);
+                return Ok(());
+            }
+            Err(what) => {
+                self.find(start, 0, Fault::Header(what));
+                return Ok(());
+            }
+        };
+        if *self.id.get_or_insert(header.id) != header.id {
+            self.find(start, 0, Fault::Foreign);
+        }
+        let end = end_position(&header, len);
+        if let Some(next) = next.filter(|next| *next != end) {
+            self.find(
+                start,
+                len.min(header.offset(next.max(start))),
+                Fault::Gap { end, next },
+            );
+        }
+        let frames = Frames::new(Arc::clone(&file), header, start, end);
+        self.frames(frames, &header, end, next.is_none())
+    }
+
+    /// Walks over the frames; after a damaged one goes on at the next whole one.
+    fn frames(
+        &mut self,
+        mut frames: Frames,
+        header: &SegmentHeader,
+        end: Position,
+        last: bool,
+    ) -> io::Result<()> {
+        while self.findings.len() < MAX_FINDINGS {
+            let at = frames.position();
+            let what = match frames.next()? {
+                None => return Ok(()),
+                Some(Ok(_)) => continue,
+                Some(Err(what)) => what,
+            };
+            let offset = header.offset(at);
+            if last && !frames.seek(at + 1, |frame| frame.synced > at)? {
+                let bytes = end - at;
+                self.find(header.start, offset, Fault::Torn { bytes, what });
+                return Ok(());
+            }
+            self.find(header.start, offset, Fault::Frame(what));
+            if !frames.seek(at + 1, |_| true)? {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+}
