@@ -61,6 +61,8 @@ pub struct LegacyShape {
     pub checksum: u64,
     /// Keys it was made for.
     pub capacity: u64,
+    /// Keys in it.
+    pub inserted: u64,
     /// Share of the error budget that it was made with.
     pub error: f64,
 }
@@ -154,7 +156,7 @@ impl Catalogue {
     /// Applies one change; true if it made a difference.
     pub fn apply(&mut self, change: &CatalogueChange) -> bool {
         match change {
-            CatalogueChange::Create(row) => self.create(row),
+            CatalogueChange::Create(row) | CatalogueChange::Import(row) => self.create(row),
             CatalogueChange::Drop(id) => self.drop(*id),
             CatalogueChange::Hide(id) => {
                 self.edit(*id, |row| !std::mem::replace(&mut row.hidden, true))

@@ -37,12 +37,15 @@ const KIND_HIDE: u8 = 4;
 const KIND_SHOW: u8 = 5;
 const KIND_OPEN_LAYER: u8 = 6;
 const KIND_ADOPT_LAYER: u8 = 7;
+const KIND_IMPORT: u8 = 8;
 
 /// A change of the catalogue: rare, and applied by the catalogue's one owner.
 #[derive(Clone, Debug, PartialEq)]
 pub enum CatalogueChange {
     /// A filter now exists.
     Create(FilterRow),
+    /// A filter now exists whose layers' bits were put beside the log before this was written.
+    Import(FilterRow),
     /// This epoch of a filter is gone, with everything in it.
     Drop(FilterId),
     /// The filter no longer answers to its name, but its data stays (bloomd's `clear`).
@@ -147,6 +150,7 @@ struct FilterBody {
 pub fn encode_change(buffer: &mut Vec<u8>, change: &CatalogueChange) {
     match change {
         CatalogueChange::Create(row) => encode_body(buffer, KIND_CREATE, row),
+        CatalogueChange::Import(row) => encode_body(buffer, KIND_IMPORT, row),
         CatalogueChange::Drop(filter) => {
             encode_body(buffer, KIND_DROP, &FilterBody { filter: *filter });
         }
@@ -202,6 +206,7 @@ pub fn decode(entry: &[u8]) -> Result<(u64, Operation<'_>), OperationError> {
     }
     let change = match *kind {
         KIND_CREATE => CatalogueChange::Create(decode_body(KIND_CREATE, body)?),
+        KIND_IMPORT => CatalogueChange::Import(decode_body(KIND_IMPORT, body)?),
         KIND_DROP => CatalogueChange::Drop(decode_body::<FilterBody>(KIND_DROP, body)?.filter),
         KIND_HIDE => CatalogueChange::Hide(decode_body::<FilterBody>(KIND_HIDE, body)?.filter),
         KIND_SHOW => CatalogueChange::Show(decode_body::<FilterBody>(KIND_SHOW, body)?.filter),
@@ -279,6 +284,7 @@ mod tests {
                 bytes: 600,
                 checksum: 7,
                 capacity: 9,
+                inserted: 5,
                 error: 1e-5,
             }],
         }
@@ -294,7 +300,8 @@ mod tests {
             let row = row(name, capacity);
             let (id, layer) = (row.id, row.layers[0]);
             for change in [
-                CatalogueChange::Create(row),
+                CatalogueChange::Create(row.clone()),
+                CatalogueChange::Import(row),
                 CatalogueChange::Drop(id),
                 CatalogueChange::Hide(id),
                 CatalogueChange::Show(id),

@@ -33,7 +33,9 @@ pub enum IdentityError {
     #[error("{IDENTITY_FILE} is corrupt: {0}")]
     Corrupt(&'static str),
     /// The file was written by a later program.
-    #[error("{IDENTITY_FILE} has format version {found}, this program reads up to {FORMAT_VERSION}")]
+    #[error(
+        "{IDENTITY_FILE} has format version {found}, this program reads up to {FORMAT_VERSION}"
+    )]
     FutureVersion {
         /// Its version.
         found: u32,
@@ -69,8 +71,9 @@ impl Identity {
 
     fn decode(bytes: &[u8]) -> Result<Self, IdentityError> {
         let text = std::str::from_utf8(bytes).map_err(|_| IdentityError::Corrupt("not text"))?;
-        let (lines, checksum) =
-            text.rsplit_once("checksum ").ok_or(IdentityError::Corrupt("no checksum line"))?;
+        let (lines, checksum) = text
+            .rsplit_once("checksum ")
+            .ok_or(IdentityError::Corrupt("no checksum line"))?;
         if checksum != format!("{:016x}\n", xxh3_64(lines.as_bytes())) {
             return Err(IdentityError::Corrupt("the checksum does not match"));
         }
@@ -87,7 +90,10 @@ impl Identity {
             return Err(IdentityError::FutureVersion { found: version });
         }
         let origin = Origin::new(hex(field("origin")?)?);
-        Ok(Identity { origin, seed: Seed::new(hex(field("seed")?)?) })
+        Ok(Identity {
+            origin,
+            seed: Seed::new(hex(field("seed")?)?),
+        })
     }
 }
 
@@ -107,7 +113,10 @@ mod tests {
     use super::*;
 
     fn identity() -> Identity {
-        Identity { origin: Origin::new([0xab; 16]), seed: Seed::new(*b"sixteen byte key") }
+        Identity {
+            origin: Origin::new([0xab; 16]),
+            seed: Seed::new(*b"sixteen byte key"),
+        }
     }
 
     #[test]

@@ -67,8 +67,12 @@ pub enum LayerFileError {
 
 /// Writes `layer` as it is now; every bit set before the call is in the file. The counters are
 /// read first, so the file may hold keys that they do not count yet, never the other way round.
-pub fn write_layer(out: &mut impl Write, filter: FilterId, layer: &Layer) -> io::Result<()> {
-    let head = LayerHead { filter, shape: layer.shape(), rights: layer.rights() };
+pub fn write_layer(out: &mut dyn Write, filter: FilterId, layer: &Layer) -> io::Result<()> {
+    let head = LayerHead {
+        filter,
+        shape: layer.shape(),
+        rights: layer.rights(),
+    };
     let body = rmp_serde::to_vec_named(&head).expect("a layer's head is plain data");
     let mut bytes = Vec::with_capacity(body.len() + 24);
     bytes.extend_from_slice(MAGIC);
@@ -91,7 +95,9 @@ pub fn write_layer(out: &mut impl Write, filter: FilterId, layer: &Layer) -> io:
         bytes.extend_from_slice(&(index as u32).to_le_bytes());
         bytes.extend_from_slice(&(words.len() as u32).to_le_bytes());
         bytes.extend_from_slice(&[0; 8]);
-        words.iter().for_each(|word| bytes.extend_from_slice(&word.to_le_bytes()));
+        words
+            .iter()
+            .for_each(|word| bytes.extend_from_slice(&word.to_le_bytes()));
         let checksum = block_checksum(&bytes[..8], &bytes[16..]).to_le_bytes();
         bytes[8..16].copy_from_slice(&checksum);
         all.update(&checksum);
@@ -147,10 +153,15 @@ impl<R: Read> LayerReader<R> {
         let head: LayerHead = rmp_serde::from_slice(&bytes[16..])
             .map_err(|_| input.corrupt(16, "the head does not decode"))?;
         let geometry = head.shape.geometry.validate();
-        let geometry = geometry.map_err(|_| input.corrupt(16, "the layer's shape is impossible"))?;
+        let geometry =
+            geometry.map_err(|_| input.corrupt(16, "the layer's shape is impossible"))?;
         let word_count = usize::try_from(geometry.bytes() / 8)
             .map_err(|_| input.corrupt(16, "the layer is larger than the address space"))?;
-        Ok(LayerReader { input, head, word_count })
+        Ok(LayerReader {
+            input,
+            head,
+            word_count,
+        })
     }
 
     /// What the head says. Check the size it promises before making room for it.
@@ -175,7 +186,9 @@ impl<R: Read> LayerReader<R> {
             if field(0) == END {
                 all.update(&header);
                 if all.digest() != checksum || field(4) != count {
-                    return Err(self.input.corrupt(offset, "the end's checksum does not match"));
+                    return Err(self
+                        .input
+                        .corrupt(offset, "the end's checksum does not match"));
                 }
                 return Ok(self.input.input);
             }
@@ -188,7 +201,9 @@ impl<R: Read> LayerReader<R> {
             let payload = &mut payload[..length * 8];
             self.input.read_exact(payload)?;
             if block_checksum(&header, payload) != checksum {
-                return Err(self.input.corrupt(offset, "a block's checksum does not match"));
+                return Err(self
+                    .input
+                    .corrupt(offset, "a block's checksum does not match"));
             }
             all.update(&checksum.to_le_bytes());
             for (word, bytes) in words.iter_mut().zip(payload.as_chunks::<8>().0) {
@@ -205,7 +220,9 @@ impl<R: Read> LayerReader<R> {
         if layer.shape().geometry != self.head.shape.geometry {
             return Err(LayerFileError::Misplaced);
         }
-        layer.merge_rights(&self.head.rights).map_err(|_| LayerFileError::Misplaced)?;
+        layer
+            .merge_rights(&self.head.rights)
+            .map_err(|_| LayerFileError::Misplaced)?;
         self.blocks(|from, words| {
             layer.merge_words(from, words);
         })
@@ -221,10 +238,12 @@ struct Counted<R> {
 
 impl<R: Read> Counted<R> {
     fn read_exact(&mut self, buffer: &mut [u8]) -> Result<(), LayerFileError> {
-        self.input.read_exact(buffer).map_err(|error| match error.kind() {
-            io::ErrorKind::UnexpectedEof => self.corrupt(self.offset, "it is cut short"),
-            _ => error.into(),
-        })?;
+        self.input
+            .read_exact(buffer)
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::UnexpectedEof => self.corrupt(self.offset, "it is cut short"),
+                _ => error.into(),
+            })?;
         self.offset += buffer.len() as u64;
         Ok(())
     }
@@ -251,7 +270,11 @@ mod tests {
     const ME: Origin = Origin::new([1; 16]);
 
     fn layer(capacity: u64, keys: u64) -> Layer {
-        let parameters = Parameters { capacity, error: 1e-3, growth: Growth::By(4) };
+        let parameters = Parameters {
+            capacity,
+            error: 1e-3,
+            growth: Growth::By(4),
+        };
         let layer = Layer::new(parameters.layer(0, ME, 1).unwrap(), ME).unwrap();
         let seed = Seed::new([5; 16]);
         (0..keys).for_each(|key| _ = layer.apply(seed.hash(&key.to_le_bytes())));

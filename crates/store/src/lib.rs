@@ -4,5 +4,9 @@
 #![forbid(unsafe_code)]
 
 pub mod disk;
+pub mod filters;
+pub mod identity;
 pub mod import;
+pub mod layer_file;
 pub mod log;
+pub mod manifest;

@@ -46,7 +46,9 @@ pub enum ManifestError {
     #[error("{MANIFEST_FILE} does not decode: {0}")]
     Body(#[from] rmp_serde::decode::Error),
     /// The file was written by a later program.
-    #[error("{MANIFEST_FILE} has format version {found}, this program reads up to {FORMAT_VERSION}")]
+    #[error(
+        "{MANIFEST_FILE} has format version {found}, this program reads up to {FORMAT_VERSION}"
+    )]
     FutureVersion {
         /// Its version.
         found: u32,
@@ -116,7 +118,11 @@ mod tests {
     use grapevine_core::origin::Origin;
 
     fn manifest() -> Manifest {
-        let parameters = Parameters { capacity: 77, error: 1e-7, growth: Growth::Fixed };
+        let parameters = Parameters {
+            capacity: 77,
+            error: 1e-7,
+            growth: Growth::Fixed,
+        };
         let row = FilterRow {
             id: FilterId::new([3; 16]),
             name: b"caf\xe9".to_vec(),
@@ -127,7 +133,11 @@ mod tests {
             layers: vec![parameters.layer(0, Origin::new([1; 16]), 1).unwrap()],
             legacy: vec![],
         };
-        Manifest { position: 1 << 40, sequence: 7, rows: vec![row] }
+        Manifest {
+            position: 1 << 40,
+            sequence: 7,
+            rows: vec![row],
+        }
     }
 
     #[test]
@@ -144,7 +154,10 @@ mod tests {
             assert!(Manifest::decode(&flipped).is_err(), "bit {bit}");
         }
         for length in 0..bytes.len() {
-            assert!(Manifest::decode(&bytes[..length]).is_err(), "cut at {length}");
+            assert!(
+                Manifest::decode(&bytes[..length]).is_err(),
+                "cut at {length}"
+            );
         }
     }
 }

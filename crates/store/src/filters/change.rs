@@ -8,10 +8,10 @@ use grapevine_core::filter::parameters::{LayerShape, Parameters};
 use grapevine_core::hash::Seed;
 use grapevine_core::operation::{CatalogueChange, encode_change};
 
+use super::Filters;
 use super::error::FilterError;
 use super::handle::{Bits, Handle, Loaded, lock};
 use super::memory::Reservation;
-use super::Filters;
 use crate::log::Position;
 
 /// What a filter is to be.
@@ -82,37 +82,46 @@ impl Filters {
             seed: new.seed.unwrap_or(self.identity.seed),
             storage: new.storage,
             hidden: false,
-            layers: if new.storage == Storage::Durable { vec![first] } else { vec![] },
+            layers: if new.storage == Storage::Durable {
+                vec![first]
+            } else {
+                vec![]
+            },
             legacy: vec![],
         };
         let loaded = self.empty(&row, &[first])?;
-        let position = self.enter(&mut catalogue, row, Bits::Loaded(loaded))?;
+        let handle = Handle::new(&row, Bits::Loaded(loaded));
+        let position = self.enter(&mut catalogue, handle, CatalogueChange::Create(row))?;
         Ok(Creation::Created(position))
     }
 
     /// An empty filter in memory with these layers.
-    pub(super) fn empty(&self, row: &FilterRow, layers: &[LayerShape]) -> Result<Loaded, FilterError> {
+    pub(super) fn empty(
+        &self,
+        row: &FilterRow,
+        layers: &[LayerShape],
+    ) -> Result<Loaded, FilterError> {
         let memory = Reservation::empty(&self.memory);
         let filter = Filter::new(row.parameters, row.seed, self.identity.origin);
         for shape in layers {
             memory.grow(shape.geometry.bytes())?;
             filter.add_layer(*shape)?;
         }
-        Ok(Loaded { filter: Arc::new(filter), memory })
+        Ok(Loaded {
+            filter: Arc::new(filter),
+            memory,
+        })
     }
 
-    /// Logs a finished row and makes it answer to its name.
+    /// Logs a new filter and makes it answer to its name.
     pub(super) fn enter(
         &self,
         catalogue: &mut Catalogue,
-        row: FilterRow,
-        bits: Bits,
+        handle: Handle,
+        change: CatalogueChange,
     ) -> Result<Position, FilterError> {
-        let handle = Arc::new(Handle::new(&row, bits));
-        let position = self.change(catalogue, CatalogueChange::Create(row))?;
-        let mut handles = self.handles_write();
-        handles.by_id.insert(handle.id, Arc::clone(&handle));
-        handles.by_name.insert(handle.name.clone(), handle);
+        let position = self.change(catalogue, change)?;
+        self.register(handle, false);
         Ok(position)
     }
 
@@ -128,7 +137,11 @@ impl Filters {
             let position = self.change(&mut catalogue, CatalogueChange::Drop(handle.id))?;
             let mut handles = self.handles_write();
             handles.by_id.remove(&handle.id);
-            if handles.by_name.get(&handle.name).is_some_and(|other| other.id == handle.id) {
+            if handles
+                .by_name
+                .get(&handle.name)
+                .is_some_and(|other| other.id == handle.id)
+            {
                 handles.by_name.remove(&handle.name);
             }
             lock(&self.reclaiming).insert(handle.id, (handle.name.clone(), position));

@@ -7,9 +7,9 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use grapevine_core::catalogue::FilterId;
 
+use super::Filters;
 use super::error::FilterError;
 use super::handle::{Bits, FILTERS_DIR, Handle, directory, lock};
-use super::Filters;
 use crate::manifest::{Manifest, ManifestError};
 
 /// Most names removed from one filter's directory.
@@ -42,10 +42,15 @@ impl Filters {
             let position = self.log.appended();
             let sequence = self.sequence.load(Relaxed);
             drop(appender);
-            Manifest { position, sequence, rows: catalogue.rows().cloned().collect() }
+            Manifest {
+                position,
+                sequence,
+                rows: catalogue.rows().cloned().collect(),
+            }
         };
         for handle in self.all() {
-            self.write_layers(&handle).map_err(|error| self.snapshot_failed(&error))?;
+            self.write_layers(&handle)
+                .map_err(|error| self.snapshot_failed(&error))?;
         }
         // The manifest must not say more than the log holds after a power cut.
         self.log.sync()?;
@@ -69,7 +74,8 @@ impl Filters {
             return Err(FilterError::NotFound);
         }
         let _alone = lock(&self.snapshot);
-        self.write_layers(handle).map_err(|error| self.snapshot_failed(&error))?;
+        self.write_layers(handle)
+            .map_err(|error| self.snapshot_failed(&error))?;
         self.log.sync()?;
         Ok(())
     }
@@ -91,14 +97,21 @@ impl Filters {
                 }
             }
         }
-        Ok(Clearance { unloaded, reclaimed })
+        Ok(Clearance {
+            unloaded,
+            reclaimed,
+        })
     }
 
     /// Removes the files of filters whose drop is durable.
     fn reclaim(&self) -> Result<usize, FilterError> {
-        let dropped: Vec<_> =
-            lock(&self.reclaiming).iter().map(|(id, (_, position))| (*id, *position)).collect();
-        let Some(last) = dropped.iter().map(|(_, position)| *position).max() else { return Ok(0) };
+        let dropped: Vec<_> = lock(&self.reclaiming)
+            .iter()
+            .map(|(id, (_, position))| (*id, *position))
+            .collect();
+        let Some(last) = dropped.iter().map(|(_, position)| *position).max() else {
+            return Ok(0);
+        };
         self.ensure_writable()?;
         // A snapshot under way may still be writing a file of a filter that was dropped.
         let _alone = lock(&self.snapshot);
@@ -106,7 +119,8 @@ impl Filters {
             self.log.sync()?;
         }
         for (id, _) in &dropped {
-            self.remove_files(*id).map_err(|error| self.snapshot_failed(&error))?;
+            self.remove_files(*id)
+                .map_err(|error| self.snapshot_failed(&error))?;
             lock(&self.reclaiming).remove(id);
         }
         Ok(dropped.len())

@@ -117,7 +117,10 @@ pub(super) enum LoadError {
     #[error(transparent)]
     Memory(#[from] OverBound),
     #[error("{path}: {source}")]
-    File { path: String, source: LayerFileError },
+    File {
+        path: String,
+        source: LayerFileError,
+    },
     #[error("{path}: {what}")]
     Legacy { path: String, what: String },
     #[error(transparent)]

@@ -58,7 +58,9 @@ pub(super) struct Loaded {
 
 impl std::fmt::Debug for Loaded {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Loaded").field("memory", &self.memory).finish_non_exhaustive()
+        f.debug_struct("Loaded")
+            .field("memory", &self.memory)
+            .finish_non_exhaustive()
     }
 }
 
@@ -88,7 +90,7 @@ impl Summary {
 
 /// How often a filter was asked what, since the process started.
 #[derive(Debug, Default)]
-pub struct Usage {
+pub(super) struct Usage {
     pub(super) check_hits: AtomicU64,
     pub(super) check_misses: AtomicU64,
     pub(super) set_hits: AtomicU64,
@@ -223,11 +225,6 @@ impl Handle {
             drop(self.inserting.write());
         }
     }
-
-    /// Directory of its files.
-    pub(super) fn directory(&self) -> String {
-        directory(self.id)
-    }
 }
 
 /// Directory of a filter's files. Its name never becomes part of a path.
@@ -237,7 +234,10 @@ pub(super) fn directory(id: FilterId) -> String {
 
 /// File of a layer.
 pub(super) fn layer_path(id: FilterId, layer: LayerId) -> String {
-    format!("{FILTERS_DIR}/{id}/{:05}-{}.layer", layer.index, layer.creator)
+    format!(
+        "{FILTERS_DIR}/{id}/{:05}-{}.layer",
+        layer.index, layer.creator
+    )
 }
 
 /// File of a layer of a foreign geometry.

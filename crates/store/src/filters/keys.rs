@@ -8,10 +8,13 @@ use grapevine_core::catalogue::Storage;
 use grapevine_core::filter::{Effect, Filter, Key, Outcome, Progress};
 use grapevine_core::operation::{INSERT_HASHES_MAX, encode_insert};
 
+use super::Filters;
 use super::error::FilterError;
 use super::handle::{Bits, Handle, Loaded, lock};
-use super::Filters;
 use crate::log::Position;
+
+/// How often a filter that is unloaded as soon as it was loaded is loaded again.
+const LOAD_ATTEMPTS_MAX: usize = 16;
 
 /// Buffers of one caller, kept between calls so that a request takes no memory of its own.
 #[derive(Debug, Default)]
@@ -51,9 +54,16 @@ impl Filters {
         filter.check(&keys, &mut scratch.found);
         let hits = scratch.found.iter().filter(|found| **found).count() as u64;
         handle.usage.check_hits.fetch_add(hits, Relaxed);
-        handle.usage.check_misses.fetch_add(keys.len() as u64 - hits, Relaxed);
+        handle
+            .usage
+            .check_misses
+            .fetch_add(keys.len() as u64 - hits, Relaxed);
         handle.used.store(true, Relaxed);
-        Ok(if hits > 0 { self.position_of_what_was_seen(handle) } else { 0 })
+        Ok(if hits > 0 {
+            self.position_of_what_was_seen(handle)
+        } else {
+            0
+        })
     }
 
     /// Adds `keys` in order; the outcomes are in `scratch`. They may be given once the position
@@ -70,7 +80,10 @@ impl Filters {
         let keys: Vec<Key<'_>> = keys.iter().map(|key| loaded.filter.key(key)).collect();
         scratch.outcomes.clear();
         scratch.effect.clear();
-        let inserting = handle.inserting.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let inserting = handle
+            .inserting
+            .read()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         let inserted = self.insert(handle, loaded, &keys, scratch);
         let appended = self.log_inserts(handle, scratch);
         drop(inserting);
@@ -81,7 +94,11 @@ impl Filters {
         handle.usage.set_misses.fetch_add(seen, Relaxed);
         inserted?;
         let appended = appended?;
-        Ok(if seen > 0 { self.position_of_what_was_seen(handle) } else { appended })
+        Ok(if seen > 0 {
+            self.position_of_what_was_seen(handle)
+        } else {
+            appended
+        })
     }
 
     fn insert(
@@ -91,8 +108,14 @@ impl Filters {
         keys: &[Key<'_>],
         scratch: &mut Scratch,
     ) -> Result<(), FilterError> {
-        let Scratch { outcomes, effect, .. } = scratch;
-        while loaded.filter.insert(&keys[outcomes.len()..], outcomes, effect) != Progress::Done {
+        let Scratch {
+            outcomes, effect, ..
+        } = scratch;
+        while loaded
+            .filter
+            .insert(&keys[outcomes.len()..], outcomes, effect)
+            != Progress::Done
+        {
             self.open_layer(handle, loaded)?;
         }
         Ok(())
@@ -141,12 +164,15 @@ impl Filters {
         &self,
         handle: &'a Handle,
     ) -> Result<RwLockReadGuard<'a, Bits>, FilterError> {
-        let bits = handle.bits_read();
-        if matches!(*bits, Bits::Loaded(_)) {
-            return Ok(bits);
+        for _ in 0..LOAD_ATTEMPTS_MAX {
+            let bits = handle.bits_read();
+            if matches!(*bits, Bits::Loaded(_)) {
+                return Ok(bits);
+            }
+            drop(bits);
+            self.load(handle)?;
         }
-        drop(bits);
-        self.load(handle)?;
+        // It was unloaded again and again before it could be used.
         Ok(handle.bits_read())
     }
 

@@ -4,16 +4,18 @@ use std::io::{self, BufWriter, Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use grapevine_core::catalogue::{FilterRow, LegacyShape, Storage};
+use grapevine_core::catalogue::{FilterId, FilterRow, LegacyShape, Storage};
 use grapevine_core::filter::legacy::BloomdLayer;
 use grapevine_core::filter::parameters::LayerShape;
 use grapevine_core::filter::{Filter, Layer};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::error::{FilterError, LoadError};
-use super::handle::{Bits, FILTERS_DIR, Handle, Loaded, Summary, layer_path, legacy_path, lock};
-use super::memory::Reservation;
 use super::Filters;
+use super::error::{FilterError, LoadError};
+use super::handle::{
+    Bits, FILTERS_DIR, Handle, Loaded, Summary, directory, layer_path, legacy_path, lock,
+};
+use super::memory::Reservation;
 use crate::disk::{Disk, DiskFile, OpenMode, parent, read_file};
 use crate::layer_file::{LayerFileError, LayerHead, LayerReader, write_layer};
 
@@ -30,7 +32,10 @@ impl Filters {
             Bits::Gone => return Err(FilterError::NotFound),
             Bits::Unloaded => {}
         }
-        let row = lock(&self.catalogue).row(handle.id).cloned().ok_or(FilterError::NotFound)?;
+        let row = lock(&self.catalogue)
+            .row(handle.id)
+            .cloned()
+            .ok_or(FilterError::NotFound)?;
         match self.read_bits(handle, &row) {
             Ok(loaded) => {
                 *bits = Bits::Loaded(loaded);
@@ -61,14 +66,29 @@ impl Filters {
         } else {
             &row.layers
         };
+        let loaded = Loaded {
+            filter: Arc::new(filter),
+            memory,
+        };
         for shape in layers {
-            memory.grow(shape.geometry.bytes())?;
-            let layer = filter.add_layer(*shape)?;
-            if lock(&handle.snapshots).contains_key(&shape.id) {
-                self.read_layer(handle, layer)?;
-            }
+            loaded.memory.grow(shape.geometry.bytes())?;
+            self.read_new_layer(handle, &loaded, *shape)?;
         }
-        Ok(Loaded { filter: Arc::new(filter), memory })
+        Ok(loaded)
+    }
+
+    /// Adds a layer and reads its file, if it has one. Its memory is the caller's to take.
+    pub(super) fn read_new_layer(
+        &self,
+        handle: &Handle,
+        loaded: &Loaded,
+        shape: LayerShape,
+    ) -> Result<(), LoadError> {
+        let layer = loaded.filter.add_layer(shape)?;
+        if lock(&handle.snapshots).contains_key(&shape.id) {
+            self.read_layer(handle, layer)?;
+        }
+        Ok(())
     }
 
     fn read_layer(&self, handle: &Handle, layer: &Layer) -> Result<(), LoadError> {
@@ -80,12 +100,18 @@ impl Filters {
             }
             reader.load(layer)?.ensure_end()
         };
-        read().map_err(|source| LoadError::File { path: path.clone(), source })
+        read().map_err(|source| LoadError::File {
+            path: path.clone(),
+            source,
+        })
     }
 
     fn read_legacy(&self, handle: &Handle, shape: &LegacyShape) -> Result<BloomdLayer, LoadError> {
         let path = legacy_path(handle.id, shape.index);
-        let wrong = |what: String| LoadError::Legacy { path: path.clone(), what };
+        let wrong = |what: String| LoadError::Legacy {
+            path: path.clone(),
+            what,
+        };
         let bytes = read_file(&*self.disk, &path, shape.bytes).map_err(|e| wrong(e.to_string()))?;
         if bytes.len() as u64 != shape.bytes || xxh3_64(&bytes) != shape.checksum {
             return Err(wrong("corrupt: the checksum does not match".to_owned()));
@@ -97,11 +123,13 @@ impl Filters {
     /// Reads the heads of a filter's files without its bits: what it holds, and that they are
     /// there. Layers that the log opens later have no file yet.
     pub(super) fn read_summary(&self, handle: &Handle, row: &FilterRow) -> Result<(), LoadError> {
-        let mut summary = Summary { layers: (row.layers.len() + row.legacy.len()) as u64, ..Summary::default() };
+        let mut summary = Summary {
+            layers: (row.layers.len() + row.legacy.len()) as u64,
+            ..Summary::default()
+        };
         for legacy in &row.legacy {
-            let layer = self.read_legacy(handle, legacy)?;
-            summary.capacity = summary.capacity.saturating_add(layer.capacity());
-            summary.inserted = summary.inserted.saturating_add(layer.count());
+            summary.capacity = summary.capacity.saturating_add(legacy.capacity);
+            summary.inserted = summary.inserted.saturating_add(legacy.inserted);
             summary.bytes += legacy.bytes;
         }
         for shape in &row.layers {
@@ -121,9 +149,16 @@ impl Filters {
         let read = || -> Result<LayerHead, LayerFileError> {
             let reader = LayerReader::new(FileReader::open(&*self.disk, &path)?)?;
             let head = reader.head().clone();
-            if belongs(&head, handle, shape) { Ok(head) } else { Err(LayerFileError::Misplaced) }
+            if belongs(&head, handle, shape) {
+                Ok(head)
+            } else {
+                Err(LayerFileError::Misplaced)
+            }
         };
-        read().map_err(|source| LoadError::File { path: path.clone(), source })
+        read().map_err(|source| LoadError::File {
+            path: path.clone(),
+            source,
+        })
     }
 
     /// Writes the files of those layers that have changed since their last. Others go on using
@@ -132,23 +167,25 @@ impl Filters {
         if handle.storage == Storage::Memory {
             return Ok(());
         }
-        let Some(filter) = handle.in_memory() else { return Ok(()) };
+        let Some(filter) = handle.in_memory() else {
+            return Ok(());
+        };
         for layer in filter.layers() {
             // Read first: keys that come while the file is written make the next one due.
             let inserted = layer.inserted();
             if lock(&handle.snapshots).get(&layer.id()) != Some(&inserted) {
-                self.write_layer_file(handle, layer)?;
+                self.write_layer_file(handle.id, layer)?;
                 lock(&handle.snapshots).insert(layer.id(), inserted);
             }
         }
         Ok(())
     }
 
-    pub(super) fn write_layer_file(&self, handle: &Handle, layer: &Layer) -> io::Result<()> {
+    pub(super) fn write_layer_file(&self, id: FilterId, layer: &Layer) -> io::Result<()> {
         self.disk.create_dir(FILTERS_DIR)?;
-        self.disk.create_dir(&handle.directory())?;
-        let path = layer_path(handle.id, layer.id());
-        write_atomically(&*self.disk, &path, |out| write_layer(out, handle.id, layer))?;
+        self.disk.create_dir(&directory(id))?;
+        let path = layer_path(id, layer.id());
+        write_atomically(&*self.disk, &path, |out| write_layer(out, id, layer))?;
         self.disk.sync_dir(FILTERS_DIR)
     }
 
@@ -161,14 +198,18 @@ impl Filters {
         self.ensure_writable()?;
         let _alone = lock(&self.snapshot);
         // Most of the work while the filter is in use, the rest while nobody can change it.
-        self.write_layers(handle).map_err(|error| self.snapshot_failed(&error))?;
+        self.write_layers(handle)
+            .map_err(|error| self.snapshot_failed(&error))?;
         let mut bits = handle.bits_write();
-        let Bits::Loaded(loaded) = &*bits else { return Ok(()) };
+        let Bits::Loaded(loaded) = &*bits else {
+            return Ok(());
+        };
         let filter = Arc::clone(&loaded.filter);
         for layer in filter.layers() {
             let inserted = layer.inserted();
             if lock(&handle.snapshots).get(&layer.id()) != Some(&inserted) {
-                self.write_layer_file(handle, layer).map_err(|error| self.snapshot_failed(&error))?;
+                self.write_layer_file(handle.id, layer)
+                    .map_err(|error| self.snapshot_failed(&error))?;
                 lock(&handle.snapshots).insert(layer.id(), inserted);
             }
         }
@@ -235,7 +276,11 @@ impl FileReader {
     pub(crate) fn open(disk: &dyn Disk, path: &str) -> io::Result<Self> {
         let file = disk.open(path, OpenMode::Read)?;
         let length = file.len()?;
-        Ok(FileReader { file, offset: 0, length })
+        Ok(FileReader {
+            file,
+            offset: 0,
+            length,
+        })
     }
 
     /// Refuses bytes after the end of what was read.
@@ -243,14 +288,19 @@ impl FileReader {
         if self.offset == self.length {
             return Ok(());
         }
-        Err(LayerFileError::Corrupt { offset: self.offset, what: "bytes after the end" })
+        Err(LayerFileError::Corrupt {
+            offset: self.offset,
+            what: "bytes after the end",
+        })
     }
 }
 
 impl Read for FileReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let left = self.length - self.offset;
-        let length = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        let length = buffer
+            .len()
+            .min(usize::try_from(left).unwrap_or(usize::MAX));
         self.file.read_at(self.offset, &mut buffer[..length])?;
         self.offset += length as u64;
         Ok(length)

@@ -24,7 +24,10 @@ pub struct OverBound {
 
 impl MemoryBound {
     pub(super) fn new(limit: u64) -> Arc<Self> {
-        Arc::new(MemoryBound { limit, used: AtomicU64::new(0) })
+        Arc::new(MemoryBound {
+            limit,
+            used: AtomicU64::new(0),
+        })
     }
 
     /// Bytes that filters take now.
@@ -43,7 +46,11 @@ impl MemoryBound {
                 used.checked_add(wanted).filter(|sum| *sum <= self.limit)
             })
             .map(drop)
-            .map_err(|used| OverBound { wanted, used, limit: self.limit })
+            .map_err(|used| OverBound {
+                wanted,
+                used,
+                limit: self.limit,
+            })
     }
 }
 
@@ -57,7 +64,10 @@ pub(super) struct Reservation {
 impl Reservation {
     /// Nothing yet.
     pub(super) fn empty(bound: &Arc<MemoryBound>) -> Self {
-        Reservation { bound: Arc::clone(bound), bytes: AtomicU64::new(0) }
+        Reservation {
+            bound: Arc::clone(bound),
+            bytes: AtomicU64::new(0),
+        }
     }
 
     /// Takes more.
@@ -84,9 +94,16 @@ mod tests {
         let first = Reservation::empty(&bound);
         first.grow(60).unwrap();
         let second = Reservation::empty(&bound);
-        let refused = OverBound { wanted: 41, used: 60, limit: 100 };
+        let refused = OverBound {
+            wanted: 41,
+            used: 60,
+            limit: 100,
+        };
         assert_eq!(second.grow(41), Err(refused));
-        assert_eq!(second.grow(u64::MAX).map_err(|error| error.wanted), Err(u64::MAX));
+        assert_eq!(
+            second.grow(u64::MAX).map_err(|error| error.wanted),
+            Err(u64::MAX)
+        );
         second.grow(40).unwrap();
         drop(first);
         assert_eq!(bound.used(), 40);

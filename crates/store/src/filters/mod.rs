@@ -18,9 +18,9 @@ mod keys;
 mod load;
 mod memory;
 mod recovery;
-mod transfer;
 #[cfg(test)]
 mod tests;
+mod transfer;
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -126,7 +126,11 @@ impl Filters {
 
     /// Hands everything up to `position` to the operating system.
     pub fn commit(&self, position: Position) -> Result<(), FilterError> {
-        if self.log.committed() < position { Ok(self.log.commit(position)?) } else { Ok(()) }
+        if self.log.committed() < position {
+            Ok(self.log.commit(position)?)
+        } else {
+            Ok(())
+        }
     }
 
     /// Everything before this position was handed to the operating system.
@@ -147,7 +151,8 @@ impl Filters {
     /// Notes on disk that all of the log is durable, so that later damage to its end is told
     /// apart from a write that was cut off. To be called when the node has nothing to do.
     pub fn mark_synced(&self) -> Result<(), FilterError> {
-        Ok(self.log.mark_synced()?)
+        self.log.mark_synced()?;
+        Ok(())
     }
 
     /// What the log did.
@@ -157,7 +162,9 @@ impl Filters {
 
     /// Bytes of the log that a restart would replay.
     pub fn log_tail(&self) -> u64 {
-        let snapshot = self.snapshot_position.load(std::sync::atomic::Ordering::Relaxed);
+        let snapshot = self
+            .snapshot_position
+            .load(std::sync::atomic::Ordering::Relaxed);
         self.log.appended().saturating_sub(snapshot)
     }
 
@@ -189,6 +196,8 @@ impl Filters {
 
     /// Names of dropped filters whose files are not gone yet.
     fn is_reclaiming(&self, name: &[u8]) -> bool {
-        lock(&self.reclaiming).values().any(|(dropped, _)| dropped == name)
+        lock(&self.reclaiming)
+            .values()
+            .any(|(dropped, _)| dropped == name)
     }
 }

@@ -1,10 +1,12 @@
 //! Opening a data directory: the snapshot, then the log's tail over it.
 
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use grapevine_core::catalogue::{Catalogue, FilterId, FilterRow, Storage};
+use grapevine_core::filter::parameters::LayerShape;
 use grapevine_core::hash::Seed;
 use grapevine_core::operation::{CatalogueChange, Insert, Operation, decode};
 use grapevine_core::origin::Origin;
@@ -64,7 +66,11 @@ impl Filters {
         for row in &manifest.rows {
             filters.restore_handle(row);
         }
-        let mut recovered = Recovered { created, cut: report.cut, ..Recovered::default() };
+        let mut recovered = Recovered {
+            created,
+            cut: report.cut,
+            ..Recovered::default()
+        };
         filters.replay(manifest.position, &mut recovered)?;
         filters.remove_orphans()?;
         recovered.damaged = filters.damaged();
@@ -72,20 +78,27 @@ impl Filters {
     }
 
     fn restore_handle(&self, row: &FilterRow) {
-        let handle = Handle::new(row, Bits::Unloaded);
-        if row.storage == Storage::Durable
-            && let Err(error) = self.read_summary(&handle, row)
-        {
+        let mut handle = Handle::new(row, Bits::Unloaded);
+        if row.storage == Storage::Memory {
+            // Its keys went with the process that held them; it starts again, empty. Where the
+            // memory bound no longer allows that, its first use says so.
+            let first = row.parameters.layer(0, self.identity.origin, 1);
+            if let Some(loaded) = first.ok().and_then(|first| self.empty(row, &[first]).ok()) {
+                handle = Handle::new(row, Bits::Loaded(loaded));
+            }
+        } else if let Err(error) = self.read_summary(&handle, row) {
             *handle.bits_write() = Bits::Damaged(error.to_string().into());
         }
         self.register(handle, row.hidden);
     }
 
-    fn register(&self, handle: Handle, hidden: bool) {
+    pub(super) fn register(&self, handle: Handle, hidden: bool) {
         let handle = Arc::new(handle);
         let mut handles = self.handles_write();
         if !hidden {
-            handles.by_name.insert(handle.name.clone(), Arc::clone(&handle));
+            handles
+                .by_name
+                .insert(handle.name.clone(), Arc::clone(&handle));
         }
         handles.by_id.insert(handle.id, handle);
     }
@@ -93,8 +106,12 @@ impl Filters {
     fn replay(&self, from: Position, recovered: &mut Recovered) -> Result<(), OpenError> {
         let mut failure = None;
         self.log.read_from(from, |position, entry| {
-            if failure.is_none() {
-                failure = self.replay_entry(position, entry, recovered).err();
+            match self.replay_entry(position, entry, recovered) {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(error) => {
+                    failure = Some(error);
+                    ControlFlow::Break(())
+                }
             }
         })?;
         failure.map_or(Ok(()), Err)
@@ -110,7 +127,8 @@ impl Filters {
         let (sequence, operation) =
             decoded.map_err(|source| OpenError::Operation { position, source })?;
         let next = sequence.saturating_add(1);
-        self.sequence.fetch_max(next, std::sync::atomic::Ordering::Relaxed);
+        self.sequence
+            .fetch_max(next, std::sync::atomic::Ordering::Relaxed);
         recovered.operations += 1;
         match operation {
             Operation::Insert(insert) => {
@@ -131,7 +149,9 @@ impl Filters {
             // Damaged: the log is kept until the filter is mended or dropped.
             Err(_) => return Ok(()),
         };
-        let layer = filter.layer(insert.layer).ok_or(OpenError::UnknownLayer { position })?;
+        let layer = filter
+            .layer(insert.layer)
+            .ok_or(OpenError::UnknownLayer { position })?;
         for hash in insert.hashes() {
             layer.apply(hash);
         }
@@ -145,12 +165,10 @@ impl Filters {
         }
         match change {
             CatalogueChange::Create(row) => {
-                let handle = Handle::new(row, Bits::Unloaded);
-                if !row.legacy.is_empty() && let Err(error) = self.read_summary_of_import(&handle, row) {
-                    *handle.bits_write() = Bits::Damaged(error.into());
-                }
-                self.register(handle, row.hidden);
+                self.register(Handle::new(row, Bits::Unloaded), row.hidden);
+                self.replay_load(row.id)?;
             }
+            CatalogueChange::Import(row) => self.restore_handle(row),
             CatalogueChange::Drop(id) => self.forget(*id),
             CatalogueChange::Hide(id) => {
                 let mut handles = self.handles_write();
@@ -164,34 +182,53 @@ impl Filters {
                     handles.by_name.insert(handle.name.clone(), handle);
                 }
             }
-            CatalogueChange::OpenLayer(id, shape) => self.replay_layer(*id, |handle| {
-                handle.in_memory().map(|filter| {
-                    filter.add_layer(*shape).map(drop).map_err(|error| error.to_string())
-                })
-            }),
-            CatalogueChange::AdoptLayer(id, shape) => self.replay_layer(*id, |handle| {
-                // Its file was synced before this was logged.
-                lock(&handle.snapshots).insert(shape.id, u64::MAX);
-                handle.in_memory().map(|filter| self.load_adopted(handle, &filter, *shape))
-            }),
+            CatalogueChange::OpenLayer(id, shape) | CatalogueChange::AdoptLayer(id, shape) => {
+                // Read again with the layer that its row now has.
+                let handle = self.handles_read().by_id.get(id).cloned();
+                if let Some(handle) = handle {
+                    if matches!(change, CatalogueChange::AdoptLayer(..)) {
+                        // Its file was synced before this was logged.
+                        lock(&handle.snapshots).insert(shape.id, u64::MAX);
+                    }
+                    self.replay_add_layer(&handle, *shape)?;
+                }
+            }
         }
         Ok(())
     }
 
-    /// Gives a filter that is in memory already its new layer; one that is not finds the layer
-    /// in its row when it is loaded.
-    fn replay_layer(&self, id: FilterId, add: impl FnOnce(&Handle) -> Option<Result<(), String>>) {
+    /// Loads a filter whose layers have no files yet, so that the next snapshot writes them.
+    fn replay_load(&self, id: FilterId) -> Result<(), OpenError> {
         let handle = self.handles_read().by_id.get(&id).cloned();
-        let Some(handle) = handle else { return };
-        if let Some(Err(reason)) = add(&handle) {
-            *handle.bits_write() = Bits::Damaged(reason.into());
+        match handle.map(|handle| self.load(&handle)) {
+            Some(Err(FilterError::Memory(error))) => Err(error.into()),
+            // Damaged filters answer for themselves.
+            _ => Ok(()),
         }
+    }
+
+    fn replay_add_layer(&self, handle: &Handle, shape: LayerShape) -> Result<(), OpenError> {
+        let damage = match &*handle.bits_read() {
+            Bits::Loaded(loaded) => {
+                loaded.memory.grow(shape.geometry.bytes())?;
+                self.read_new_layer(handle, loaded, shape).err()
+            }
+            _ => None,
+        };
+        if let Some(error) = damage {
+            *handle.bits_write() = Bits::Damaged(error.to_string().into());
+            return Ok(());
+        }
+        self.replay_load(handle.id)
     }
 
     fn forget(&self, id: FilterId) {
         let mut handles = self.handles_write();
         if let Some(handle) = handles.by_id.remove(&id)
-            && handles.by_name.get(&handle.name).is_some_and(|other| other.id == id)
+            && handles
+                .by_name
+                .get(&handle.name)
+                .is_some_and(|other| other.id == id)
         {
             handles.by_name.remove(&handle.name);
         }
@@ -200,12 +237,20 @@ impl Filters {
     /// Removes the files of filters that the catalogue does not know: dropped just before the
     /// last process ended, or never entered.
     fn remove_orphans(&self) -> Result<(), OpenError> {
-        let failed = |source| OpenError::Io { path: FILTERS_DIR.to_owned(), source };
-        let known: BTreeSet<String> =
-            self.handles_read().by_id.keys().map(FilterId::to_string).collect();
+        let failed = |source| OpenError::Io {
+            path: FILTERS_DIR.to_owned(),
+            source,
+        };
+        let known: BTreeSet<String> = self
+            .handles_read()
+            .by_id
+            .keys()
+            .map(FilterId::to_string)
+            .collect();
         for name in self.disk.list(FILTERS_DIR).map_err(failed)? {
             if let (false, Ok(id)) = (known.contains(&name), u128::from_str_radix(&name, 16)) {
-                self.remove_files(FilterId::new(id.to_be_bytes())).map_err(failed)?;
+                self.remove_files(FilterId::new(id.to_be_bytes()))
+                    .map_err(failed)?;
             }
         }
         Ok(())
@@ -213,17 +258,19 @@ impl Filters {
 }
 
 /// Identity and manifest of the directory, made if it is empty.
-fn read_state(
-    disk: &dyn Disk,
-    entropy: &Entropy,
-) -> Result<(Identity, Manifest, bool), OpenError> {
+fn read_state(disk: &dyn Disk, entropy: &Entropy) -> Result<(Identity, Manifest, bool), OpenError> {
     let (identity, manifest) = (Identity::read(disk)?, Manifest::read(disk)?);
     match (identity, manifest) {
         (Some(identity), Some(manifest)) => Ok((identity, manifest, false)),
         (Some(identity), None) => {
             // The process that made the directory ended before it had written its first
             // manifest, or the manifest was lost; then there is something else as well.
-            let list = |path| disk.list(path).map_err(|source| OpenError::Io { path: path.to_owned(), source });
+            let list = |path| {
+                disk.list(path).map_err(|source| OpenError::Io {
+                    path: path.to_owned(),
+                    source,
+                })
+            };
             if list(LOG_DIR)?.is_empty() && list(FILTERS_DIR)?.is_empty() {
                 let manifest = Manifest::default();
                 manifest.write(disk)?;
@@ -233,11 +280,17 @@ fn read_state(
         }
         (None, Some(_)) => Err(OpenError::NoIdentity("a manifest")),
         (None, None) => {
-            let log = disk.list(LOG_DIR).map_err(|source| OpenError::Io { path: LOG_DIR.to_owned(), source })?;
+            let log = disk.list(LOG_DIR).map_err(|source| OpenError::Io {
+                path: LOG_DIR.to_owned(),
+                source,
+            })?;
             if !log.is_empty() {
                 return Err(OpenError::NoIdentity("a log"));
             }
-            let identity = Identity { origin: Origin::new(entropy()), seed: Seed::new(entropy()) };
+            let identity = Identity {
+                origin: Origin::new(entropy()),
+                seed: Seed::new(entropy()),
+            };
             identity.write(disk)?;
             let manifest = Manifest::default();
             manifest.write(disk)?;

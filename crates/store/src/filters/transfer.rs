@@ -1,0 +1,417 @@
+//! Filters in and out of files: export, load, merge, and the import of a C bloomd's.
+//!
+//! ```text
+//! "GrpvnFlt" | version u32 | head length u32 | head (MessagePack) | XXH3-64 of all before
+//! layer*     : as in a layer file
+//! foreign*   : the bytes of each layer of a foreign geometry
+//! ```
+
+use std::io::{self, Read, Write};
+use std::sync::Arc;
+
+use grapevine_core::catalogue::{FilterId, FilterRow, LegacyShape, Storage, validate_name};
+use grapevine_core::filter::legacy::BloomdLayer;
+use grapevine_core::filter::parameters::{Growth, LayerId, LayerShape, Parameters};
+use grapevine_core::filter::{Filter, Layer};
+use grapevine_core::hash::Seed;
+use grapevine_core::operation::CatalogueChange;
+use grapevine_core::origin::Origin;
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
+
+use super::Filters;
+use super::change::{Creation, NewFilter};
+use super::error::FilterError;
+use super::handle::{Bits, FILTERS_DIR, Handle, Loaded, directory, legacy_path, lock};
+use super::keys::loaded;
+use super::load::write_atomically;
+use super::memory::Reservation;
+use crate::import::bloomd::ImportedFilter;
+use crate::layer_file::{LayerReader, write_layer};
+use crate::log::Position;
+
+const MAGIC: &[u8; 8] = b"GrpvnFlt";
+const FORMAT_VERSION: u32 = 1;
+/// Largest head: a row with thousands of layers.
+const HEAD_BYTES_MAX: u32 = 16 << 20;
+
+#[derive(Serialize, Deserialize)]
+struct ExportHead {
+    id: FilterId,
+    parameters: Parameters,
+    seed: Seed,
+    layers: u32,
+    legacy: Vec<LegacyShape>,
+}
+
+/// A filter read from a file, not yet anyone's.
+struct Exported {
+    head: ExportHead,
+    loaded: Loaded,
+}
+
+/// What a merge did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Merged {
+    /// Layers that both had.
+    pub merged: usize,
+    /// Layers that only the file had.
+    pub adopted: usize,
+}
+
+impl Filters {
+    /// Writes a filter, as it is now, to `out`. The bytes hold its seed: keep them secret.
+    pub fn export(
+        &self,
+        handle: &Handle,
+        out: &mut dyn Write,
+    ) -> Result<io::Result<()>, FilterError> {
+        let filter = self.bits(handle)?;
+        let row = lock(&self.catalogue)
+            .row(handle.id)
+            .cloned()
+            .ok_or(FilterError::NotFound)?;
+        let layers: Vec<&Arc<Layer>> = filter.layers().collect();
+        let head = ExportHead {
+            id: handle.id,
+            parameters: row.parameters,
+            seed: row.seed,
+            layers: layers.len() as u32,
+            legacy: row.legacy,
+        };
+        let write = || -> io::Result<()> {
+            write_head(out, &head)?;
+            for layer in layers {
+                write_layer(out, handle.id, layer)?;
+            }
+            filter
+                .legacy_layers()
+                .try_for_each(|layer| out.write_all(layer.as_bytes()))?;
+            out.flush()
+        };
+        Ok(write())
+    }
+
+    /// Makes a filter called `name` from an exported one, unless there is one of that name.
+    pub fn import(&self, name: &[u8], input: &mut dyn Read) -> Result<Creation, FilterError> {
+        validate_name(name)?;
+        self.ensure_writable()?;
+        let Exported { head, loaded } = self.read_export(input)?;
+        let legacy: Vec<_> = loaded.filter.legacy_layers().cloned().collect();
+        let row = FilterRow {
+            id: FilterId::new((self.entropy)()),
+            name: name.to_vec(),
+            parameters: head.parameters,
+            seed: head.seed,
+            storage: Storage::Durable,
+            hidden: false,
+            layers: loaded.filter.layers().map(|layer| layer.shape()).collect(),
+            legacy: head.legacy,
+        };
+        self.enter_with_files(row, loaded, &legacy)
+    }
+
+    /// Makes a filter of the layers of a C bloomd's, kept as they are and only read, with new
+    /// layers beside them for what comes. What is left of the error budget is theirs, so the
+    /// bound over all is still the one the filter was made with.
+    pub fn import_bloomd(&self, imported: ImportedFilter) -> Result<Creation, FilterError> {
+        validate_name(&imported.name)?;
+        self.ensure_writable()?;
+        let depth = imported.layers.len() as i32;
+        let used = imported.error * (1.0 - imported.reduction.powi(depth));
+        let scale = u64::from(imported.scale.max(1));
+        let parameters = Parameters {
+            capacity: imported
+                .capacity
+                .saturating_mul(scale.saturating_pow((depth - 1).max(0) as u32)),
+            error: imported.error - used,
+            growth: Growth::By(imported.scale.max(1)),
+        };
+        let storage = if imported.in_memory {
+            Storage::Memory
+        } else {
+            Storage::Durable
+        };
+        let new = NewFilter {
+            parameters,
+            storage,
+            seed: None,
+        };
+        if imported.layers.is_empty() {
+            return self.create(&imported.name, new, super::Recreation::AtOnce);
+        }
+        parameters.validate()?;
+        let first = parameters.layer(0, self.identity.origin, 1)?;
+        let layers: Vec<_> = imported.layers.into_iter().map(Arc::new).collect();
+        let row = FilterRow {
+            id: FilterId::new((self.entropy)()),
+            name: imported.name,
+            parameters,
+            seed: self.identity.seed,
+            storage: Storage::Durable,
+            hidden: false,
+            layers: vec![first],
+            legacy: (0..)
+                .zip(&layers)
+                .map(|(index, layer)| {
+                    let share = (1.0 - imported.reduction) * imported.reduction.powi(index as i32);
+                    legacy_shape(index, layer, imported.error * share)
+                })
+                .collect(),
+        };
+        let loaded = self.empty(&row, &row.layers)?;
+        for layer in &layers {
+            loaded.memory.grow(layer.bytes())?;
+            loaded.filter.add_legacy(Arc::clone(layer))?;
+        }
+        self.enter_with_files(row, loaded, &layers)
+    }
+
+    /// Writes the files of a finished filter, then enters it. What is left behind by a crash in
+    /// between belongs to no row and is removed at the next start.
+    fn enter_with_files(
+        &self,
+        row: FilterRow,
+        loaded: Loaded,
+        legacy: &[Arc<BloomdLayer>],
+    ) -> Result<Creation, FilterError> {
+        let _alone = lock(&self.snapshot);
+        let mut catalogue = lock(&self.catalogue);
+        if catalogue.named(&row.name).is_some() {
+            return Ok(Creation::Exists(self.log.appended()));
+        }
+        let (id, filter) = (row.id, Arc::clone(&loaded.filter));
+        let write = || -> io::Result<()> {
+            self.disk.create_dir(FILTERS_DIR)?;
+            self.disk.create_dir(&directory(id))?;
+            for (index, layer) in (0..).zip(legacy) {
+                let path = legacy_path(id, index);
+                write_atomically(&*self.disk, &path, |out| out.write_all(layer.as_bytes()))?;
+            }
+            filter
+                .layers()
+                .try_for_each(|layer| self.write_layer_file(id, layer))
+        };
+        write().map_err(|error| self.snapshot_failed(&error))?;
+        let handle = Handle::new(&row, Bits::Loaded(loaded));
+        for layer in filter.layers() {
+            lock(&handle.snapshots).insert(layer.id(), layer.inserted());
+        }
+        let position = self.enter(&mut catalogue, handle, CatalogueChange::Import(row))?;
+        Ok(Creation::Created(position))
+    }
+
+    /// Takes the keys of an exported filter into one of the same parameters and seed. Layers of
+    /// one name and epoch are ORed; others are added beside, under a name made of both.
+    pub fn merge(
+        &self,
+        handle: &Handle,
+        input: &mut dyn Read,
+    ) -> Result<(Merged, Position), FilterError> {
+        self.ensure_writable()?;
+        if handle.storage == Storage::Memory {
+            return Err(FilterError::InMemory);
+        }
+        let Exported {
+            head,
+            loaded: other,
+        } = self.read_export(input)?;
+        if (head.parameters, head.seed) != (handle.parameters, handle.seed)
+            || !head.legacy.is_empty()
+        {
+            return Err(FilterError::Unlike {
+                ours: describe(handle.parameters, handle.seed),
+                theirs: describe(head.parameters, head.seed),
+            });
+        }
+        let _alone = lock(&self.snapshot);
+        let bits = self.loaded(handle)?;
+        let ours = loaded(&bits)?;
+        let mut merged = Merged::default();
+        for layer in other.filter.layers() {
+            let id = if head.id == handle.id {
+                layer.id()
+            } else {
+                foreign_id(head.id, layer.id())
+            };
+            match ours.filter.layer(id) {
+                Some(own) if own.shape().geometry == layer.shape().geometry => {
+                    merge_layer(own, layer);
+                    // For one of another epoch the rights name another creator: nothing moves.
+                    let _ = own.merge_rights(&layer.rights());
+                    self.write_layer_file(handle.id, own)
+                        .map_err(|e| self.snapshot_failed(&e))?;
+                    merged.merged += 1;
+                }
+                Some(own) => {
+                    return Err(FilterError::Unlike {
+                        ours: format!("{:?}", own.shape().geometry),
+                        theirs: format!("{:?}", layer.shape().geometry),
+                    });
+                }
+                None => {
+                    self.adopt(
+                        handle,
+                        ours,
+                        layer,
+                        LayerShape {
+                            id,
+                            ..layer.shape()
+                        },
+                    )?;
+                    merged.adopted += 1;
+                }
+            }
+        }
+        Ok((merged, self.log.appended()))
+    }
+
+    /// Adds a layer with bits: its file first, then the operation, then the bits in memory.
+    fn adopt(
+        &self,
+        handle: &Handle,
+        ours: &Loaded,
+        layer: &Layer,
+        shape: LayerShape,
+    ) -> Result<(), FilterError> {
+        ours.memory.grow(shape.geometry.bytes())?;
+        let copy = Layer::new(shape, self.identity.origin)
+            .map_err(|error| FilterError::Layer(error.into()))?;
+        merge_layer(&copy, layer);
+        copy.observe_inserted(shape.id.creator, layer.inserted());
+        self.write_layer_file(handle.id, &copy)
+            .map_err(|error| self.snapshot_failed(&error))?;
+        let mut catalogue = lock(&self.catalogue);
+        self.change(
+            &mut catalogue,
+            CatalogueChange::AdoptLayer(handle.id, shape),
+        )?;
+        lock(&handle.snapshots).insert(shape.id, u64::MAX);
+        let own = ours.filter.add_layer(shape)?;
+        merge_layer(own, &copy);
+        own.observe_inserted(shape.id.creator, layer.inserted());
+        Ok(())
+    }
+
+    fn read_export(&self, mut input: &mut dyn Read) -> Result<Exported, FilterError> {
+        let head = read_head(&mut input)?;
+        head.parameters.validate()?;
+        let memory = Reservation::empty(&self.memory);
+        let filter = Filter::new(head.parameters, head.seed, self.identity.origin);
+        for _ in 0..head.layers {
+            let reader = LayerReader::new(input).map_err(unreadable)?;
+            let shape = reader.head().shape;
+            memory.grow(shape.geometry.bytes())?;
+            input = reader.load(filter.add_layer(shape)?).map_err(unreadable)?;
+        }
+        for shape in &head.legacy {
+            memory.grow(shape.bytes)?;
+            let mut bytes = Vec::new();
+            input
+                .take(shape.bytes)
+                .read_to_end(&mut bytes)
+                .map_err(unreadable)?;
+            if bytes.len() as u64 != shape.bytes || xxh3_64(&bytes) != shape.checksum {
+                return Err(unreadable("a foreign layer's checksum does not match"));
+            }
+            let layer = BloomdLayer::from_vec(bytes).map_err(unreadable)?;
+            filter.add_legacy(Arc::new(layer.with_capacity(shape.capacity)))?;
+        }
+        match input.read(&mut [0]) {
+            Ok(0) => {
+                let loaded = Loaded {
+                    filter: Arc::new(filter),
+                    memory,
+                };
+                Ok(Exported { head, loaded })
+            }
+            Ok(_) => Err(unreadable("bytes after the end")),
+            Err(error) => Err(unreadable(error)),
+        }
+    }
+}
+
+fn write_head(out: &mut dyn Write, head: &ExportHead) -> io::Result<()> {
+    let body = rmp_serde::to_vec_named(head).expect("a head is plain data");
+    let mut bytes = MAGIC.to_vec();
+    bytes.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
+    bytes.extend_from_slice(&(body.len() as u32).to_le_bytes());
+    bytes.extend_from_slice(&body);
+    bytes.extend_from_slice(&xxh3_64(&bytes).to_le_bytes());
+    out.write_all(&bytes)
+}
+
+fn read_head(input: &mut dyn Read) -> Result<ExportHead, FilterError> {
+    let mut bytes = vec![0; 16];
+    input.read_exact(&mut bytes).map_err(unreadable)?;
+    let field = |at: usize| u32::from_le_bytes([0, 1, 2, 3].map(|byte| bytes[at + byte]));
+    if !bytes.starts_with(MAGIC) {
+        return Err(unreadable("it does not begin as an exported filter"));
+    }
+    if field(8) != FORMAT_VERSION {
+        return Err(unreadable(format!("format version {}", field(8))));
+    }
+    let length = field(12);
+    if length > HEAD_BYTES_MAX {
+        return Err(unreadable("its head is longer than any"));
+    }
+    bytes.resize(16 + length as usize, 0);
+    input.read_exact(&mut bytes[16..]).map_err(unreadable)?;
+    let mut checksum = [0; 8];
+    input.read_exact(&mut checksum).map_err(unreadable)?;
+    if xxh3_64(&bytes) != u64::from_le_bytes(checksum) {
+        return Err(unreadable("the head's checksum does not match"));
+    }
+    rmp_serde::from_slice(&bytes[16..]).map_err(unreadable)
+}
+
+fn unreadable(what: impl ToString) -> FilterError {
+    FilterError::Import(what.to_string().into())
+}
+
+/// ORs the bits of a layer into one of the same geometry.
+fn merge_layer(into: &Layer, from: &Layer) {
+    let mut words = vec![0; crate::layer_file::BLOCK_WORDS];
+    let total = from.word_count();
+    for start in (0..total).step_by(words.len()) {
+        let words = &mut words[..crate::layer_file::BLOCK_WORDS.min(total - start)];
+        if from.copy_words(start, words) {
+            into.merge_words(start, words);
+        }
+    }
+}
+
+/// The name under which a layer of another epoch is kept: the same for the same layer, so that
+/// merging a file twice is merging it once, and nobody's own, so that no key is ever added to it.
+fn foreign_id(filter: FilterId, layer: LayerId) -> LayerId {
+    let name = [filter.bytes(), layer.creator.bytes()].concat();
+    LayerId {
+        index: layer.index,
+        creator: Origin::new(xxh3_128(&name).to_le_bytes()),
+    }
+}
+
+fn legacy_shape(index: u32, layer: &BloomdLayer, error: f64) -> LegacyShape {
+    LegacyShape {
+        index,
+        bytes: layer.bytes(),
+        checksum: xxh3_64(layer.as_bytes()),
+        capacity: layer.capacity(),
+        inserted: layer.count(),
+        error,
+    }
+}
+
+fn describe(parameters: Parameters, seed: Seed) -> String {
+    let Parameters {
+        capacity,
+        error,
+        growth,
+    } = parameters;
+    let growth = match growth {
+        Growth::Fixed => "fixed size".to_owned(),
+        Growth::By(factor) => format!("growth {factor}"),
+    };
+    let seed = xxh3_64(&seed.bytes()) >> 48;
+    format!("capacity {capacity}, error {error}, {growth}, seed #{seed:04x}")
+}
