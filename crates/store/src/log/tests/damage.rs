@@ -1,6 +1,7 @@
 //! Bit rot in what was durable: named, never cut, never served.
 
 use super::*;
+use crate::disk::{CrashPlan, NameFate, WriteFate};
 
 /// A log of several segments, synced and marked. The salt and all else are fixed.
 fn marked(disk: &SimulatedDisk) -> Vec<Vec<u8>> {
@@ -140,6 +141,13 @@ fn a_torn_tail_is_cut_reported_and_kept_beside() {
         let cut = report.cut.expect("cut");
         assert_eq!((cut.bytes, cut.offset), (40, at));
         assert_eq!(disk.bytes(&cut.kept).expect("kept"), [round; 40]);
+        let crashed = disk.fork();
+        crashed.crash(CrashPlan {
+            writes: WriteFate::Lost,
+            names: NameFate::Lost,
+            seed: 0,
+        });
+        assert_eq!(crashed.bytes(&cut.kept).expect("durable"), [round; 40]);
         assert_eq!(
             entries(&log),
             (0..=round).map(tail_entry).collect::<Vec<_>>()
@@ -159,4 +167,21 @@ fn tail_entry(round: u8) -> Vec<u8> {
     } else {
         vec![b'r'; round as usize]
     }
+}
+
+/// A killed process leaves data that no frame vouches for; the next one marks it before all else.
+#[test]
+fn opening_marks_what_it_found() {
+    let disk = SimulatedDisk::new();
+    let (log, _) = open(&disk);
+    log.append(b"data").expect("append");
+    log.commit(log.appended()).expect("commit");
+    disk.kill();
+    drop(open(&disk));
+    disk.flip_bit("log/00000000000000000000.log", 64 + 36, 3)
+        .expect("flip");
+    assert!(matches!(
+        open_with(&disk, small()),
+        Err(OpenError::Corrupt { offset: 64, .. })
+    ));
 }
