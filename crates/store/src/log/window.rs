@@ -12,6 +12,9 @@ use crate::disk::DiskFile;
 /// header and [`MAX_PAYLOAD`].
 const WINDOW_LEN: usize = 256 << 10;
 
+/// A frame and its payload, or why there is none.
+pub(super) type Decoded<'a> = Result<(FrameHeader, &'a [u8]), FrameFault>;
+
 /// The frames of one segment up to a position, read one after the other.
 pub(super) struct Frames {
     file: Arc<dyn DiskFile>,
@@ -49,7 +52,7 @@ impl Frames {
     }
 
     /// The next frame, `None` at the end. A fault leaves the position where it is.
-    pub(super) fn next(&mut self) -> io::Result<Option<Result<(FrameHeader, &[u8]), FrameFault>>> {
+    pub(super) fn next(&mut self) -> io::Result<Option<Decoded<'_>>> {
         if self.next >= self.end {
             return Ok(None);
         }

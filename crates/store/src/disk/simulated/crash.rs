@@ -31,6 +31,8 @@ pub enum NameFate {
     Kept,
     /// The first few are kept, in order, as a journal does.
     Prefix,
+    /// Each is kept or not, whatever came before, as POSIX allows.
+    Reordered,
 }
 
 /// A power cut: what it leaves, and the seed of every choice in it.
@@ -74,13 +76,17 @@ impl Tree {
     pub(super) fn crash(&mut self, plan: CrashPlan) {
         let mut random = SplitMix64(plan.seed);
         for (_, changes) in std::mem::take(&mut self.pending) {
-            let kept = match plan.names {
-                NameFate::Lost => 0,
-                NameFate::Kept => changes.len(),
-                NameFate::Prefix => random.below(changes.len() + 1),
-            };
-            for change in &changes[..kept] {
-                self.durable.apply(change);
+            let prefix = random.below(changes.len() + 1);
+            for (index, change) in changes.iter().enumerate() {
+                let kept = match plan.names {
+                    NameFate::Lost => false,
+                    NameFate::Kept => true,
+                    NameFate::Prefix => index < prefix,
+                    NameFate::Reordered => random.coin(),
+                };
+                if kept {
+                    self.durable.apply(change);
+                }
             }
         }
         drop_orphans(&mut self.durable);

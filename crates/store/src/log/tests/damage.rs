@@ -1,0 +1,187 @@
+//! Bit rot in what was durable: named, never cut, never served.
+
+use super::*;
+use crate::disk::{CrashPlan, NameFate, WriteFate};
+
+/// A log of several segments, synced and marked. The salt and all else are fixed.
+fn marked(disk: &SimulatedDisk) -> Vec<Vec<u8>> {
+    let (log, _) = open(disk);
+    for number in 0..24 {
+        log.append(&entry(number)).expect("append");
+        log.commit(log.appended()).expect("commit");
+        if number % 5 == 4 {
+            log.sync().expect("sync");
+        }
+    }
+    log.close().expect("close");
+    assert!(log.counts().segments >= 2);
+    entries(&log)
+}
+
+#[test]
+fn every_flipped_bit_of_a_marked_log_is_named() {
+    let whole = SimulatedDisk::new();
+    let expected = marked(&whole);
+    let names = whole.list("log").expect("list");
+    let (mut corrupt, mut harmless) = (0, 0);
+    for (index, name) in names.iter().enumerate() {
+        let path = format!("log/{name}");
+        let len = whole.bytes(&path).expect("bytes").len() as u64;
+        for at in 0..len * 8 {
+            let (offset, bit) = (at / 8, (at % 8) as u8);
+            let disk = whole.fork();
+            disk.flip_bit(&path, offset, bit).expect("flip");
+            let findings = verify(&disk, "log").expect("verify");
+            let finding = findings.first().expect("a flip is found");
+            assert_eq!(finding.file, path);
+            assert!(
+                finding.offset <= offset,
+                "{finding:?} for a flip at {offset}"
+            );
+            if finding.is_corruption() {
+                corrupt += 1;
+                // Damage in the last segment also stops the start; none is ever served.
+                match open_with(&disk, small()) {
+                    Err(_) => {}
+                    Ok((log, report)) => {
+                        assert_ne!(index + 1, names.len(), "opened over damage at {offset}");
+                        assert_eq!(report.cut, None);
+                        entries_from(&log, 0).expect_err("damage is not served");
+                    }
+                }
+            } else {
+                harmless += 1;
+                let (log, report) = open_with(&disk, small()).expect("a flip in the mark");
+                assert_eq!(
+                    report.cut.expect("cut").bytes,
+                    frame::FRAME_HEADER_LEN as u64
+                );
+                assert_eq!(entries(&log), expected, "no entry is lost");
+            }
+        }
+    }
+    assert_eq!(
+        harmless,
+        frame::FRAME_HEADER_LEN * 8,
+        "the final mark and nothing else"
+    );
+    assert!(corrupt > 8 * 1000);
+}
+
+#[test]
+fn damage_is_left_as_it_is_and_told_with_file_and_offset() {
+    let disk = SimulatedDisk::new();
+    marked(&disk);
+    let name = disk.list("log").expect("list").pop().expect("segments");
+    let path = format!("log/{name}");
+    disk.flip_bit(&path, 64 + 32, 0).expect("flip");
+    let before = disk.bytes(&path).expect("bytes");
+    match open_with(&disk, small()) {
+        Err(OpenError::Corrupt {
+            file,
+            offset,
+            what: frame::FrameFault::Checksum { .. },
+        }) => {
+            assert_eq!((file, offset), (path.clone(), 64));
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(disk.bytes(&path).expect("bytes"), before);
+}
+
+#[test]
+fn a_missing_or_shortened_segment_in_the_middle_is_named() {
+    let disk = SimulatedDisk::new();
+    marked(&disk);
+    let names = disk.list("log").expect("list");
+    let missing = disk.fork();
+    missing
+        .remove(&format!("log/{}", names[1]))
+        .expect("remove");
+    let refused = open_with(&missing, small());
+    assert!(matches!(refused, Err(OpenError::Gap { .. })));
+    let findings = verify(&missing, "log").expect("verify");
+    assert!(
+        findings
+            .iter()
+            .any(|finding| matches!(finding.what, Fault::Gap { .. }))
+    );
+    let file = disk.open(
+        &format!("log/{}", names[0]),
+        crate::disk::OpenMode::ReadWrite,
+    );
+    file.and_then(|file| file.set_len(100)).expect("shorten");
+    assert!(matches!(
+        open_with(&disk, small()),
+        Err(OpenError::Gap { .. })
+    ));
+}
+
+#[test]
+fn a_torn_tail_is_cut_reported_and_kept_beside() {
+    let disk = SimulatedDisk::new();
+    let wide = LogConfig {
+        segment_size: 1 << 20,
+        ..small()
+    };
+    let (log, _) = open_with(&disk, wide).expect("open");
+    log.append(b"whole").expect("append");
+    log.sync().expect("sync");
+    let end = log.committed();
+    for round in 0..6u8 {
+        let file = disk.open(
+            "log/00000000000000000000.log",
+            crate::disk::OpenMode::ReadWrite,
+        );
+        let file = file.expect("open");
+        let at = file.len().expect("len");
+        file.write_at(at, &[round; 40]).expect("write");
+        disk.kill();
+        let (log, report) = open_with(&disk, wide).expect("open");
+        let cut = report.cut.expect("cut");
+        assert_eq!((cut.bytes, cut.offset), (40, at));
+        assert_eq!(disk.bytes(&cut.kept).expect("kept"), [round; 40]);
+        let crashed = disk.fork();
+        crashed.crash(CrashPlan {
+            writes: WriteFate::Lost,
+            names: NameFate::Lost,
+            seed: 0,
+        });
+        assert_eq!(crashed.bytes(&cut.kept).expect("durable"), [round; 40]);
+        assert_eq!(
+            entries(&log),
+            (0..=round).map(tail_entry).collect::<Vec<_>>()
+        );
+        log.append(&tail_entry(round + 1)).expect("append");
+        log.sync().expect("sync");
+    }
+    assert!(end > 0);
+    let names = disk.list("log").expect("list");
+    let kept = names.iter().filter(|name| name.starts_with("cut-")).count();
+    assert_eq!(kept, KEPT_CUTS);
+}
+
+fn tail_entry(round: u8) -> Vec<u8> {
+    if round == 0 {
+        b"whole".to_vec()
+    } else {
+        vec![b'r'; round as usize]
+    }
+}
+
+/// A killed process leaves data that no frame vouches for; the next one marks it before all else.
+#[test]
+fn opening_marks_what_it_found() {
+    let disk = SimulatedDisk::new();
+    let (log, _) = open(&disk);
+    log.append(b"data").expect("append");
+    log.commit(log.appended()).expect("commit");
+    disk.kill();
+    drop(open(&disk));
+    disk.flip_bit("log/00000000000000000000.log", 64 + 36, 3)
+        .expect("flip");
+    assert!(matches!(
+        open_with(&disk, small()),
+        Err(OpenError::Corrupt { offset: 64, .. })
+    ));
+}
