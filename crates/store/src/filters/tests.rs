@@ -275,7 +275,7 @@ fn after_a_failed_sync_the_node_is_read_only_and_says_so() {
     set(&filters, &handle, &keys(0..10));
     disk.fail_next(
         crate::disk::Operation::Sync,
-        1,
+        0,
         std::io::ErrorKind::StorageFull,
     );
     assert!(filters.sync().is_err());
