@@ -3,6 +3,7 @@
 //! `pub(super) fn run(&Args, &Context) -> Result<Outcome, Failure>`, named once in `Command`
 //! and once in `dispatch`.
 
+mod bench;
 mod config;
 mod exit;
 mod generate;
@@ -34,6 +35,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Measure a server under load
+    Bench(bench::Args),
     /// Show or check the configuration
     Config(config::Args),
     /// Print the man page, shell completions or the configuration reference
@@ -42,6 +45,7 @@ enum Command {
 
 fn dispatch(command: &Command, context: &Context) -> Result<Outcome, Failure> {
     match command {
+        Command::Bench(args) => bench::run(args, context),
         Command::Config(args) => config::run(args, context),
         Command::Generate(args) => generate::run(args, context),
     }
