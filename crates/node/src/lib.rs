@@ -11,3 +11,4 @@ pub mod failure;
 pub mod gateway;
 pub mod logging;
 pub mod metrics;
+pub mod serve;

@@ -8,6 +8,7 @@ mod config;
 mod exit;
 mod generate;
 mod node_address;
+mod serve;
 
 use std::ffi::OsString;
 use std::io::{self, BufWriter, StdoutLock};
@@ -39,6 +40,8 @@ enum Command {
     Bench(bench::Args),
     /// Show or check the configuration
     Config(config::Args),
+    /// Run a node until SIGTERM or SIGINT
+    Serve(serve::Args),
     /// Print the man page, shell completions or the configuration reference
     Generate(generate::Args),
 }
@@ -48,6 +51,7 @@ fn dispatch(command: &Command, context: &Context) -> Result<Outcome, Failure> {
         Command::Bench(args) => bench::run(args, context),
         Command::Config(args) => config::run(args, context),
         Command::Generate(args) => generate::run(args, context),
+        Command::Serve(args) => serve::run(args, context),
     }
 }
 
