@@ -4,7 +4,11 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     grapevine::failure::abort_on_panic();
-    // The first argument is the name the program was called by. A name that stands for another
-    // program is looked up here, before the arguments are read as grapevine's own.
-    grapevine::cli::run(std::env::args_os())
+    let mut arguments = std::env::args_os();
+    // The first argument is the name the program was called by; it may be another program's.
+    let program = arguments.next().unwrap_or_default();
+    match grapevine::applet::Applet::called_as(&program) {
+        Some(applet) => applet.run(&arguments.collect::<Vec<_>>()),
+        None => grapevine::cli::run(std::iter::once(program).chain(arguments)),
+    }
 }
