@@ -26,10 +26,21 @@ impl Applet {
         APPLETS.iter().find(|applet| applet.name == name).copied()
     }
 
-    /// The applet that the program was called as, if its own name is one's.
+    /// The applet that the program was called as, and the arguments that are its own. They are
+    /// taken as they are: `-h` after the name is the applet's, not the program's.
     #[must_use]
-    pub fn called_as(program: &OsString) -> Option<Self> {
-        Self::named(Path::new(program).file_name()?.to_str()?)
+    pub fn called(arguments: &[OsString]) -> Option<(Self, &[OsString])> {
+        let (program, rest) = arguments.split_first()?;
+        let name = Path::new(program).file_name()?.to_str()?;
+        if let Some(applet) = Self::named(name) {
+            return Some((applet, rest));
+        }
+        match rest {
+            [verb, name, rest @ ..] if verb == "applet" => {
+                Some((Self::named(name.to_str()?)?, rest))
+            }
+            _ => None,
+        }
     }
 
     /// The names there are.

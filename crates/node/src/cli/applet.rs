@@ -17,13 +17,14 @@ pub(super) struct Args {
     arguments: Vec<OsString>,
 }
 
-/// Runs `grapevine applet`. The applet prints its own errors.
+/// Runs `grapevine applet`. The program has looked for an applet's name before it read its own
+/// options; one that stands behind options is found here.
 ///
 /// # Errors
-/// None of its own.
+/// None of its own: the applet prints its errors.
 pub(super) fn run(args: &Args, _context: &Context) -> Result<Outcome, Failure> {
-    let code =
-        Applet::named(&args.name).map_or(ExitCode::FAILURE, |applet| applet.run(&args.arguments));
+    let applet = Applet::named(&args.name);
+    let code = applet.map_or(ExitCode::FAILURE, |applet| applet.run(&args.arguments));
     Ok(if code == ExitCode::SUCCESS {
         Outcome::Done
     } else {
