@@ -225,10 +225,7 @@ fn replay_restores_bits_and_counters_once_or_twice() {
         for run in &effect.runs {
             let shape = filter.layer(run.layer).unwrap().shape();
             let layer = copy.add_layer(shape).unwrap();
-            hashes
-                .by_ref()
-                .take(run.count)
-                .for_each(|hash| _ = layer.apply(*hash));
+            layer.apply_all(hashes.by_ref().take(run.count).copied());
             layer.observe_inserted(ME, run.inserted);
         }
     }

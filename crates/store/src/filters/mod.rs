@@ -57,8 +57,8 @@ pub struct Options {
     pub log: LogConfig,
     /// Bound on the memory of all filters, in bytes.
     pub memory: u64,
-    /// A snapshot is due when the log has grown by this many bytes, or by half of the bits in
-    /// memory if that is more: writing them out then costs at most three bytes for one logged.
+    /// A snapshot is due when the log has grown by this many bytes, or by half of what a
+    /// snapshot would write if that is more: writing them out then costs at most three bytes for one logged.
     pub checkpoint_log: u64,
     /// A filter that was not used for so long is unloaded; none: never.
     pub idle_unload: Option<Duration>,

@@ -152,9 +152,7 @@ impl Filters {
         let layer = filter
             .layer(insert.layer)
             .ok_or(OpenError::UnknownLayer { position })?;
-        for hash in insert.hashes() {
-            layer.apply(hash);
-        }
+        layer.apply_all(insert.hashes());
         layer.observe_inserted(self.identity.origin, insert.inserted);
         Ok(())
     }
