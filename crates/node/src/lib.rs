@@ -3,7 +3,12 @@
 //! reach its parts.
 #![deny(unsafe_code)]
 
+mod bench;
 pub mod cli;
 pub mod config;
+pub mod engine;
 pub mod failure;
+pub mod gateway;
 pub mod logging;
+pub mod metrics;
+pub mod serve;

@@ -125,12 +125,12 @@ pub(crate) enum BenchError {
 }
 
 impl BenchError {
-    /// The program's exit code: 2 where the arguments contradict each other, 1 otherwise.
+    /// Whether the arguments contradict each other.
     #[must_use]
-    pub(crate) fn exit_code(&self) -> u8 {
-        match self {
-            Self::KeyLength { .. } | Self::Buffers { .. } | Self::Threads { .. } => 2,
-            _ => 1,
-        }
+    pub(crate) fn is_usage(&self) -> bool {
+        matches!(
+            self,
+            Self::KeyLength { .. } | Self::Buffers { .. } | Self::Threads { .. }
+        )
     }
 }

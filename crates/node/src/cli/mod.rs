@@ -3,10 +3,12 @@
 //! `pub(super) fn run(&Args, &Context) -> Result<Outcome, Failure>`, named once in `Command`
 //! and once in `dispatch`.
 
+mod bench;
 mod config;
 mod exit;
 mod generate;
 mod node_address;
+mod serve;
 
 use std::ffi::OsString;
 use std::io::{self, BufWriter, StdoutLock};
@@ -34,16 +36,22 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Measure a server under load
+    Bench(bench::Args),
     /// Show or check the configuration
     Config(config::Args),
+    /// Run a node until SIGTERM or SIGINT
+    Serve(serve::Args),
     /// Print the man page, shell completions or the configuration reference
     Generate(generate::Args),
 }
 
 fn dispatch(command: &Command, context: &Context) -> Result<Outcome, Failure> {
     match command {
+        Command::Bench(args) => bench::run(args, context),
         Command::Config(args) => config::run(args, context),
         Command::Generate(args) => generate::run(args, context),
+        Command::Serve(args) => serve::run(args, context),
     }
 }
 

@@ -169,6 +169,11 @@ impl Handle {
         matches!(*self.bits_read(), Bits::Loaded(_))
     }
 
+    /// Whether using it would read files first.
+    pub fn needs_load(&self) -> bool {
+        matches!(*self.bits_read(), Bits::Unloaded)
+    }
+
     /// Whether it was dropped.
     pub fn is_gone(&self) -> bool {
         matches!(*self.bits_read(), Bits::Gone)

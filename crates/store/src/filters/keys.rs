@@ -11,7 +11,7 @@ use grapevine_core::operation::{INSERT_HASHES_MAX, encode_insert};
 use super::Filters;
 use super::error::FilterError;
 use super::handle::{Bits, Handle, Loaded, lock};
-use crate::log::Position;
+use crate::log::{LogState, Position};
 
 /// How often a filter that is unloaded as soon as it was loaded is loaded again.
 const LOAD_ATTEMPTS_MAX: usize = 16;
@@ -156,7 +156,12 @@ impl Filters {
             return 0;
         }
         handle.wait_for_inserts();
-        self.log.appended()
+        match self.log.state() {
+            LogState::Open => self.log.appended(),
+            // Nothing more will be written. What is in memory is answered from: it is at least
+            // what was acknowledged.
+            LogState::Failed(_) => 0,
+        }
     }
 
     /// The handle's bits, read into memory if need be.

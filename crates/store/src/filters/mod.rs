@@ -180,10 +180,8 @@ impl Filters {
     }
 
     fn ensure_writable(&self) -> Result<(), FilterError> {
-        match self.snapshot_failure.get() {
-            Some(reason) => Err(FilterError::ReadOnly(Arc::clone(reason))),
-            None => Ok(()),
-        }
+        self.read_only()
+            .map_or(Ok(()), |reason| Err(FilterError::ReadOnly(reason)))
     }
 
     fn handles_read(&self) -> std::sync::RwLockReadGuard<'_, Handles> {

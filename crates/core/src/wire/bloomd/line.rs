@@ -79,15 +79,6 @@ impl<'a> Iterator for Lines<'a> {
 
 impl std::iter::FusedIterator for Lines<'_> {}
 
-/// The commands of one datagram: its lines, blank ones (spaces, tabs, `\r`) left out. The last line
-/// needs no `\n`, since a datagram is always whole. Nothing in a datagram is ever answered.
-pub fn datagram_lines(datagram: &[u8]) -> impl Iterator<Item = &[u8]> {
-    datagram
-        .split(|&byte| byte == b'\n')
-        .filter(|line| !line.iter().all(|byte| matches!(byte, b' ' | b'\t' | b'\r')))
-        .map(without_carriage_return)
-}
-
 #[inline]
 fn without_carriage_return(line: &[u8]) -> &[u8] {
     line.strip_suffix(b"\r").unwrap_or(line)

@@ -21,7 +21,7 @@ pub mod reply;
 mod tests;
 
 pub use command::{Command, Keys, parse};
-pub use line::{Lines, datagram_lines};
+pub use line::Lines;
 pub use options::CreateOptions;
 
 /// Longest filter name that `create` accepts, in bytes.

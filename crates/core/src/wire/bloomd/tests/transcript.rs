@@ -1,6 +1,6 @@
 //! Lines and their meaning, for every command but `create`.
 
-use super::super::{ClientError, Command, Lines, datagram_lines, parse};
+use super::super::{ClientError, Command, Lines, parse};
 use super::{Outcome, check_table};
 
 const NOT_SUPPORTED: Outcome = Err(ClientError::CommandNotSupported);
@@ -314,12 +314,4 @@ fn a_longer_line_ends_the_input() {
         assert_eq!(lines.next(), None, "{input:?}");
         assert_eq!(lines.consumed(), 3, "{input:?}");
     }
-}
-
-#[test]
-fn a_datagram_holds_several_lines_and_needs_no_line_end() {
-    let lines: Vec<&[u8]> = datagram_lines(b"create foo\r\n\n \t\r\ns foo a \ns foo b").collect();
-    assert_eq!(lines, [&b"create foo"[..], b"s foo a ", b"s foo b"]);
-    assert_eq!(datagram_lines(b"").count(), 0);
-    assert_eq!(datagram_lines(b"\n\r\n  \n").count(), 0);
 }

@@ -1,0 +1,316 @@
+//! What every gateway stands on: the node's filters, and when an answer may be given.
+//!
+//! A request gets a position of the log. It is answered once everything before that position is
+//! as durable as `durability.sync` promises: handed to the operating system (`os`, `interval`)
+//! or synced (`always`). Waiting callers are served by one write, or one sync, for all of them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use grapevine_core::catalogue::Storage;
+use grapevine_core::filter::parameters::{Growth, Parameters};
+use grapevine_store::filters::{FilterError, Filters, NewFilter};
+use grapevine_store::log::Position;
+use tokio::sync::watch;
+
+use crate::config::{Durability, SyncMode};
+
+/// How often filters are looked through for idle and dropped ones, and for a snapshot being due.
+const TIDY_EVERY: Duration = Duration::from_millis(500);
+/// How often, at most, the same trouble is logged.
+const COMPLAINT_EVERY: Duration = Duration::from_secs(10);
+
+/// What a new filter is like when its creator does not say.
+#[derive(Clone, Copy, Debug)]
+pub struct FilterDefaults {
+    /// Size, error and growth.
+    pub parameters: Parameters,
+}
+
+impl FilterDefaults {
+    /// A filter as asked for, the rest as configured.
+    #[must_use]
+    pub fn filter(&self, wish: FilterWish) -> NewFilter {
+        let parameters = Parameters {
+            capacity: wish.capacity.unwrap_or(self.parameters.capacity),
+            error: wish.error.unwrap_or(self.parameters.error),
+            growth: if wish.fixed {
+                Growth::Fixed
+            } else {
+                self.parameters.growth
+            },
+        };
+        let storage = if wish.in_memory {
+            Storage::Memory
+        } else {
+            Storage::Durable
+        };
+        NewFilter {
+            parameters,
+            storage,
+            seed: None,
+        }
+    }
+}
+
+/// What somebody asks of a new filter.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct FilterWish {
+    /// Keys the first layer holds.
+    pub capacity: Option<u64>,
+    /// Bound on the false-positive rate.
+    pub error: Option<f64>,
+    /// Its keys need not outlive the process.
+    pub in_memory: bool,
+    /// It does not grow.
+    pub fixed: bool,
+}
+
+/// The node's state and its durability.
+pub struct Engine {
+    filters: Filters,
+    defaults: FilterDefaults,
+    durability: Durability,
+    synced: watch::Sender<Result<Position, FilterError>>,
+    wanted: Wanted,
+    stopping: AtomicBool,
+    last_complaint: Mutex<Option<Instant>>,
+    started: Instant,
+}
+
+/// A position that somebody waits to see synced.
+#[derive(Default)]
+struct Wanted {
+    position: Mutex<Position>,
+    changed: Condvar,
+    waits: AtomicU64,
+}
+
+impl Engine {
+    /// An engine over opened filters. [`Engine::start`] gives it its threads.
+    #[must_use]
+    pub fn new(filters: Filters, defaults: FilterDefaults, durability: Durability) -> Arc<Self> {
+        Arc::new(Engine {
+            synced: watch::Sender::new(Ok(filters.synced())),
+            filters,
+            defaults,
+            durability,
+            wanted: Wanted::default(),
+            stopping: AtomicBool::new(false),
+            last_complaint: Mutex::new(None),
+            started: Instant::now(),
+        })
+    }
+
+    /// The filters.
+    #[must_use]
+    pub fn filters(&self) -> &Filters {
+        &self.filters
+    }
+
+    /// What a new filter is like when its creator does not say.
+    #[must_use]
+    pub fn defaults(&self) -> FilterDefaults {
+        self.defaults
+    }
+
+    /// Whether everything before `position` may be acknowledged now.
+    #[inline]
+    #[must_use]
+    pub fn is_settled(&self, position: Position) -> bool {
+        position
+            <= match self.durability.sync {
+                SyncMode::Always => self.filters.synced(),
+                SyncMode::Os | SyncMode::Interval => self.filters.committed(),
+            }
+    }
+
+    /// Waits until everything before `position` may be acknowledged.
+    ///
+    /// # Errors
+    /// When the log has failed and the position is not as durable as promised.
+    pub async fn settle(&self, position: Position) -> Result<(), FilterError> {
+        if self.is_settled(position) {
+            return Ok(());
+        }
+        if self.durability.sync == SyncMode::Always {
+            return self.wait_for_sync(position).await;
+        }
+        // Let the other connections that have input join the batch; the first to come back
+        // writes for all of them.
+        tokio::task::yield_now().await;
+        self.filters.commit(position)
+    }
+
+    async fn wait_for_sync(&self, position: Position) -> Result<(), FilterError> {
+        let mut synced = self.synced.subscribe();
+        {
+            let mut wanted = self.lock_wanted();
+            *wanted = (*wanted).max(position);
+            self.wanted.waits.fetch_add(1, Ordering::Relaxed);
+            self.wanted.changed.notify_one();
+        }
+        let reached = |synced: &Result<Position, FilterError>| {
+            synced.as_ref().map_or(true, |synced| *synced >= position)
+        };
+        match synced.wait_for(reached).await {
+            Ok(outcome) => outcome.as_ref().map(drop).map_err(Clone::clone),
+            Err(_) => Err(FilterError::ReadOnly("the node is stopping".into())),
+        }
+    }
+
+    /// Runs work that reads or writes files, or waits for them, off the connection's thread.
+    pub async fn run_blocking<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Engine) -> T + Send + 'static,
+    ) -> T {
+        let engine = Arc::clone(self);
+        match tokio::task::spawn_blocking(move || work(&engine)).await {
+            Ok(result) => result,
+            // A panic has aborted the process; what is left is a runtime that is going away.
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+
+    /// Logs trouble that clients can cause at will, at most once in a while.
+    pub fn complain(&self, what: &str, error: &dyn std::fmt::Display) {
+        let mut last = self
+            .last_complaint
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if last.is_none_or(|last| last.elapsed() >= COMPLAINT_EVERY) {
+            *last = Some(Instant::now());
+            tracing::warn!("{what}: {error}");
+        }
+    }
+
+    /// Starts the threads that sync the log and take snapshots.
+    ///
+    /// # Errors
+    /// When the system refuses a thread.
+    pub fn start(self: &Arc<Self>) -> std::io::Result<Keepers> {
+        let spawn = |name: &str, work: fn(&Engine)| {
+            let engine = Arc::clone(self);
+            std::thread::Builder::new()
+                .name(name.to_owned())
+                .spawn(move || work(&engine))
+        };
+        let syncer = spawn("log-sync", Engine::keep_synced)?;
+        let keeper = spawn("snapshots", Engine::keep_tidy)?;
+        Ok(Keepers {
+            engine: Arc::clone(self),
+            threads: vec![syncer, keeper],
+        })
+    }
+
+    fn lock_wanted(&self) -> std::sync::MutexGuard<'_, Position> {
+        self.wanted
+            .position
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// Syncs the log when somebody waits for it (`always`), every interval otherwise; leaves a
+    /// mark when there was nothing to do.
+    fn keep_synced(&self) {
+        let interval = match self.durability.sync {
+            SyncMode::Interval => self.durability.interval,
+            SyncMode::Always | SyncMode::Os => Duration::from_secs(1),
+        };
+        while !self.is_stopping() {
+            {
+                let wanted = self.lock_wanted();
+                let waiting = |wanted: &mut Position| {
+                    self.durability.sync != SyncMode::Always || *wanted <= self.filters.synced()
+                };
+                drop(
+                    self.wanted
+                        .changed
+                        .wait_timeout_while(wanted, interval, |wanted| {
+                            !self.is_stopping() && waiting(wanted)
+                        }),
+                );
+            }
+            self.sync_once();
+        }
+    }
+
+    fn sync_once(&self) {
+        if self.durability.sync == SyncMode::Os {
+            return;
+        }
+        let outcome = if self.filters.synced() < self.filters.appended() {
+            self.filters.sync()
+        } else {
+            self.filters.mark_synced().map(|()| self.filters.synced())
+        };
+        if let Err(error) = &outcome {
+            self.complain("syncing the log", error);
+        }
+        drop(self.synced.send_replace(outcome));
+    }
+
+    /// Unloads what is idle, removes what was dropped, takes snapshots when they are due.
+    fn keep_tidy(&self) {
+        while !self.is_stopping() {
+            {
+                let guard = self.lock_wanted();
+                drop(
+                    self.wanted
+                        .changed
+                        .wait_timeout_while(guard, TIDY_EVERY, |_| !self.is_stopping()),
+                );
+            }
+            if self.filters.read_only().is_some() {
+                continue;
+            }
+            if let Err(error) = self.filters.tidy(self.started.elapsed().as_secs()) {
+                self.complain("tidying", &error);
+            }
+            if self.filters.checkpoint_due() {
+                match self.filters.checkpoint() {
+                    Ok(()) => tracing::debug!("took a snapshot"),
+                    Err(error) => self.complain("taking a snapshot", &error),
+                }
+            }
+        }
+    }
+}
+
+/// The engine's threads.
+pub struct Keepers {
+    engine: Arc<Engine>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Keepers {
+    /// Ends the threads, takes a last snapshot and leaves the log synced and marked.
+    ///
+    /// # Errors
+    /// When something could not be written; everything acknowledged is still in the log as far
+    /// as its durability promised.
+    pub fn stop(self) -> Result<(), FilterError> {
+        {
+            let _wanted = self.engine.lock_wanted();
+            self.engine.stopping.store(true, Ordering::Release);
+            self.engine.wanted.changed.notify_all();
+        }
+        for thread in self.threads {
+            // A panic in it has aborted the process.
+            drop(thread.join());
+        }
+        let filters = &self.engine.filters;
+        filters.sync()?;
+        if filters.log_tail() > 0 {
+            filters.checkpoint()?;
+        }
+        filters.mark_synced()
+    }
+}

@@ -1,0 +1,219 @@
+//! One TCP connection: its buffers, and when to read, execute and write.
+
+use std::cell::RefCell;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+
+use grapevine_core::wire::bloomd::reply::{self, Status};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+use super::Gateway;
+use super::execute::{Executed, Executor};
+
+/// Bytes read at once. The buffer is the thread's, so a connection with nothing to say has none.
+const READ_BYTES: usize = 128 << 10;
+/// An unfinished line up to this long is put before what is read next; a longer one grows in a
+/// buffer of its own.
+const CARRY_BYTES: usize = 32 << 10;
+/// Reply buffers up to this size are kept for the next replies.
+const KEPT_OUT_BYTES: usize = 1 << 20;
+
+thread_local! {
+    static INPUT: RefCell<Box<[u8]>> =
+        RefCell::new(vec![0; CARRY_BYTES + READ_BYTES].into_boxed_slice());
+}
+
+/// A connection and everything that waits in it.
+pub(super) struct Connection<'g> {
+    gateway: &'g Gateway,
+    executor: Executor<'g>,
+    stream: TcpStream,
+    /// What was read and not executed: an unfinished line, or lines behind a pause.
+    carry: Vec<u8>,
+    /// Leading bytes of `carry` that hold no line end; none when it holds complete lines.
+    scanned: Option<usize>,
+    /// Replies, those before `written` sent.
+    out: Vec<u8>,
+    written: usize,
+    reading: bool,
+}
+
+/// What happened on the connection.
+enum Event {
+    /// Lines were read and executed.
+    Executed(Executed),
+    /// There is room for the replies of lines that wait.
+    Backlog,
+    /// The peer sends no more, or the node stops.
+    EndOfInput,
+    /// Nothing is left to do.
+    Finished,
+}
+
+impl<'g> Connection<'g> {
+    pub(super) fn new(gateway: &'g Gateway, stream: TcpStream) -> Self {
+        Connection {
+            gateway,
+            executor: Executor::new(gateway),
+            stream,
+            carry: Vec::new(),
+            scanned: Some(0),
+            out: Vec::new(),
+            written: 0,
+            reading: true,
+        }
+    }
+
+    /// Serves the connection until it ends, or `stop` turns true and what was read is answered.
+    pub(super) async fn serve(mut self, mut stop: watch::Receiver<bool>) -> io::Result<()> {
+        let mut stop = pin!(async move { drop(stop.wait_for(|stop| *stop).await) });
+        loop {
+            let idle = self.gateway.limits.idle;
+            let event = poll_fn(|cx| self.poll_event(cx, stop.as_mut()));
+            let event = match idle {
+                None => event.await?,
+                Some(idle) => match tokio::time::timeout(idle, event).await {
+                    Ok(event) => event?,
+                    Err(_) => return Ok(()),
+                },
+            };
+            match event {
+                Event::Executed(executed) => self.settle(executed, 0).await,
+                Event::Backlog => {
+                    let (executed, before) = self.execute_carry();
+                    self.settle(executed, before).await;
+                }
+                Event::EndOfInput => self.reading = false,
+                Event::Finished => return Ok(()),
+            }
+        }
+    }
+
+    /// Writes what can be written, then reads and executes what can be read.
+    fn poll_event(
+        &mut self,
+        cx: &mut Context<'_>,
+        stop: Pin<&mut impl Future<Output = ()>>,
+    ) -> Poll<io::Result<Event>> {
+        while self.written < self.out.len() {
+            let rest = &self.out[self.written..];
+            match Pin::new(&mut self.stream).poll_write(cx, rest)? {
+                Poll::Ready(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(count) => self.written += count,
+                Poll::Pending => break,
+            }
+        }
+        if self.written == self.out.len() {
+            self.out.clear();
+            self.out.shrink_to(KEPT_OUT_BYTES);
+            self.written = 0;
+        }
+        let room = self.out.len() - self.written < self.gateway.limits.output;
+        if self.scanned.is_none() {
+            return if room {
+                Poll::Ready(Ok(Event::Backlog))
+            } else {
+                Poll::Pending
+            };
+        }
+        if !self.reading {
+            return if self.out.is_empty() {
+                Poll::Ready(Ok(Event::Finished))
+            } else {
+                Poll::Pending
+            };
+        }
+        if room && let Poll::Ready(executed) = self.poll_read(cx)? {
+            return Poll::Ready(Ok(executed.map_or(Event::EndOfInput, Event::Executed)));
+        }
+        stop.poll(cx).map(|()| Ok(Event::EndOfInput))
+    }
+
+    /// Reads and executes; nothing at the end of the input.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Executed>>> {
+        if self.carry.len() > CARRY_BYTES {
+            return self.poll_read_long(cx);
+        }
+        INPUT.with_borrow_mut(|input| {
+            let mut read = ReadBuf::new(&mut input[CARRY_BYTES..]);
+            std::task::ready!(Pin::new(&mut self.stream).poll_read(cx, &mut read))?;
+            let count = read.filled().len();
+            if count == 0 {
+                return Poll::Ready(Ok(None));
+            }
+            let start = CARRY_BYTES - self.carry.len();
+            input[start..CARRY_BYTES].copy_from_slice(&self.carry);
+            let buffer = &input[start..CARRY_BYTES + count];
+            let scanned = self.scanned.unwrap_or(0);
+            let out_max = self.out_max();
+            let executed = self.executor.run(buffer, scanned, &mut self.out, out_max);
+            self.carry.clear();
+            self.carry.extend_from_slice(&buffer[executed.consumed..]);
+            self.scanned = executed.scanned;
+            Poll::Ready(Ok(Some(executed)))
+        })
+    }
+
+    /// The same for a line that has outgrown the thread's buffer.
+    fn poll_read_long(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Executed>>> {
+        let length = self.carry.len();
+        self.carry.resize(length + READ_BYTES, 0);
+        let mut read = ReadBuf::new(&mut self.carry[length..]);
+        let outcome = Pin::new(&mut self.stream).poll_read(cx, &mut read);
+        let count = read.filled().len();
+        self.carry.truncate(length + count);
+        std::task::ready!(outcome)?;
+        if count == 0 {
+            return Poll::Ready(Ok(None));
+        }
+        Poll::Ready(Ok(Some(self.execute_carry().0)))
+    }
+
+    /// Executes what is in `carry`; gives also where its replies begin.
+    fn execute_carry(&mut self) -> (Executed, usize) {
+        let before = self.out.len();
+        let buffer = std::mem::take(&mut self.carry);
+        let scanned = self.scanned.unwrap_or(0);
+        let out_max = self.out_max();
+        let executed = self.executor.run(&buffer, scanned, &mut self.out, out_max);
+        self.carry = buffer[executed.consumed..].to_vec();
+        self.scanned = executed.scanned;
+        (executed, before)
+    }
+
+    /// Length of `out` at which no further line is executed.
+    fn out_max(&self) -> usize {
+        self.written + self.gateway.limits.output
+    }
+
+    /// Waits until the replies from `before` on may be given, doing the jobs among them.
+    async fn settle(&mut self, mut executed: Executed, mut before: usize) {
+        let engine = &self.gateway.engine;
+        loop {
+            if let Err(error) = engine.settle(executed.position).await {
+                engine.complain("bloomd", &error);
+                self.gateway.metrics.failures.inc();
+                self.out.truncate(before);
+                for _ in 0..executed.answered {
+                    reply::status(&mut self.out, Status::InternalError);
+                }
+            }
+            if executed.closing {
+                self.reading = false;
+                self.carry.clear();
+                self.scanned = Some(0);
+                return;
+            }
+            let Some(job) = executed.job.take() else {
+                return;
+            };
+            job.run(self.gateway, &mut self.executor, &mut self.out)
+                .await;
+            (executed, before) = self.execute_carry();
+        }
+    }
+}

@@ -1,0 +1,483 @@
+//! From lines to replies. Neighbouring lines that check, or set, keys of one filter are one
+//! batch: all their keys are hashed, all cache lines asked for, then looked at.
+
+use std::sync::Arc;
+
+use grapevine_core::catalogue::Storage;
+use grapevine_core::filter::Outcome;
+use grapevine_core::filter::parameters::Growth;
+use grapevine_core::wire::bloomd::reply::{self, Info, ListRow, Status};
+use grapevine_core::wire::bloomd::{self, ClientError, Command, CreateOptions, Lines};
+use grapevine_store::filters::{Creation, FilterError, Handle, Recreation, Scratch};
+use grapevine_store::log::Position;
+
+use super::Gateway;
+use super::job::Job;
+use crate::engine::FilterWish;
+
+/// Keys looked up in one go. A longer line is several goes against the same filter.
+const BATCH_KEYS_MAX: usize = 4096;
+
+/// What became of a buffer.
+#[derive(Debug, Default)]
+pub(super) struct Executed {
+    /// Bytes whose lines have their replies.
+    pub(super) consumed: usize,
+    /// Lines that have them.
+    pub(super) answered: u64,
+    /// Bytes behind the consumed ones that hold no line end; none when complete lines are left,
+    /// because too many replies wait or a job is to be done.
+    pub(super) scanned: Option<usize>,
+    /// The replies may be given when everything before it is durable.
+    pub(super) position: Position,
+    /// Work to be done before the lines behind `consumed` are looked at.
+    pub(super) job: Option<Job>,
+    /// No further line is taken: one was longer than allowed.
+    pub(super) closing: bool,
+}
+
+/// Executes lines against the filters. Kept by a connection for its buffers.
+pub(super) struct Executor<'g> {
+    gateway: &'g Gateway,
+    scratch: Scratch,
+    /// A filter has just been loaded, or could not be: the line that needs it is executed now,
+    /// whatever came of it.
+    load_tried: bool,
+}
+
+/// Lines of one kind on one filter, not yet executed.
+struct Batch<'a> {
+    adds: bool,
+    filter: &'a [u8],
+    keys: Vec<&'a [u8]>,
+    /// Keys of each line; none for a line of one key.
+    lines: Vec<Option<usize>>,
+}
+
+impl<'g> Executor<'g> {
+    pub(super) fn new(gateway: &'g Gateway) -> Self {
+        Executor {
+            gateway,
+            scratch: Scratch::default(),
+            load_tried: false,
+        }
+    }
+
+    /// To be called when a [`Job::Load`] has been done.
+    pub(super) fn loaded(&mut self) {
+        self.load_tried = true;
+    }
+
+    /// Executes the complete lines of `buffer`, the first `scanned` bytes of which hold no line
+    /// end, and appends their replies to `out`. Stops early at a line that needs a job, or when
+    /// more than `out_max` bytes of replies wait.
+    pub(super) fn run(
+        &mut self,
+        buffer: &[u8],
+        scanned: usize,
+        out: &mut Vec<u8>,
+        out_max: usize,
+    ) -> Executed {
+        let mut lines = Lines::resume(buffer, self.gateway.limits.line, scanned);
+        let mut done = Executed::default();
+        let mut batch: Option<Batch<'_>> = None;
+        // Lines before `gathered` are answered or in the batch.
+        let mut gathered = 0;
+        while out.len() < out_max {
+            let Some(line) = lines.next() else { break };
+            let parsed = bloomd::parse(line);
+            let joins = match (&parsed, &mut batch) {
+                (Ok(command), Some(batch)) => batch.join(command),
+                _ => false,
+            };
+            if !joins {
+                done.job = self.finish(&mut batch, gathered, &mut done, out);
+                if done.job.is_none() {
+                    batch = Batch::begin(&parsed);
+                    if batch.is_none() {
+                        done.job = self.single(parsed, out, &mut done.position).err();
+                        done.consumed = lines.consumed();
+                        done.answered += 1;
+                    }
+                }
+                if done.job.is_some() {
+                    return done;
+                }
+            }
+            gathered = lines.consumed();
+        }
+        done.job = self.finish(&mut batch, gathered, &mut done, out);
+        if done.job.is_none() && out.len() < out_max {
+            if lines.is_too_long() {
+                reply::client_error(out, ClientError::LineTooLong);
+                self.gateway.metrics.client_errors.inc();
+                done.closing = true;
+            }
+            done.scanned = Some(lines.unfinished());
+        }
+        self.gateway.metrics.commands.inc_by(done.answered);
+        done
+    }
+
+    /// Executes what has been gathered, up to `end` of the buffer, unless a job is to be done
+    /// first.
+    fn finish(
+        &mut self,
+        batch: &mut Option<Batch<'_>>,
+        end: usize,
+        done: &mut Executed,
+        out: &mut Vec<u8>,
+    ) -> Option<Job> {
+        let Some(batch) = batch.take() else {
+            done.consumed = end;
+            return None;
+        };
+        match self.gateway.engine.filters().get(batch.filter) {
+            None => batch
+                .lines
+                .iter()
+                .for_each(|_| reply::status(out, Status::FilterDoesNotExist)),
+            Some(handle) if !self.load_tried && handle.needs_load() => {
+                return Some(Job::Load(handle));
+            }
+            Some(handle) => self.answer(&handle, &batch, out, &mut done.position),
+        }
+        self.load_tried = false;
+        done.consumed = end;
+        done.answered += batch.lines.len() as u64;
+        None
+    }
+
+    fn answer(
+        &mut self,
+        handle: &Handle,
+        batch: &Batch<'_>,
+        out: &mut Vec<u8>,
+        position: &mut Position,
+    ) {
+        let mut answers = Answers {
+            lines: batch.lines.iter(),
+            left: 0,
+            first: true,
+        };
+        for keys in batch.keys.chunks(BATCH_KEYS_MAX) {
+            let filters = self.gateway.engine.filters();
+            let outcome = if batch.adds {
+                filters.set(handle, keys, &mut self.scratch)
+            } else {
+                filters.check(handle, keys, &mut self.scratch)
+            };
+            match outcome {
+                Ok(reached) => {
+                    *position = (*position).max(reached);
+                    if batch.adds {
+                        let outcomes = self.scratch.outcomes().iter();
+                        answers.give(out, outcomes.map(|outcome| *outcome == Outcome::New));
+                    } else {
+                        answers.give(out, self.scratch.found().iter().copied());
+                    }
+                }
+                Err(error) => {
+                    answers.fail(out, status_of(&error));
+                    self.failed(&error);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn failed(&self, error: &FilterError) {
+        if !matches!(error, FilterError::NotFound) {
+            self.gateway.metrics.failures.inc();
+            self.gateway.engine.complain("bloomd", error);
+        }
+    }
+
+    /// Executes a command that is not about keys.
+    fn single(
+        &mut self,
+        parsed: Result<Command<'_>, ClientError>,
+        out: &mut Vec<u8>,
+        position: &mut Position,
+    ) -> Result<(), Job> {
+        let command = match parsed {
+            Ok(command) => command,
+            Err(error) => {
+                self.gateway.metrics.client_errors.inc();
+                reply::client_error(out, error);
+                return Ok(());
+            }
+        };
+        let filters = self.gateway.engine.filters();
+        match command {
+            Command::Create { filter, options } => self.create(filter, options, out, position),
+            Command::List { prefix } => {
+                let handles = filters.list(prefix);
+                reply::list(out, handles.iter().map(|handle| list_row(handle)));
+            }
+            Command::Drop { filter } => match filters.get(filter) {
+                Some(handle) => {
+                    let dropped = filters.drop_filter(&handle);
+                    self.done(dropped, out, position);
+                }
+                None => reply::status(out, Status::FilterDoesNotExist),
+            },
+            Command::Close { filter } => match filters.get(filter) {
+                Some(handle) => return Err(Job::Close(handle)),
+                None => reply::status(out, Status::FilterDoesNotExist),
+            },
+            Command::Clear { filter } => match filters.get(filter).map(|h| filters.hide(&h)) {
+                Some(Ok(None)) => reply::status(out, Status::NotProxied),
+                Some(hidden) => self.done(hidden.map(Option::unwrap_or_default), out, position),
+                None => reply::status(out, Status::FilterDoesNotExist),
+            },
+            Command::Flush { filter: None } => return Err(Job::FlushAll),
+            Command::Flush {
+                filter: Some(filter),
+            } => match filters.get(filter) {
+                Some(handle) => return Err(Job::Flush(handle)),
+                None => reply::status(out, Status::FilterDoesNotExist),
+            },
+            Command::Info { filter } => match filters.get(filter) {
+                Some(handle) => reply::info(out, &info(&handle)),
+                None => reply::status(out, Status::FilterDoesNotExist),
+            },
+            Command::Conf { filter } => self.conf(filter, out),
+            // Lines about keys were taken into a batch.
+            Command::Check { .. }
+            | Command::Set { .. }
+            | Command::CheckMany { .. }
+            | Command::SetMany { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn create(
+        &self,
+        name: &[u8],
+        options: CreateOptions,
+        out: &mut Vec<u8>,
+        position: &mut Position,
+    ) {
+        let wish = FilterWish {
+            capacity: options.capacity,
+            error: options.probability,
+            in_memory: options.in_memory.unwrap_or(false),
+            fixed: false,
+        };
+        let engine = &self.gateway.engine;
+        let new = engine.defaults().filter(wish);
+        match engine
+            .filters()
+            .create(name, new, Recreation::WhenReclaimed)
+        {
+            Ok(Creation::Created(reached) | Creation::Shown(reached)) => {
+                *position = (*position).max(reached);
+                reply::status(out, Status::Done);
+            }
+            Ok(Creation::Exists(reached)) => {
+                *position = (*position).max(reached);
+                reply::status(out, Status::Exists);
+            }
+            Ok(Creation::Reclaiming) => reply::status(out, Status::DeleteInProgress),
+            Err(FilterError::Name(_)) => reply::client_error(out, ClientError::BadFilterName),
+            Err(error) => {
+                self.failed(&error);
+                reply::status(out, Status::InternalError);
+            }
+        }
+    }
+
+    fn done(
+        &self,
+        outcome: Result<Position, FilterError>,
+        out: &mut Vec<u8>,
+        position: &mut Position,
+    ) {
+        match outcome {
+            Ok(reached) => {
+                *position = (*position).max(reached);
+                reply::status(out, Status::Done);
+            }
+            Err(error) => {
+                self.failed(&error);
+                reply::status(out, status_of(&error));
+            }
+        }
+    }
+
+    /// The Python server's `conf`.
+    fn conf(&self, filter: Option<&[u8]>, out: &mut Vec<u8>) {
+        let filters = self.gateway.engine.filters();
+        let parameters = self.gateway.engine.defaults().parameters;
+        match filter {
+            None => {
+                let settings = [
+                    ("initial_capacity", parameters.capacity.to_string()),
+                    ("default_probability", parameters.error.to_string()),
+                    ("scale_size", growth(parameters.growth)),
+                ];
+                conf(out, &settings, None);
+            }
+            Some(name) => match filters.get(name) {
+                Some(handle) => {
+                    let parameters = handle.parameters();
+                    let settings = [
+                        ("initial_capacity", parameters.capacity.to_string()),
+                        ("default_probability", handle.error().to_string()),
+                        ("scale_size", growth(parameters.growth)),
+                        ("in_memory", in_memory(&handle)),
+                    ];
+                    conf(out, &settings, Some(name));
+                }
+                None => reply::status(out, Status::FilterDoesNotExist),
+            },
+        }
+    }
+}
+
+fn growth(growth: Growth) -> String {
+    match growth {
+        Growth::Fixed => "1".to_owned(),
+        Growth::By(factor) => factor.to_string(),
+    }
+}
+
+fn in_memory(handle: &Handle) -> String {
+    let only = handle.storage() == Storage::Memory;
+    u8::from(only).to_string()
+}
+
+fn conf(out: &mut Vec<u8>, settings: &[(&str, String)], name: Option<&[u8]>) {
+    let settings = settings.iter().map(|(key, value)| (*key, value.as_bytes()));
+    reply::conf(out, settings.chain(name.map(|name| ("name", name))));
+}
+
+pub(super) fn status_of(error: &FilterError) -> Status {
+    match error {
+        FilterError::NotFound => Status::FilterDoesNotExist,
+        _ => Status::InternalError,
+    }
+}
+
+fn list_row(handle: &Arc<Handle>) -> ListRow<'_> {
+    let summary = handle.summary();
+    ListRow {
+        name: handle.name(),
+        probability: handle.error(),
+        bytes: summary.bytes,
+        capacity: summary.capacity,
+        size: summary.inserted,
+    }
+}
+
+fn info(handle: &Handle) -> Info {
+    let (summary, usage) = (handle.summary(), handle.usage());
+    Info {
+        capacity: summary.capacity,
+        check_hits: usage.check_hits,
+        check_misses: usage.check_misses,
+        in_memory: handle.is_loaded(),
+        page_ins: usage.page_ins,
+        page_outs: usage.page_outs,
+        probability: handle.error(),
+        set_hits: usage.set_hits,
+        set_misses: usage.set_misses,
+        size: summary.inserted,
+        storage: summary.bytes,
+    }
+}
+
+impl<'a> Batch<'a> {
+    /// A batch of one line, if the line is about keys.
+    fn begin(parsed: &Result<Command<'a>, ClientError>) -> Option<Self> {
+        let (adds, filter) = match parsed.as_ref().ok()? {
+            Command::Check { filter, .. } | Command::CheckMany { filter, .. } => (false, *filter),
+            Command::Set { filter, .. } | Command::SetMany { filter, .. } => (true, *filter),
+            _ => return None,
+        };
+        let mut batch = Batch {
+            adds,
+            filter,
+            keys: Vec::new(),
+            lines: Vec::new(),
+        };
+        if let Ok(command) = parsed {
+            batch.join(command);
+        }
+        Some(batch)
+    }
+
+    /// Takes a line in, if it is of the batch's kind and filter and there is room.
+    #[inline]
+    fn join(&mut self, command: &Command<'a>) -> bool {
+        let (adds, filter) = match command {
+            Command::Check { filter, .. } | Command::CheckMany { filter, .. } => (false, *filter),
+            Command::Set { filter, .. } | Command::SetMany { filter, .. } => (true, *filter),
+            _ => return false,
+        };
+        if adds != self.adds || filter != self.filter || self.keys.len() >= BATCH_KEYS_MAX {
+            return false;
+        }
+        match command {
+            Command::Check { key, .. } | Command::Set { key, .. } => {
+                self.keys.push(key);
+                self.lines.push(None);
+            }
+            Command::CheckMany { keys, .. } | Command::SetMany { keys, .. } => {
+                let before = self.keys.len();
+                self.keys.extend(*keys);
+                self.lines.push(Some(self.keys.len() - before));
+            }
+            _ => return false,
+        }
+        true
+    }
+}
+
+/// Hands out answers to the lines of a batch, also when they come in several goes.
+struct Answers<'b> {
+    lines: std::slice::Iter<'b, Option<usize>>,
+    /// Keys of the line under way that have no answer yet.
+    left: usize,
+    first: bool,
+}
+
+impl Answers<'_> {
+    fn give(&mut self, out: &mut Vec<u8>, answers: impl Iterator<Item = bool>) {
+        for yes in answers {
+            if self.left == 0 {
+                match self.lines.next() {
+                    Some(Some(keys)) => (self.left, self.first) = (*keys, true),
+                    _ => {
+                        reply::yes_no(out, yes);
+                        continue;
+                    }
+                }
+            }
+            if !std::mem::replace(&mut self.first, false) {
+                out.push(b' ');
+            }
+            out.extend_from_slice(if yes { b"Yes" } else { b"No" });
+            self.left -= 1;
+            if self.left == 0 {
+                out.push(b'\n');
+            }
+        }
+    }
+
+    /// One line for each request without a whole answer; what a line has so far is taken back.
+    fn fail(&mut self, out: &mut Vec<u8>, status: Status) {
+        if self.left > 0 {
+            let line = out
+                .iter()
+                .rposition(|byte| *byte == b'\n')
+                .map_or(0, |at| at + 1);
+            out.truncate(line);
+            reply::status(out, status);
+        }
+        for _ in self.lines.by_ref() {
+            reply::status(out, status);
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! The protocols that a node speaks to clients, one folder each.
+
+pub mod bloomd;

@@ -1,0 +1,186 @@
+//! Binding what the configuration names, and telling where that was.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, UdpSocket};
+
+use crate::config::{AddressError, Config, Listener};
+
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 1024;
+/// Receive buffer asked for datagrams, in bytes; the system may grant less.
+const DATAGRAM_BUFFER_BYTES: usize = 4 << 20;
+/// Name of the file in the data directory.
+pub(crate) const LISTENERS_FILE: &str = "listeners.json";
+
+/// Why a listener is not bound.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// Its address does not resolve.
+    #[error("{key}: {source}")]
+    Address {
+        /// The configuration key.
+        key: &'static str,
+        /// Why not.
+        source: AddressError,
+    },
+    /// The system refused.
+    #[error("{key}: cannot listen on {address}: {source}")]
+    Bind {
+        /// The configuration key.
+        key: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// Where the listeners are cannot be told.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+}
+
+/// All listeners of a node.
+#[derive(Debug, Default)]
+pub(super) struct Bound {
+    pub(super) bloomd_tcp: Option<TcpListener>,
+    pub(super) bloomd_udp: Option<UdpSocket>,
+    /// Defaults that are taken, with the reason.
+    pub(super) skipped: Vec<String>,
+    addresses: BTreeMap<&'static str, SocketAddr>,
+}
+
+impl Bound {
+    /// Binds every listener. A default that is taken is skipped, a configured one is an error.
+    pub(super) fn bind(config: &Config) -> Result<Self, BindError> {
+        let mut bound = Bound::default();
+        let bloomd = &config.bloomd;
+        bound.bloomd_tcp = bound.one(&bloomd.tcp, tcp)?;
+        bound.bloomd_udp = bound.one(&bloomd.udp, udp)?;
+        Ok(bound)
+    }
+
+    /// Where each listener is, by its key.
+    pub(super) fn addresses(&self) -> impl Iterator<Item = (&'static str, SocketAddr)> {
+        self.addresses.iter().map(|(key, address)| (*key, *address))
+    }
+
+    fn one<T>(
+        &mut self,
+        listener: &Listener,
+        bind: impl Fn(SocketAddr) -> io::Result<(T, SocketAddr)>,
+    ) -> Result<Option<T>, BindError> {
+        let Some(address) = &listener.address else {
+            return Ok(None);
+        };
+        let key = listener.key;
+        let candidates = address
+            .resolve()
+            .map_err(|source| BindError::Address { key, source })?;
+        let mut refused = None;
+        for address in candidates {
+            match bind(address) {
+                Ok((socket, address)) => {
+                    self.addresses.insert(key, address);
+                    return Ok(Some(socket));
+                }
+                Err(source) => {
+                    refused = Some(BindError::Bind {
+                        key,
+                        address,
+                        source,
+                    })
+                }
+            }
+        }
+        match refused {
+            Some(BindError::Bind {
+                source, address, ..
+            }) if source.kind() == io::ErrorKind::AddrInUse && !listener.is_configured() => {
+                let reason = format!("{key}: {address} is taken (set {key} to another address)");
+                tracing::warn!("{reason}");
+                self.skipped.push(reason);
+                Ok(None)
+            }
+            Some(error) => Err(error),
+            None => Ok(None),
+        }
+    }
+}
+
+fn tcp(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    // A restart must not wait for connections of the last process to time out.
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    let listener = TcpListener::from_std(socket.into())?;
+    let address = listener.local_addr()?;
+    Ok((listener, address))
+}
+
+fn udp(address: SocketAddr) -> io::Result<(UdpSocket, SocketAddr)> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::DGRAM,
+        Some(Protocol::UDP),
+    )?;
+    socket.set_recv_buffer_size(DATAGRAM_BUFFER_BYTES)?;
+    socket.bind(&address.into())?;
+    socket.set_nonblocking(true)?;
+    let socket = UdpSocket::from_std(socket.into())?;
+    let address = socket.local_addr()?;
+    Ok((socket, address))
+}
+
+/// `listeners.json`, there while the node serves.
+#[derive(Debug)]
+pub(super) struct ListenersFile {
+    path: PathBuf,
+}
+
+impl ListenersFile {
+    /// Writes the addresses, atomically: whoever waits for the file finds it whole.
+    pub(super) fn write(data_dir: &Path, bound: &Bound) -> Result<Self, BindError> {
+        let path = data_dir.join(LISTENERS_FILE);
+        let addresses: BTreeMap<_, _> = bound
+            .addresses()
+            .map(|(key, address)| (key, address.to_string()))
+            .collect();
+        let temporary = data_dir.join(format!("{LISTENERS_FILE}.new"));
+        let write = || -> io::Result<()> {
+            let mut file = std::fs::File::create(&temporary)?;
+            serde_json::to_writer_pretty(&mut file, &addresses)?;
+            file.write_all(b"\n")?;
+            std::fs::rename(&temporary, &path)
+        };
+        write().map_err(|source| BindError::File {
+            path: path.clone(),
+            source,
+        })?;
+        Ok(ListenersFile { path })
+    }
+}
+
+impl Drop for ListenersFile {
+    fn drop(&mut self) {
+        // A file that stays names listeners that do not answer: an error, but a harmless one.
+        drop(std::fs::remove_file(&self.path));
+    }
+}

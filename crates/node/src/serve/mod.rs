@@ -1,0 +1,292 @@
+//! The composition root: a node from its configuration, until it is told to stop.
+
+mod listeners;
+
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use grapevine_core::filter::parameters::{Growth, Parameters};
+use grapevine_store::disk::{DirectoryLock, LockError, RealDisk};
+use grapevine_store::filters::{Entropy, FilterError, Filters, OpenError, Options, Recovered};
+use grapevine_store::log::LogConfig;
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::config::{Config, ConfigErrors};
+use crate::engine::{Engine, FilterDefaults, Keepers};
+use crate::gateway::bloomd;
+use crate::logging::LogControl;
+use crate::metrics::BloomdMetrics;
+use listeners::{BindError, Bound, ListenersFile};
+
+/// How long connections may take to end when the node stops.
+const STOP_GRACE: Duration = Duration::from_secs(5);
+
+/// Why a node did not start, or did not stop cleanly.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The data directory cannot be made or used.
+    #[error("data directory {}: {source}", path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// Another process has it.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// What is in it cannot be opened.
+    #[error("data directory {}: {source}", path.display())]
+    Open {
+        /// The directory.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: OpenError,
+    },
+    /// A listener cannot be bound.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The system refused what every process needs: threads, signals, random bytes.
+    #[error("{what}: {source}")]
+    System {
+        /// What was asked for.
+        what: &'static str,
+        /// Its answer.
+        source: io::Error,
+    },
+    /// The last writes failed.
+    #[error("stopping: {0}")]
+    Stop(#[from] FilterError),
+}
+
+/// Reads the configuration again.
+pub type Reload = Box<dyn Fn() -> Result<Config, ConfigErrors> + Send + Sync>;
+
+/// Runs a node until SIGTERM or SIGINT.
+///
+/// # Errors
+/// When it cannot start, or could not write everything at its end.
+pub fn run(config: &Config, log: &LogControl, reload: &Reload) -> Result<(), ServeError> {
+    raise_file_limit();
+    let (_lock, engine) = open(config)?;
+    let runtime = runtime()?;
+    let keepers = start(&engine)?;
+    let served = runtime.block_on(serve(config, &engine, log, reload));
+    // What is left of it are connections that did not end in time.
+    runtime.shutdown_background();
+    let stopped = keepers.stop();
+    served?;
+    stopped?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Takes the data directory and recovers what is in it.
+fn open(config: &Config) -> Result<(DirectoryLock, Arc<Engine>), ServeError> {
+    let path = config.node.data_dir.clone();
+    let disk = RealDisk::new(path.clone());
+    disk.create_root().map_err(|source| ServeError::Directory {
+        path: path.clone(),
+        source,
+    })?;
+    let lock = DirectoryLock::acquire(&path)?;
+    let parameters = Parameters {
+        capacity: config.filters.capacity,
+        error: config.filters.error,
+        growth: Growth::By(config.filters.growth),
+    };
+    let options = Options {
+        log: LogConfig::default(),
+        memory: config.limits.memory.bytes,
+        checkpoint_log: config.filters.checkpoint_log,
+        idle_unload: config.filters.idle_unload,
+    };
+    let (filters, recovered) = Filters::open(Arc::new(disk), options, entropy()?)
+        .map_err(|source| ServeError::Open { path, source })?;
+    report(&filters, &recovered);
+    let defaults = FilterDefaults { parameters };
+    Ok((
+        lock,
+        Engine::new(filters, defaults, config.durability.clone()),
+    ))
+}
+
+fn report(filters: &Filters, recovered: &Recovered) {
+    if let Some(cut) = &recovered.cut {
+        tracing::warn!(
+            "{}: {} bytes from offset {} had not been written whole and were cut (kept as {})",
+            cut.file,
+            cut.bytes,
+            cut.offset,
+            cut.kept
+        );
+    }
+    for (name, reason) in &recovered.damaged {
+        tracing::error!("filter {} is damaged: {reason}", name.escape_ascii());
+    }
+    tracing::info!(
+        "{} filters, {} operations with {} keys replayed from the log",
+        filters.list(b"").len(),
+        recovered.operations,
+        recovered.keys
+    );
+}
+
+/// Random bytes of the system. The first are drawn here, so that a system without any is found
+/// out before anything depends on them.
+pub fn entropy() -> Result<Entropy, ServeError> {
+    let draw = || -> Result<[u8; 16], getrandom::Error> {
+        let mut bytes = [0; 16];
+        getrandom::fill(&mut bytes).map(|()| bytes)
+    };
+    let refused = |error: getrandom::Error| ServeError::System {
+        what: "drawing random bytes",
+        source: io::Error::other(error.to_string()),
+    };
+    draw().map_err(refused)?;
+    Ok(Box::new(move || {
+        draw().expect("the system had random bytes before")
+    }))
+}
+
+fn runtime() -> Result<Runtime, ServeError> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| ServeError::System {
+            what: "starting threads",
+            source,
+        })
+}
+
+fn start(engine: &Arc<Engine>) -> Result<Keepers, ServeError> {
+    engine.start().map_err(|source| ServeError::System {
+        what: "starting threads",
+        source,
+    })
+}
+
+/// Lets the process open as many files as the system allows it; a soft limit of 1024 is a
+/// default for programs that know only `select`.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!("raising the limit of open files: {error}");
+    }
+}
+
+async fn serve(
+    config: &Config,
+    engine: &Arc<Engine>,
+    log: &LogControl,
+    reload: &Reload,
+) -> Result<(), ServeError> {
+    let failed = |source| ServeError::System {
+        what: "catching signals",
+        source,
+    };
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
+
+    let bound = Bound::bind(config)?;
+    let file = ListenersFile::write(&config.node.data_dir, &bound)?;
+    let banner = banner(config, engine, &bound);
+    let (stop, stopping) = watch::channel(false);
+    let mut tasks = spawn(config, engine, bound, &stopping);
+    print(&banner);
+    tracing::info!("ready");
+
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => apply_reload(log, reload),
+        }
+    }
+    tracing::info!("stopping");
+    stop.send_replace(true);
+    let all = async { while tasks.join_next().await.is_some() {} };
+    if tokio::time::timeout(STOP_GRACE, all).await.is_err() {
+        tracing::warn!("some connections did not end within {STOP_GRACE:?}");
+    }
+    drop(file);
+    Ok(())
+}
+
+fn spawn(
+    config: &Config,
+    engine: &Arc<Engine>,
+    bound: Bound,
+    stopping: &watch::Receiver<bool>,
+) -> JoinSet<()> {
+    let limits = bloomd::Limits {
+        connections: config.limits.connections,
+        line: config.limits.line,
+        output: config.limits.output,
+        idle: config.limits.idle_timeout,
+    };
+    let metrics = BloomdMetrics::default();
+    let gateway = bloomd::Gateway::new(Arc::clone(engine), limits, metrics);
+    let mut tasks = JoinSet::new();
+    if let Some(listener) = bound.bloomd_tcp {
+        tasks.spawn(Arc::clone(&gateway).serve_tcp(listener, stopping.clone()));
+    }
+    if let Some(socket) = bound.bloomd_udp {
+        tasks.spawn(gateway.serve_udp(socket, stopping.clone()));
+    }
+    tasks
+}
+
+fn apply_reload(log: &LogControl, reload: &Reload) {
+    match reload() {
+        Ok(config) => match log.reload(&config.node) {
+            Ok(()) => tracing::info!("reloaded log level and secrets"),
+            Err(error) => tracing::error!("reloading: {error}"),
+        },
+        Err(error) => tracing::error!("reloading: {error}"),
+    }
+}
+
+fn banner(config: &Config, engine: &Engine, bound: &Bound) -> String {
+    let mut lines = vec![
+        format!("grapevine {}", env!("CARGO_PKG_VERSION")),
+        format!(
+            "  node       {} ({})",
+            config.node.name,
+            engine.filters().identity().origin
+        ),
+        format!("  data       {}", config.node.data_dir.display()),
+    ];
+    for (key, address) in bound.addresses() {
+        lines.push(format!("  {key:<10} {address}"));
+    }
+    for skipped in &bound.skipped {
+        lines.push(format!("  skipped    {skipped}"));
+    }
+    lines.push(String::new());
+    lines.join("\n")
+}
+
+/// On a terminal somebody reads it; elsewhere the log says what matters.
+fn print(banner: &str) {
+    let mut output = io::stdout().lock();
+    if output.is_terminal() {
+        // Nobody is served worse when the terminal has gone.
+        drop(
+            output
+                .write_all(banner.as_bytes())
+                .and_then(|()| output.flush()),
+        );
+    }
+}
