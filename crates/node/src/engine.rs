@@ -28,6 +28,8 @@ const COMPLAINT_EVERY: Duration = Duration::from_secs(10);
 pub struct FilterDefaults {
     /// Size, error and growth.
     pub parameters: Parameters,
+    /// Whether its keys outlive the process.
+    pub storage: Storage,
 }
 
 impl FilterDefaults {
@@ -43,10 +45,10 @@ impl FilterDefaults {
                 self.parameters.growth
             },
         };
-        let storage = if wish.in_memory {
-            Storage::Memory
-        } else {
-            Storage::Durable
+        let storage = match wish.in_memory {
+            Some(true) => Storage::Memory,
+            Some(false) => Storage::Durable,
+            None => self.storage,
         };
         NewFilter {
             parameters,
@@ -64,7 +66,7 @@ pub struct FilterWish {
     /// Bound on the false-positive rate.
     pub error: Option<f64>,
     /// Its keys need not outlive the process.
-    pub in_memory: bool,
+    pub in_memory: Option<bool>,
     /// It does not grow.
     pub fixed: bool,
 }

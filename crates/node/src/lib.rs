@@ -3,6 +3,7 @@
 //! reach its parts.
 #![deny(unsafe_code)]
 
+pub mod applet;
 mod bench;
 pub mod cli;
 pub mod config;

@@ -12,6 +12,8 @@ use crate::origin::Origin;
 
 /// Keys probed together: their lines are all asked for before the first is looked at.
 const BATCH: usize = 64;
+/// Fewer keys are looked up one by one: asking for their lines ahead gains nothing.
+const BATCH_MIN: usize = 4;
 /// Locks that settle who inserted a key first; two keys share one only by chance.
 const ARBITERS: usize = 64;
 
@@ -281,6 +283,12 @@ impl Filter {
     /// At most [`BATCH`] keys: layer by layer, newest first, ask for all lines, then look.
     #[inline]
     fn check_batch(&self, keys: &[Key<'_>], found: &mut [bool]) {
+        if keys.len() < BATCH_MIN {
+            for (key, found) in keys.iter().zip(found.iter_mut()) {
+                *found = self.contains(*key);
+            }
+            return;
+        }
         found.fill(false);
         let mut probes = [Probe::default(); BATCH];
         for layer in self.layers.iter().rev() {

@@ -3,6 +3,7 @@
 //! `pub(super) fn run(&Args, &Context) -> Result<Outcome, Failure>`, named once in `Command`
 //! and once in `dispatch`.
 
+mod applet;
 mod bench;
 mod config;
 mod exit;
@@ -36,6 +37,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Be another program, such as bloomd
+    Applet(applet::Args),
     /// Measure a server under load
     Bench(bench::Args),
     /// Show or check the configuration
@@ -48,6 +51,7 @@ enum Command {
 
 fn dispatch(command: &Command, context: &Context) -> Result<Outcome, Failure> {
     match command {
+        Command::Applet(args) => applet::run(args, context),
         Command::Bench(args) => bench::run(args, context),
         Command::Config(args) => config::run(args, context),
         Command::Generate(args) => generate::run(args, context),

@@ -15,6 +15,10 @@ use crate::manifest::{Manifest, ManifestError};
 /// Most names removed from one filter's directory.
 const FILES_PER_FILTER_MAX: usize = 100_000;
 
+/// A segment of at least this size is ended by a snapshot and removed after it; a smaller one is
+/// not worth the file.
+const ROLL_OVER_BYTES: u64 = 256 << 10;
+
 /// What a round of tidying did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Clearance {
@@ -35,6 +39,7 @@ impl Filters {
     pub fn checkpoint(&self) -> Result<(), FilterError> {
         self.ensure_writable()?;
         let mut snapshot = lock(&self.snapshot);
+        self.log.roll_over(ROLL_OVER_BYTES)?;
         let manifest = {
             let catalogue = lock(&self.catalogue);
             // The append lock holds position and sequence number together.

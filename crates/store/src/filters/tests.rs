@@ -8,7 +8,7 @@ use grapevine_core::filter::Outcome;
 use grapevine_core::filter::parameters::{Growth, Parameters};
 
 use super::*;
-use crate::disk::{CrashPlan, NameFate, SimulatedDisk, WriteFate};
+use crate::disk::{CrashPlan, Disk as _, NameFate, SimulatedDisk, WriteFate};
 
 /// Distinct bytes each time, the same in every run.
 fn entropy() -> Entropy {
@@ -106,6 +106,47 @@ fn committed_keys_survive_a_kill_with_and_without_a_snapshot() {
     assert_eq!(handle.summary().inserted, 1500);
     assert!(found(&filters, &handle, &keys(10_000..11_000)) < 5);
     assert_eq!(set(&filters, &handle, &keys(0..1500)), 0);
+}
+
+#[test]
+fn a_snapshot_takes_hardly_more_room_than_the_bits() {
+    let disk = SimulatedDisk::new();
+    let filters = open(&disk);
+    let new = NewFilter {
+        parameters: Parameters {
+            error: 1e-3,
+            ..plain(1).parameters
+        },
+        ..plain(1)
+    };
+    let new = NewFilter {
+        parameters: Parameters {
+            capacity: 200_000,
+            ..new.parameters
+        },
+        ..new
+    };
+    let handle = create(&filters, "a", new);
+    set(&filters, &handle, &keys(0..199_000));
+    filters.checkpoint().unwrap();
+    let classic = 200_000.0 * 1e3f64.log2() * std::f64::consts::LOG2_E / 8.0;
+    let mut bytes = 0;
+    for directory in [
+        LOG_DIR.to_owned(),
+        String::new(),
+        handle::directory(handle.id()),
+    ] {
+        for name in disk.list(&directory).unwrap() {
+            let path = format!("{directory}/{name}");
+            bytes += disk
+                .bytes(path.trim_start_matches('/'))
+                .map_or(0, |file| file.len());
+        }
+    }
+    assert!(
+        (bytes as f64) < 1.1 * classic,
+        "{bytes} bytes for {classic}"
+    );
 }
 
 #[test]

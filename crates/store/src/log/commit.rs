@@ -71,6 +71,19 @@ impl Log {
         self.mark_synced().map(drop)
     }
 
+    /// Begins a new segment if the present one holds at least `bytes`, so that what comes before
+    /// can be removed once a snapshot covers it. Returns whether it did.
+    pub fn roll_over(&self, bytes: u64) -> Result<bool, LogError> {
+        let mut writer = lock(&self.writer);
+        self.check_working()?;
+        self.write_open(&mut writer)?;
+        if writer.end - writer.header.start < bytes.max(1) {
+            return Ok(false);
+        }
+        self.begin_segment(&mut writer)?;
+        Ok(true)
+    }
+
     /// Removes the segments that end at or before `position`, oldest first. The newest one stays.
     /// Returns how many went.
     pub fn truncate_before(&self, position: Position) -> Result<usize, LogError> {

@@ -262,7 +262,7 @@ impl<'g> Executor<'g> {
         let wish = FilterWish {
             capacity: options.capacity,
             error: options.probability,
-            in_memory: options.in_memory.unwrap_or(false),
+            in_memory: options.in_memory,
             fixed: false,
         };
         let engine = &self.gateway.engine;

@@ -1,0 +1,296 @@
+//! The bloomd gateway of a real node, byte for byte.
+
+mod harness;
+
+use std::io::{Read, Write};
+use std::net::UdpSocket;
+
+use harness::{Client, Node, wait_for};
+
+fn node() -> (tempfile::TempDir, Node) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let node = Node::start(directory.path(), &[]);
+    (directory, node)
+}
+
+fn exchange(node: &Node, request: &str) -> String {
+    let answer = node.bloomd().exchange(request.as_bytes());
+    String::from_utf8(answer).expect("text")
+}
+
+#[test]
+fn every_command_answers_as_the_original_does() {
+    let (_directory, node) = node();
+    let transcript: &[(&str, &str)] = &[
+        ("list\n", "START\nEND\n"),
+        ("create foo\n", "Done\n"),
+        ("create foo\n", "Exists\n"),
+        ("create foo capacity=5\n", "Client Error: Bad arguments\n"),
+        (
+            "create b1 capacity=5 junk\n",
+            "Client Error: Bad arguments\n",
+        ),
+        (
+            "create two capacity=20000 prob=0.01 in_memory=1\n",
+            "Done\n",
+        ),
+        ("create py 5000 0.01 on_disk\n", "Done\n"),
+        ("create py2 999\n", "Client Error: Bad initial capacity!\n"),
+        ("s foo a\n", "Yes\n"),
+        ("set foo a\n", "No\n"),
+        ("s foo a\r\n", "No\n"),
+        ("s foo a\r\r\n", "Yes\n"),
+        ("s foo a b\n", "Yes\n"),
+        ("c foo a b\n", "Yes\n"),
+        ("c foo  a b\n", "No\n"),
+        ("check foo a\n", "Yes\n"),
+        ("b foo x y x\n", "Yes Yes No\n"),
+        ("bulk foo p  q \n", "Yes Yes Yes\n"),
+        ("m foo x z  y\n", "Yes No Yes Yes\n"),
+        ("multi foo nope\n", "No\n"),
+        ("c nope a\n", "Filter does not exist\n"),
+        ("m nope a b c\n", "Filter does not exist\n"),
+        (
+            "s foo\n",
+            "Client Error: Must provide filter name and key\n",
+        ),
+        ("s\n", "Client Error: Must provide filter name and key\n"),
+        ("create\n", "Client Error: Must provide filter name\n"),
+        ("drop foo extra\n", "Client Error: Unexpected arguments\n"),
+        ("LIST\n", "Client Error: Command not supported\n"),
+        (" list\n", "Client Error: Command not supported\n"),
+        ("\n", "Client Error: Command not supported\n"),
+        ("clear foo\n", "Filter is not proxied. Close it first.\n"),
+        ("flush foo\n", "Done\n"),
+        ("flush\n", "Done\n"),
+        ("flush nope\n", "Filter does not exist\n"),
+        ("close foo\n", "Done\n"),
+        ("c foo a\nc foo b\n", "Yes\nNo\n"),
+        (
+            "close foo\nclear foo\nc foo a\n",
+            "Done\nDone\nFilter does not exist\n",
+        ),
+        ("create foo\nc foo a\n", "Done\nYes\n"),
+        ("drop foo\nc foo a\n", "Done\nFilter does not exist\n"),
+        ("drop foo\n", "Filter does not exist\n"),
+    ];
+    for (request, reply) in transcript {
+        assert_eq!(exchange(&node, request), *reply, "{request:?}");
+    }
+}
+
+#[test]
+fn info_and_list_show_what_the_original_shows() {
+    let (_directory, node) = node();
+    let mut client = node.bloomd();
+    assert_eq!(
+        client.ask("create zebra capacity=20000 prob=0.001"),
+        "Done\n"
+    );
+    assert_eq!(client.ask("create apple"), "Done\n");
+    assert_eq!(client.ask("b apple a b c"), "Yes Yes Yes\n");
+    assert_eq!(client.ask("m apple a x"), "Yes No\n");
+    let list = exchange(&node, "list\n");
+    let rows: Vec<Vec<&str>> = list.lines().map(|line| line.split(' ').collect()).collect();
+    assert_eq!(
+        (rows[1][0], rows[1][1], rows[1][3], rows[1][4]),
+        ("apple", "0.000100", "100000", "3")
+    );
+    assert_eq!(
+        (rows[2][0], rows[2][1], rows[2][3], rows[2][4]),
+        ("zebra", "0.001000", "20000", "0")
+    );
+    assert_eq!(exchange(&node, "list z\n").lines().count(), 3);
+    let info = exchange(&node, "info apple\n");
+    let (names, values): (Vec<&str>, Vec<&str>) =
+        info.lines().filter_map(|line| line.split_once(' ')).unzip();
+    assert_eq!(
+        names,
+        [
+            "capacity",
+            "checks",
+            "check_hits",
+            "check_misses",
+            "in_memory",
+            "page_ins",
+            "page_outs",
+            "probability",
+            "sets",
+            "set_hits",
+            "set_misses",
+            "size",
+            "storage"
+        ]
+    );
+    assert_eq!(
+        values[..12],
+        [
+            "100000", "2", "1", "1", "1", "0", "0", "0.000100", "3", "3", "0", "3"
+        ]
+    );
+}
+
+/// The C project's own test for this waits for the answer to come up within ten rounds.
+#[test]
+fn a_name_whose_files_are_being_removed_is_told_apart_and_comes_free() {
+    let (_directory, node) = node();
+    let mut client = node.bloomd();
+    assert_eq!(client.ask("create foo"), "Done\n");
+    assert_eq!(client.ask("drop foo"), "Done\n");
+    assert_eq!(client.ask("create foo"), "Delete in progress\n");
+    wait_for("the name to come free", || {
+        (client.ask("create foo") == "Done\n").then_some(())
+    });
+    assert_eq!(client.ask("c foo a"), "No\n");
+}
+
+#[test]
+fn names_are_never_paths() {
+    let (directory, node) = node();
+    let mut client = node.bloomd();
+    for name in [
+        "../../x",
+        "a/b",
+        "..",
+        ".",
+        "/etc/passwd",
+        "caf\u{e9}",
+        "a\u{0}b",
+    ] {
+        assert_eq!(client.ask(&format!("create {name}")), "Done\n", "{name:?}");
+        assert_eq!(client.ask(&format!("s {name} key")), "Yes\n", "{name:?}");
+    }
+    assert_eq!(client.ask("flush"), "Done\n");
+    assert!(!directory.path().join("../../x").exists());
+    let long = "n".repeat(201);
+    assert_eq!(
+        client.ask(&format!("create {long}")),
+        "Client Error: Bad filter name\n"
+    );
+}
+
+#[test]
+fn a_client_that_sends_everything_before_it_reads_is_served() {
+    let (_directory, node) = node();
+    let mut client = node.bloomd();
+    assert_eq!(client.ask("create foo capacity=2000000"), "Done\n");
+    let mut requests = Vec::new();
+    for key in 0..1_000_000 {
+        write!(requests, "s foo test{key}\n").expect("memory takes it");
+    }
+    let answer = node.bloomd().exchange(&requests);
+    assert_eq!(
+        answer.iter().filter(|byte| **byte == b'\n').count(),
+        1_000_000
+    );
+    let new = answer
+        .split(|byte| *byte == b'\n')
+        .filter(|line| line == b"Yes")
+        .count();
+    assert!(new > 999_700, "{new} of a million were new");
+}
+
+#[test]
+fn a_reader_that_does_not_read_is_held_back_and_its_lines_are_not_lost() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let node = Node::start(directory.path(), &["limits.output=64KiB"]);
+    let mut client = node.bloomd();
+    assert_eq!(client.ask("create foo"), "Done\n");
+    let lines = 400_000;
+    let requests = "c foo some-key\n".repeat(lines);
+    let address = node.address("bloomd.tcp");
+    let answer = std::thread::spawn(move || Client::connect(address).exchange(requests.as_bytes()));
+    let answer = answer.join().expect("all is answered");
+    assert_eq!(answer, "No\n".repeat(lines).into_bytes());
+}
+
+#[test]
+fn a_line_over_the_limit_is_refused_and_the_connection_closed() {
+    let (_directory, node) = node();
+    let mut client = node.bloomd();
+    let mut piece = vec![b'x'; 1 << 16];
+    let mut answer = String::new();
+    // 1 GiB would be sent if the node let it; it closes after one MiB.
+    for _ in 0..16_384 {
+        if client_write(&mut client, &piece).is_err() {
+            break;
+        }
+        if let Some(line) = client_try_line(&mut client) {
+            answer = line;
+            break;
+        }
+    }
+    piece.clear();
+    if answer.is_empty() {
+        answer = client.line();
+    }
+    assert_eq!(answer, "Client Error: Line too long\n");
+    assert_eq!(exchange(&node, "list\n"), "START\nEND\n");
+}
+
+fn client_write(client: &mut Client, bytes: &[u8]) -> std::io::Result<()> {
+    client.stream_mut().write_all(bytes)
+}
+
+/// A line, if one has come.
+fn client_try_line(client: &mut Client) -> Option<String> {
+    let stream = client.stream_mut();
+    stream
+        .set_nonblocking(true)
+        .expect("it can be made not to wait");
+    let mut bytes = [0; 256];
+    let count = stream.read(&mut bytes);
+    stream
+        .set_nonblocking(false)
+        .expect("it can be made to wait");
+    count
+        .ok()
+        .map(|count| String::from_utf8_lossy(&bytes[..count]).into_owned())
+}
+
+#[test]
+fn datagrams_are_executed_and_not_answered() {
+    let (_directory, node) = node();
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let to = node.address("bloomd.udp");
+    socket
+        .send_to(b"create foo\n\r\n\ns foo a\nclose foo\ns foo b", to)
+        .expect("sent");
+    let mut client = node.bloomd();
+    wait_for("the datagram to be executed", || {
+        (client.ask("m foo a b c") == "Yes Yes No\n").then_some(())
+    });
+    socket
+        .set_nonblocking(true)
+        .expect("it can be made not to wait");
+    let silence = socket.recv(&mut [0; 64]).expect_err("nothing is answered");
+    assert_eq!(silence.kind(), std::io::ErrorKind::WouldBlock);
+}
+
+#[test]
+fn connections_over_the_limit_are_refused_and_the_others_go_on() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let node = Node::start(directory.path(), &["limits.connections=50"]);
+    let mut first = node.bloomd();
+    assert_eq!(first.ask("create foo"), "Done\n");
+    let idle: Vec<Client> = (0..200).map(|_| node.bloomd()).collect();
+    assert_eq!(first.ask("s foo a"), "Yes\n");
+    drop(idle);
+    wait_for("places to come free", || {
+        let answer = node.bloomd().exchange_or_nothing(b"c foo a\n");
+        (answer == b"Yes\n").then_some(())
+    });
+}
+
+#[test]
+fn what_is_not_understood_never_ends_the_node() {
+    let (_directory, node) = node();
+    let mut bytes: Vec<u8> = (0u32..200_000)
+        .map(|index| (index.wrapping_mul(2_654_435_761) >> 13) as u8)
+        .collect();
+    bytes.push(b'\n');
+    let answer = node.bloomd().exchange(&bytes);
+    let lines = bytes.iter().filter(|byte| **byte == b'\n').count();
+    assert_eq!(answer.iter().filter(|byte| **byte == b'\n').count(), lines);
+    assert_eq!(exchange(&node, "list\n"), "START\nEND\n");
+}
