@@ -5,7 +5,7 @@
 //! or synced (`always`). Waiting callers are served by one write, or one sync, for all of them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -87,8 +87,10 @@ pub struct Engine {
 #[derive(Default)]
 struct Wanted {
     position: Mutex<Position>,
+    /// There is more to sync, or the node stops: for the thread that syncs.
     changed: Condvar,
-    waits: AtomicU64,
+    /// The node stops: for the thread that tidies.
+    stopped: Condvar,
 }
 
 impl Engine {
@@ -152,7 +154,6 @@ impl Engine {
         {
             let mut wanted = self.lock_wanted();
             *wanted = (*wanted).max(position);
-            self.wanted.waits.fetch_add(1, Ordering::Relaxed);
             self.wanted.changed.notify_one();
         }
         let reached = |synced: &Result<Position, FilterError>| {
@@ -266,7 +267,7 @@ impl Engine {
                 let guard = self.lock_wanted();
                 drop(
                     self.wanted
-                        .changed
+                        .stopped
                         .wait_timeout_while(guard, TIDY_EVERY, |_| !self.is_stopping()),
                 );
             }
@@ -303,6 +304,7 @@ impl Keepers {
             let _wanted = self.engine.lock_wanted();
             self.engine.stopping.store(true, Ordering::Release);
             self.engine.wanted.changed.notify_all();
+            self.engine.wanted.stopped.notify_all();
         }
         for thread in self.threads {
             // A panic in it has aborted the process.
