@@ -161,6 +161,8 @@ fn a_key_twice_in_one_batch_is_new_once() {
     assert_eq!(effect.runs[0].inserted, 2);
 }
 
+// The core starts no threads, but its bits are shared by those of its callers.
+#[allow(clippy::disallowed_methods)]
 #[test]
 fn of_many_callers_exactly_one_is_told_that_a_key_is_new() {
     let filter = filter(1000, 1e-9, Growth::By(2));

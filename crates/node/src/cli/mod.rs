@@ -40,7 +40,7 @@ enum Command {
     /// Be another program, such as bloomd
     Applet(applet::Args),
     /// Measure a server under load
-    Bench(bench::Args),
+    Bench(Box<bench::Args>),
     /// Show or check the configuration
     Config(config::Args),
     /// Run a node until SIGTERM or SIGINT

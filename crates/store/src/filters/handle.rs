@@ -99,7 +99,7 @@ pub(super) struct Usage {
     pub(super) page_outs: AtomicU64,
 }
 
-/// [`Usage`] at one moment.
+/// `Usage` at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct UsageCounts {
     /// Checked keys that were there.

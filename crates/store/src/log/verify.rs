@@ -112,7 +112,11 @@ impl Check<'_> {
         let len = file.len()?;
         let header = match segment::read_header(&*file, start)? {
             Ok(header) => header,
-            Err(_) if next.is_none() && len <= SEGMENT_HEADER_LEN as u64 => {
+            Err(what)
+                if next.is_none()
+                    && len <= SEGMENT_HEADER_LEN as u64
+                    && !matches!(what, HeaderFault::Beyond { .. }) =>
+            {
                 self.find(start, 0, Fault::Unfinished);
                 return Ok(());
             }
