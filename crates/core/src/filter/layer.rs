@@ -74,7 +74,7 @@ impl Layer {
     /// Is the key (probably) in this layer?
     #[inline]
     pub fn contains(&self, hash: KeyHash) -> bool {
-        self.contains_probe(&self.probe(hash))
+        self.lines.contains_key(hash, self.shape.geometry)
     }
 
     /// Sets the bits of an insert that was acknowledged elsewhere or is replayed; true if a bit
