@@ -27,6 +27,7 @@ fn fill(filters: &Filters) {
     set(filters, &dropped, &keys(0..10));
     filters.drop_filter(&dropped).expect("dropped");
     filters.import_bloomd(foreign("strict")).expect("imported");
+    filters.sync().expect("synced");
     filters.mark_synced().expect("a mark");
 }
 
@@ -101,16 +102,15 @@ fn a_flipped_bit_anywhere_is_found_and_named() {
 #[test]
 fn a_missing_file_is_named() {
     let whole = filled();
-    let segments = paths(&whole)
-        .iter()
-        .filter(|path| path.ends_with(".log"))
-        .count();
-    assert!(segments > 1);
+    // The snapshot ends where the first segment does, which is thus no longer needed.
+    let log = |path: &&String| path.ends_with(".log");
+    let unneeded = paths(&whole).iter().find(log).cloned();
+    assert!(paths(&whole).iter().filter(log).count() > 2);
     for path in paths(&whole) {
         let disk = whole.fork();
         disk.remove(&path).unwrap();
         let report = check(&disk);
-        if path == log_file(&whole) {
+        if path == log_file(&whole) || Some(&path) == unneeded.as_ref() {
             // A log that ends at a segment's end cannot be told from one that came no further.
             continue;
         }
@@ -147,9 +147,11 @@ fn files_in_the_wrong_place_are_named() {
         .filter(|path| path.ends_with(".layer"))
         .collect();
     let (first, second) = (&layers[0], &layers[1]);
-    disk.rename(first, "aside").unwrap();
-    disk.rename(second, first).unwrap();
-    disk.rename("aside", second).unwrap();
+    let bytes = [first, second].map(|path| disk.bytes(path).unwrap());
+    for (path, bytes) in [second, first].into_iter().zip(bytes) {
+        let file = disk.open(path, OpenMode::Create).unwrap();
+        file.write_at(0, &bytes).unwrap();
+    }
     let report = check(&disk);
     assert!(
         names(&report, first) && names(&report, second),
