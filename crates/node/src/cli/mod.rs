@@ -3,10 +3,16 @@
 //! `pub(super) fn run(&Args, &Context) -> Result<Outcome, Failure>`, named once in `Command`
 //! and once in `dispatch`.
 
+mod backup;
 mod config;
+mod data_directory;
+mod doctor;
 mod exit;
 mod generate;
+mod import;
 mod node_address;
+mod restore;
+mod verify;
 
 use std::ffi::OsString;
 use std::io::{self, BufWriter, StdoutLock};
@@ -34,16 +40,31 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Copy the data directory, also while a node runs on it
+    Backup(backup::Args),
     /// Show or check the configuration
     Config(config::Args),
+    /// Check what a node needs of this machine
+    Doctor(doctor::Args),
     /// Print the man page, shell completions or the configuration reference
     Generate(generate::Args),
+    /// Take over the data of another program
+    Import(import::Args),
+    /// Make the data directory from a backup, under a new origin
+    Restore(restore::Args),
+    /// Check every file of the data directory, changing nothing
+    Verify(verify::Args),
 }
 
 fn dispatch(command: &Command, context: &Context) -> Result<Outcome, Failure> {
     match command {
+        Command::Backup(args) => backup::run(args, context),
         Command::Config(args) => config::run(args, context),
+        Command::Doctor(args) => doctor::run(args, context),
         Command::Generate(args) => generate::run(args, context),
+        Command::Import(args) => import::run(args, context),
+        Command::Restore(args) => restore::run(args, context),
+        Command::Verify(args) => verify::run(args, context),
     }
 }
 
