@@ -70,7 +70,9 @@ pub enum BackupError {
     #[error("{}", damage(.0))]
     Damaged(Vec<Finding>),
     /// The log was never seen to reach back to the manifest.
-    #[error("the log does not reach back to position {position}, where the snapshot ends ({ATTEMPTS_MAX} attempts)")]
+    #[error(
+        "the log does not reach back to position {position}, where the snapshot ends ({ATTEMPTS_MAX} attempts)"
+    )]
     LogMoved {
         /// Where the last manifest read says the snapshot ends.
         position: u64,
@@ -99,7 +101,10 @@ pub enum BackupError {
 
 fn damage(findings: &[Finding]) -> String {
     let first = findings.first().map_or_else(String::new, |finding| {
-        format!("{} at offset {}: {}", finding.file, finding.offset, finding.what)
+        format!(
+            "{} at offset {}: {}",
+            finding.file, finding.offset, finding.what
+        )
     });
     match findings.len() {
         0 | 1 => format!("the data is damaged: {first}"),

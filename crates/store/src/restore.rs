@@ -118,7 +118,8 @@ pub fn renew(
         config,
         manifest.position,
     )?;
-    disk.sync_dir("").map_err(|error| io(IDENTITY_FILE, error))?;
+    disk.sync_dir("")
+        .map_err(|error| io(IDENTITY_FILE, error))?;
     Ok(Restored {
         copied,
         recovered,

@@ -256,7 +256,12 @@ fn verify_once(disk: &dyn Disk) -> io::Result<VerifyReport> {
     let mut replay = Replay::new(&manifest, known, &mut report);
     let checked = log::verify_entries(disk, LOG_DIR, |place, entry| replay.entry(place, entry))?;
     let replay = replay.end(checked.findings.iter().any(log::Finding::is_corruption));
-    judge_log(checked, identity, known.then_some(manifest.position), &mut report);
+    judge_log(
+        checked,
+        identity,
+        known.then_some(manifest.position),
+        &mut report,
+    );
     files::check(disk, &replay, known, &mut report)?;
     Ok(report)
 }
@@ -374,7 +379,12 @@ impl<'a> Replay<'a> {
             || row.layers.iter().any(|layer| layer.id == insert.layer);
         if !known && place.position >= self.from {
             let fault = Fault::UnknownLayer;
-            push(&mut self.doubtful, place.file.to_owned(), place.offset, fault);
+            push(
+                &mut self.doubtful,
+                place.file.to_owned(),
+                place.offset,
+                fault,
+            );
         }
     }
 

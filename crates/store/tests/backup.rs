@@ -30,7 +30,9 @@ fn real(path: &Path) -> Arc<dyn Disk> {
 }
 
 fn directory(path: &Path) -> Filters {
-    RealDisk::new(path.to_owned()).create_root().expect("a root");
+    RealDisk::new(path.to_owned())
+        .create_root()
+        .expect("a root");
     open(real(path))
 }
 
@@ -192,9 +194,7 @@ fn a_restored_directory_is_another_origin_and_goes_on_counting() {
     let filters = directory(&at("source"));
     let a = create(&filters, "a", 5000);
     let fixed = new_filter(5000, Growth::Fixed);
-    filters
-        .create(b"fixed", fixed, Recreation::AtOnce)
-        .unwrap();
+    filters.create(b"fixed", fixed, Recreation::AtOnce).unwrap();
     let fixed = filters.get(b"fixed").unwrap();
     set(&filters, &a, &keys(0..1000));
     set(&filters, &fixed, &keys(0..1000));

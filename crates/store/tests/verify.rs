@@ -176,9 +176,7 @@ fn a_snapshot_that_the_log_does_not_reach_is_found() {
         manifest.position = position;
         manifest.write(&disk).unwrap();
         let report = check(&disk);
-        let held = |f: &grapevine_store::verify::Finding| {
-            matches!(f.what, Fault::NotHeld { position: p, .. } if p == position)
-        };
+        let held = |f: &grapevine_store::verify::Finding| matches!(f.what, Fault::NotHeld { position: p, .. } if p == position);
         assert!(report.findings.iter().any(held), "{report:?}");
     }
     manifest.position = sound;

@@ -24,8 +24,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Outcome, Failure> {
     let target = &config.node.data_dir;
     let entropy = data_directory::entropy().map_err(Failure::from_error)?;
     let options = data_directory::options(&config);
-    let made =
-        restore(&args.directory, target, options, entropy).map_err(Failure::from_error)?;
+    let made = restore(&args.directory, target, options, entropy).map_err(Failure::from_error)?;
     let mut output = context.output();
     writeln!(
         output,

@@ -43,9 +43,7 @@ impl HeldSegments {
         for start in segment::list(disk, dir)? {
             let end = match self.files.last() {
                 Some((last, _)) if start <= *last => continue,
-                Some((last, file)) => {
-                    last + file.len()?.saturating_sub(SEGMENT_HEADER_LEN as u64)
-                }
+                Some((last, file)) => last + file.len()?.saturating_sub(SEGMENT_HEADER_LEN as u64),
                 None => 0,
             };
             if start != end || !self.add(disk, dir, start)? {

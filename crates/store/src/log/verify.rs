@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use super::{DirectoryId, Position};
 use super::frame::{Entries, FRAME_HEADER_LEN, FrameFault, FrameHeader};
 use super::segment::{self, HeaderFault, SEGMENT_HEADER_LEN, SegmentHeader};
 use super::window::{Frames, end_position};
+use super::{DirectoryId, Position};
 use crate::disk::{Disk, OpenMode};
 
 /// Findings after which a check ends.

@@ -50,9 +50,10 @@ fn one(listener: &Listener, node: Option<u32>) -> Check {
         }
         let holder = holder(udp, place.port());
         return match holder {
-            Some((pid, _)) if Some(pid) == node => {
-                Check::ok(subject, format!("served by this directory's node (pid {pid})"))
-            }
+            Some((pid, _)) if Some(pid) == node => Check::ok(
+                subject,
+                format!("served by this directory's node (pid {pid})"),
+            ),
             holder => taken(listener, subject, holder),
         };
     }
@@ -82,7 +83,11 @@ fn bind(udp: bool, place: SocketAddr) -> io::Result<()> {
 
 /// The process that has a local port, and its name.
 fn holder(udp: bool, port: u16) -> Option<(u32, String)> {
-    let tables: &[&str] = if udp { &["udp", "udp6"] } else { &["tcp", "tcp6"] };
+    let tables: &[&str] = if udp {
+        &["udp", "udp6"]
+    } else {
+        &["tcp", "tcp6"]
+    };
     let inode = tables.iter().find_map(|table| {
         let text = fs::read_to_string(format!("/proc/net/{table}")).ok()?;
         inode_of_port(&text, port, udp)

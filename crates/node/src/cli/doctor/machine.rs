@@ -16,9 +16,9 @@ const CLOCK_SLACK: Duration = Duration::from_secs(60);
 pub(super) fn check(config: &Config, memory: Option<u64>, checks: &mut Vec<Check>) {
     let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
     let listeners = config.listeners();
-    let tcp = listeners.iter().filter(|listener| {
-        listener.address.is_some() && !listener.key.ends_with(".udp")
-    });
+    let tcp = listeners
+        .iter()
+        .filter(|listener| listener.address.is_some() && !listener.key.ends_with(".udp"));
     let wanted = tcp.count() as u64 * config.limits.connections as u64 + DESCRIPTORS_SPARE;
     checks.push(descriptors(&limits, wanted));
     checks.push(bound(config.limits.memory.bytes, memory));
@@ -55,7 +55,11 @@ fn descriptors(limits: &str, wanted: u64) -> Check {
 fn bound(limit: u64, machine: Option<u64>) -> Check {
     const SUBJECT: &str = "memory";
     match machine {
-        None => Check::warn(SUBJECT, "/proc does not say how much there is", "set limits.memory"),
+        None => Check::warn(
+            SUBJECT,
+            "/proc does not say how much there is",
+            "set limits.memory",
+        ),
         Some(machine) if limit > machine => Check::fail(
             SUBJECT,
             format!("limits.memory is {limit} bytes, the machine or control group has {machine}"),
@@ -90,12 +94,19 @@ fn clock(now: SystemTime, written: Option<SystemTime>) -> Check {
     const SUBJECT: &str = "clock";
     const ADVICE: &str = "set the clock, and keep it set (NTP)";
     if now < SystemTime::UNIX_EPOCH + WRITTEN {
-        return Check::fail(SUBJECT, "shows a time before this program was written", ADVICE);
+        return Check::fail(
+            SUBJECT,
+            "shows a time before this program was written",
+            ADVICE,
+        );
     }
     match written.and_then(|written| written.duration_since(now).ok()) {
         Some(ahead) if ahead > CLOCK_SLACK => Check::warn(
             SUBJECT,
-            format!("went back: the data was written {} s from now", ahead.as_secs()),
+            format!(
+                "went back: the data was written {} s from now",
+                ahead.as_secs()
+            ),
             ADVICE,
         ),
         _ => Check::ok(SUBJECT, "plausible"),
@@ -109,11 +120,15 @@ mod tests {
 
     #[test]
     fn limits_are_held_against_the_need() {
-        let limits = "Limit   Soft Limit  Hard Limit  Units\nMax open files   1024   4096   files\n";
+        let limits =
+            "Limit   Soft Limit  Hard Limit  Units\nMax open files   1024   4096   files\n";
         let verdict = |text, wanted| descriptors(text, wanted).verdict;
         assert_eq!(verdict(limits, 1024), Verdict::Ok);
         assert_eq!(verdict(limits, 1025), Verdict::Warn);
-        assert_eq!(verdict("Max open files unlimited unlimited", 9), Verdict::Ok);
+        assert_eq!(
+            verdict("Max open files unlimited unlimited", 9),
+            Verdict::Ok
+        );
         assert_eq!(verdict("", 9), Verdict::Warn);
         assert_eq!(bound(101, Some(100)).verdict, Verdict::Fail);
         assert_eq!(bound(95, Some(100)).verdict, Verdict::Warn);

@@ -55,10 +55,18 @@ pub(super) fn check(directory: &Path, checks: &mut Vec<Check>) {
 fn permissions(subject: String, metadata: &fs::Metadata) -> Check {
     let mode = metadata.permissions().mode() & 0o777;
     if !metadata.is_dir() {
-        Check::fail(subject, "is no directory", "set node.data_dir to a directory")
+        Check::fail(
+            subject,
+            "is no directory",
+            "set node.data_dir to a directory",
+        )
     } else if mode & 0o077 != 0 {
         let advice = "it holds what users stored: chmod 700";
-        Check::warn(subject, format!("others may reach it (mode {mode:o})"), advice)
+        Check::warn(
+            subject,
+            format!("others may reach it (mode {mode:o})"),
+            advice,
+        )
     } else {
         Check::ok(subject, format!("its owner's alone (mode {mode:o})"))
     }
@@ -83,7 +91,11 @@ fn file_system(place: &Path) -> Check {
             Check::warn(SUBJECT, kind, "everything on it is lost with the power")
         }
         Some(kind) if kind.starts_with("nfs") || kind.starts_with("fuse") || kind == "cifs" => {
-            Check::warn(SUBJECT, kind, "locks and syncs may not hold there: use a local disk")
+            Check::warn(
+                SUBJECT,
+                kind,
+                "locks and syncs may not hold there: use a local disk",
+            )
         }
         Some(kind) => Check::ok(SUBJECT, kind),
         None => Check::ok(SUBJECT, "not known"),
@@ -97,9 +109,13 @@ fn kind_of<'a>(mounts: &'a str, place: &Path) -> Option<&'a str> {
         let (mount, kind) = line.split_once(" - ")?;
         let point = PathBuf::from(mount.split(' ').nth(4)?.replace("\\040", " "));
         let depth = point.components().count();
-        place.starts_with(point).then_some((depth, kind.split(' ').next()?))
+        place
+            .starts_with(point)
+            .then_some((depth, kind.split(' ').next()?))
     });
-    mounted.max_by_key(|(depth, _)| *depth).map(|(_, kind)| kind)
+    mounted
+        .max_by_key(|(depth, _)| *depth)
+        .map(|(_, kind)| kind)
 }
 
 fn sync(place: &Path, exists: bool) -> Check {
