@@ -7,6 +7,7 @@ pub mod applet;
 mod bench;
 pub mod cli;
 pub mod config;
+pub mod data_directory;
 pub mod engine;
 pub mod failure;
 pub mod gateway;

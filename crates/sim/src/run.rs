@@ -324,7 +324,8 @@ impl Run {
                     held.push(*key)
                 }
                 _ => {
-                    return self.violation(format!("set of key {key}: {outcome:?}, known: {known}"));
+                    return self
+                        .violation(format!("set of key {key}: {outcome:?}, known: {known}"));
                 }
             }
         }

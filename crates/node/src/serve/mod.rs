@@ -9,16 +9,16 @@ use std::time::Duration;
 
 use grapevine_core::catalogue::Storage;
 use grapevine_core::filter::parameters::{Growth, Parameters};
-use grapevine_store::disk::{DirectoryLock, LockError, RealDisk};
-use grapevine_store::filters::{Entropy, FilterError, Filters, OpenError, Options, Recovered};
+use grapevine_store::disk::DirectoryLock;
+use grapevine_store::filters::{FilterError, Filters, Recovered};
 use grapevine_store::import::bloomd::BloomdDirectory;
-use grapevine_store::log::LogConfig;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::config::{Config, ConfigErrors};
+use crate::data_directory::{self, DataDirectoryError, Opened};
 use crate::engine::{Engine, FilterDefaults, Keepers};
 use crate::gateway::bloomd;
 use crate::logging::LogControl;
@@ -31,25 +31,9 @@ const STOP_GRACE: Duration = Duration::from_secs(5);
 /// Why a node did not start, or did not stop cleanly.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// The data directory cannot be made or used.
-    #[error("data directory {}: {source}", path.display())]
-    Directory {
-        /// The directory.
-        path: PathBuf,
-        /// The system's answer.
-        source: io::Error,
-    },
-    /// Another process has it.
+    /// The data directory cannot be used.
     #[error(transparent)]
-    Lock(#[from] LockError),
-    /// What is in it cannot be opened.
-    #[error("data directory {}: {source}", path.display())]
-    Open {
-        /// The directory.
-        path: PathBuf,
-        /// What is wrong with it.
-        source: OpenError,
-    },
+    DataDirectory(#[from] DataDirectoryError),
     /// A listener cannot be bound.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -116,30 +100,20 @@ pub fn run(
 
 /// Takes the data directory and recovers what is in it.
 fn open(config: &Config, service: &Service) -> Result<(DirectoryLock, Arc<Engine>), ServeError> {
-    let path = config.node.data_dir.clone();
-    let disk = RealDisk::new(path.clone());
-    disk.create_root().map_err(|source| ServeError::Directory {
-        path: path.clone(),
-        source,
-    })?;
-    let lock = DirectoryLock::acquire(&path)?;
+    let Opened {
+        filters,
+        recovered,
+        lock,
+    } = data_directory::open(config)?;
+    report(&filters, &recovered);
+    if let (Some(directory), true) = (&service.takes_over, recovered.created) {
+        take_over(&filters, directory);
+    }
     let parameters = Parameters {
         capacity: config.filters.capacity,
         error: config.filters.error,
         growth: Growth::By(config.filters.growth),
     };
-    let options = Options {
-        log: LogConfig::default(),
-        memory: config.limits.memory.bytes,
-        checkpoint_log: config.filters.checkpoint_log,
-        idle_unload: config.filters.idle_unload,
-    };
-    let (filters, recovered) = Filters::open(Arc::new(disk), options, entropy()?)
-        .map_err(|source| ServeError::Open { path, source })?;
-    report(&filters, &recovered);
-    if let (Some(directory), true) = (&service.takes_over, recovered.created) {
-        take_over(&filters, directory);
-    }
     let defaults = FilterDefaults {
         parameters,
         storage: service.storage,
@@ -192,23 +166,6 @@ fn take_over(filters: &Filters, directory: &Path) {
             Err(error) => tracing::error!("taking over {}: {error}", directory.display()),
         }
     }
-}
-
-/// Random bytes of the system. The first are drawn here, so that a system without any is found
-/// out before anything depends on them.
-pub fn entropy() -> Result<Entropy, ServeError> {
-    let draw = || -> Result<[u8; 16], getrandom::Error> {
-        let mut bytes = [0; 16];
-        getrandom::fill(&mut bytes).map(|()| bytes)
-    };
-    let refused = |error: getrandom::Error| ServeError::System {
-        what: "drawing random bytes",
-        source: io::Error::other(error.to_string()),
-    };
-    draw().map_err(refused)?;
-    Ok(Box::new(move || {
-        draw().expect("the system had random bytes before")
-    }))
 }
 
 fn runtime(workers: Option<usize>) -> Result<Runtime, ServeError> {

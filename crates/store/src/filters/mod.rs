@@ -39,6 +39,9 @@ pub use memory::{MemoryBound, OverBound};
 pub use recovery::Recovered;
 pub use transfer::Merged;
 
+pub(crate) use handle::{layer_path, legacy_path};
+pub(crate) use load::FileReader;
+
 use crate::disk::Disk;
 use crate::identity::Identity;
 use crate::log::{Log, LogConfig, LogCounts, LogState, Position};

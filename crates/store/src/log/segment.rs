@@ -131,12 +131,12 @@ impl SegmentHeader {
 }
 
 /// Path of the segment that starts at `start`.
-pub(super) fn path(dir: &str, start: Position) -> String {
+pub(crate) fn path(dir: &str, start: Position) -> String {
     format!("{dir}/{start:020}{NAME_SUFFIX}")
 }
 
 /// Start position of the segment with this file name; `None` for any other file.
-pub(super) fn parse_name(name: &str) -> Option<Position> {
+pub(crate) fn parse_name(name: &str) -> Option<Position> {
     let digits = name.strip_suffix(NAME_SUFFIX)?;
     let all_digits = digits.len() == NAME_DIGITS && digits.bytes().all(|b| b.is_ascii_digit());
     if all_digits {
