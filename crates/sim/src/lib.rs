@@ -4,5 +4,8 @@
 #![forbid(unsafe_code)]
 
 pub mod chance;
+pub mod forgetful;
 pub mod ledger;
 pub mod run;
+#[cfg(test)]
+mod tests;

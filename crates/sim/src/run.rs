@@ -17,6 +17,7 @@ use grapevine_store::filters::{
 use grapevine_store::log::LogConfig;
 
 use crate::chance::Chance;
+use crate::forgetful::ForgetfulDisk;
 use crate::ledger::{Change, Epoch, Key, Ledger};
 
 /// Names that filters are made under: few, so that they are dropped and made again.
@@ -74,6 +75,7 @@ type Step<T> = Result<T, Stop>;
 
 /// A node and its ledger.
 struct Run {
+    world: World,
     chance: Chance,
     disk: SimulatedDisk,
     filters: Filters,
@@ -89,11 +91,26 @@ struct Run {
     scratch: Scratch,
 }
 
+/// What a run happens on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum World {
+    /// A disk that keeps what it synced.
+    Honest,
+    /// One that does not, to see that it is noticed.
+    Forgetful,
+}
+
 /// Runs one seed of `operations` steps.
 #[must_use]
 pub fn run(seed: u64, operations: u64, traced: bool) -> Report {
+    run_in(World::Honest, seed, operations, traced)
+}
+
+/// [`run`] in a world of choice.
+#[must_use]
+pub fn run_in(world: World, seed: u64, operations: u64, traced: bool) -> Report {
     let disk = SimulatedDisk::new();
-    let filters = match open(&disk, seed) {
+    let filters = match open(world, &disk, seed) {
         Ok(filters) => filters,
         Err(error) => {
             let violation = Some(format!("an empty directory does not open: {error}"));
@@ -104,6 +121,7 @@ pub fn run(seed: u64, operations: u64, traced: bool) -> Report {
         }
     };
     let mut run = Run {
+        world,
         chance: Chance::new(seed),
         disk,
         filters,
@@ -124,7 +142,11 @@ pub fn run(seed: u64, operations: u64, traced: bool) -> Report {
     run.report
 }
 
-fn open(disk: &SimulatedDisk, seed: u64) -> Result<Filters, grapevine_store::filters::OpenError> {
+fn open(
+    world: World,
+    disk: &SimulatedDisk,
+    seed: u64,
+) -> Result<Filters, grapevine_store::filters::OpenError> {
     let drawn = AtomicU64::new(seed << 20);
     let entropy: Entropy = Box::new(move || {
         let number = Chance::new(drawn.fetch_add(1, Ordering::Relaxed)).bits();
@@ -139,7 +161,11 @@ fn open(disk: &SimulatedDisk, seed: u64) -> Result<Filters, grapevine_store::fil
         checkpoint_log: 16 << 10,
         idle_unload: Some(Duration::from_secs(20)),
     };
-    Filters::open(Arc::new(disk.clone()), options, entropy).map(|(filters, _)| filters)
+    let disk: Arc<dyn Disk> = match world {
+        World::Honest => Arc::new(disk.clone()),
+        World::Forgetful => Arc::new(ForgetfulDisk(disk.clone())),
+    };
+    Filters::open(disk, options, entropy).map(|(filters, _)| filters)
 }
 
 impl Run {
@@ -152,7 +178,6 @@ impl Run {
                 Err(violation) => return Err(violation),
             }
         }
-        self.faulted = false;
         self.restart_after_kill()?;
         self.give_all_memory_back()
     }
@@ -626,7 +651,7 @@ impl Run {
         self.faulted = false;
         self.entropy_seed += 1;
         let before = self.filters.appended();
-        self.filters = match open(&self.disk, self.entropy_seed) {
+        self.filters = match open(self.world, &self.disk, self.entropy_seed) {
             Ok(filters) => filters,
             Err(error) => return self.violation(format!("does not open after a {why}: {error}")),
         };
@@ -718,11 +743,12 @@ impl Run {
             return Ok(());
         }
         self.note(|| format!("bit {bit} of byte {offset} of {path} flips"));
-        match open(&rotten, self.entropy_seed + 500) {
+        match open(self.world, &rotten, self.entropy_seed + 500) {
+            // The file, or for a mark that the manifest has covered the log it ends.
             Err(error)
                 if error
                     .to_string()
-                    .contains(path.rsplit('/').next().unwrap_or(&path)) =>
+                    .contains(path.split('/').next().unwrap_or(&path)) =>
             {
                 self.branch("bit rot named");
                 Ok(())

@@ -15,6 +15,9 @@ pub(super) const BITS_PER_LINE_MAX: usize = 16;
 /// Throws covered by the table; more leave a line so full that it is of no use.
 const THROWS_MAX: usize = 2048;
 
+/// Numbers of keys that are less likely than this, compared with the likeliest, do not count.
+const WEIGHT_MIN: f64 = 1e-32;
+
 /// `moments[s][k]`: expectation of (occupied share)^k after `s` throws.
 fn moments() -> &'static [[f64; BITS_PER_LINE_MAX + 1]] {
     static TABLE: OnceLock<Vec<[f64; BITS_PER_LINE_MAX + 1]>> = OnceLock::new();
@@ -53,21 +56,27 @@ fn occupancy_moments() -> Vec<[f64; BITS_PER_LINE_MAX + 1]> {
 /// `load` keys of `bits` bits each.
 pub(super) fn line_false_positive(load: f64, bits: usize) -> f64 {
     let table = moments();
-    let mut total = 0.0;
-    let mut reached = 0.0;
-    let mut log_probability = -load;
-    let spread = load + 12.0 * load.sqrt() + 30.0;
-    for keys in 0..=spread as usize {
-        if keys > 0 {
-            log_probability += (load / keys as f64).ln();
-        }
-        let probability = log_probability.exp();
-        let throws = (keys * bits).min(THROWS_MAX);
-        total += probability * table[throws][bits];
-        reached += probability;
+    let hit = |keys: usize| table[keys.saturating_mul(bits).min(THROWS_MAX)][bits];
+    // Outwards from the likeliest number of keys, whose weight is 1 until all are added up.
+    let mode = load as usize;
+    let (mut weights, mut hits) = (1.0, hit(mode));
+    let mut weight = 1.0;
+    let mut keys = mode;
+    while keys > 0 && weight > WEIGHT_MIN {
+        weight *= keys as f64 / load;
+        keys -= 1;
+        weights += weight;
+        hits += weight * hit(keys);
     }
-    // What the sum leaves out counts as a hit, so that the bound stays a bound.
-    (total + (1.0 - reached).max(0.0) * table[THROWS_MAX][bits]).min(1.0)
+    weight = 1.0;
+    keys = mode;
+    while weight > WEIGHT_MIN {
+        keys += 1;
+        weight *= load / keys as f64;
+        weights += weight;
+        hits += weight * hit(keys);
+    }
+    (hits / weights).min(1.0)
 }
 
 #[cfg(test)]

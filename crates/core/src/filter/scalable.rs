@@ -198,10 +198,14 @@ impl Filter {
             let step = self.insert_batch(batch, &found[..batch.len()], layers, outcomes, effect);
             rest = &rest[outcomes.len() - before..];
             if step == Step::NoRights {
-                if self.parameters.growth != Growth::Fixed {
+                // The right that is missing may have gone to the same key just before.
+                if self.contains(rest[0]) {
+                    outcomes.push(Outcome::Seen);
+                } else if self.parameters.growth == Growth::Fixed {
+                    outcomes.push(Outcome::Full);
+                } else {
                     return Progress::NeedsLayer;
                 }
-                outcomes.push(Outcome::Full);
                 rest = &rest[1..];
             }
         }

@@ -144,6 +144,25 @@ fn a_fixed_filter_refuses_new_keys_when_full_and_still_knows_the_old() {
     assert!(effect.hashes.is_empty());
 }
 
+/// Found by the simulator: the last right goes to a key that comes again in the same batch.
+#[test]
+fn the_key_that_took_the_last_right_is_seen_and_needs_no_layer() {
+    let fixed = filter(1, 1e-9, Growth::Fixed);
+    let keys: Vec<Vec<u8>> = ["a", "a", "b", "a"]
+        .iter()
+        .map(|key| key.as_bytes().to_vec())
+        .collect();
+    let (outcomes, _) = insert(&fixed, &keys);
+    assert_eq!(
+        outcomes,
+        [Outcome::New, Outcome::Seen, Outcome::Full, Outcome::Seen]
+    );
+    let growing = filter(1, 1e-9, Growth::By(2));
+    let (outcomes, _) = insert(&growing, &keys[..2]);
+    assert_eq!(outcomes, [Outcome::New, Outcome::Seen]);
+    assert_eq!(growing.layers().len(), 1);
+}
+
 #[test]
 fn a_key_twice_in_one_batch_is_new_once() {
     let filter = filter(100, 0.001, Growth::By(2));
