@@ -5,10 +5,12 @@
 
 mod bench;
 pub mod cli;
+pub mod client;
 pub mod config;
 pub mod engine;
 pub mod failure;
 pub mod gateway;
+pub mod http;
 pub mod logging;
 pub mod metrics;
 pub mod serve;
