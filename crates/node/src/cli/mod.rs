@@ -6,6 +6,7 @@
 mod bench;
 mod config;
 mod exit;
+mod filter;
 mod generate;
 mod node_address;
 mod serve;
@@ -17,6 +18,7 @@ use std::process::ExitCode;
 use clap::builder::Resettable;
 use clap::{ArgMatches, Args as _, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use crate::client::Client;
 use crate::config::{Config, ConfigErrors, GlobalOptions, Surroundings};
 
 pub use exit::{Failure, Outcome};
@@ -40,6 +42,8 @@ enum Command {
     Bench(bench::Args),
     /// Show or check the configuration
     Config(config::Args),
+    /// Make, use and look at filters
+    Filter(filter::Args),
     /// Run a node until SIGTERM or SIGINT
     Serve(serve::Args),
     /// Print the man page, shell completions or the configuration reference
@@ -50,6 +54,7 @@ fn dispatch(command: &Command, context: &Context) -> Result<Outcome, Failure> {
     match command {
         Command::Bench(args) => bench::run(args, context),
         Command::Config(args) => config::run(args, context),
+        Command::Filter(args) => filter::run(args, context),
         Command::Generate(args) => generate::run(args, context),
         Command::Serve(args) => serve::run(args, context),
     }
@@ -79,6 +84,14 @@ impl Context {
     /// When the address is not valid, or the data directory names no running node.
     pub fn node(&self) -> Result<NodeAddress, NodeAddressError> {
         NodeAddress::resolve(&self.options, &self.surroundings)
+    }
+
+    /// A client of that node.
+    ///
+    /// # Errors
+    /// When it is not known which node, or the file with the token cannot be used.
+    pub fn client(&self) -> Result<Client, Failure> {
+        Client::new(self.node()?, &self.options, &self.surroundings).map_err(Failure::from_error)
     }
 
     /// Standard output, buffered. Write with `?`, end with `flush()?`: the macros of the standard

@@ -17,6 +17,7 @@ pub(super) const FILTERS: &str = "/api/v1/filters";
 
 /// A method of a path.
 pub(super) struct Route {
+    #[cfg_attr(not(test), allow(dead_code, reason = "the description is held to it"))]
     pub(super) method: Method,
     pub(super) path: &'static str,
     handler: MethodRouter<Arc<Api>>,
