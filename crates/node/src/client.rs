@@ -127,7 +127,9 @@ impl Client {
         options: &GlobalOptions,
         surroundings: &Surroundings,
     ) -> Result<Self, ClientError> {
-        let variable = surroundings.variables.get(std::ffi::OsStr::new(TOKEN_VARIABLE));
+        let variable = surroundings
+            .variables
+            .get(std::ffi::OsStr::new(TOKEN_VARIABLE));
         let variable = variable.filter(|path| !path.is_empty()).map(PathBuf::from);
         let path = options.token_file.clone().or(variable);
         let token = path.map(|path| read_secret(&path)).transpose()?;
@@ -219,9 +221,9 @@ impl Client {
         const FILE: &str = "application/octet-stream";
         match body {
             RequestBody::Nothing => {
-                let posts = request.method_ref().is_some_and(|method| {
-                    matches!(*method, Method::POST | Method::PUT)
-                });
+                let posts = request
+                    .method_ref()
+                    .is_some_and(|method| matches!(*method, Method::POST | Method::PUT));
                 if posts {
                     self.agent.run(request.body(&[][..])?)
                 } else {

@@ -39,7 +39,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Measure a server under load
-    Bench(bench::Args),
+    Bench(Box<bench::Args>),
     /// Show or check the configuration
     Config(config::Args),
     /// Make, use and look at filters

@@ -25,26 +25,49 @@ pub(super) fn with_type(status: StatusCode, media_type: &'static str, body: Body
     (status, [media_type], body).into_response()
 }
 
-/// One yes or no per key, a bit each.
+/// What is said of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// It is not there, or was there before: `false`.
+    No,
+    /// It is there, or is new: `true`.
+    Yes,
+    /// It was not added, because the filter is full and does not grow: `null`.
+    Full,
+}
+
+/// An answer per key, two bits each.
 #[derive(Debug, Default)]
 pub(super) struct Answers {
     words: Vec<u64>,
     count: usize,
 }
 
+/// Answers in a word.
+const PER_WORD: usize = 32;
+
 impl Answers {
-    pub(super) fn push(&mut self, yes: bool) {
-        if self.count.is_multiple_of(64) {
+    pub(super) fn push(&mut self, answer: Answer) {
+        if self.count.is_multiple_of(PER_WORD) {
             self.words.push(0);
         }
         if let Some(last) = self.words.last_mut() {
-            *last |= u64::from(yes) << (self.count % 64);
+            let bits = match answer {
+                Answer::No => 0,
+                Answer::Yes => 1,
+                Answer::Full => 2,
+            };
+            *last |= bits << (self.count % PER_WORD * 2);
         }
         self.count += 1;
     }
 
-    fn get(&self, index: usize) -> bool {
-        self.words[index / 64] >> (index % 64) & 1 == 1
+    fn text(&self, index: usize) -> &'static str {
+        match self.words[index / PER_WORD] >> (index % PER_WORD * 2) & 3 {
+            0 => "false",
+            1 => "true",
+            _ => "null",
+        }
     }
 }
 
@@ -81,11 +104,7 @@ impl ResultsBody {
             if index > 0 {
                 piece.push(',');
             }
-            piece.push_str(if self.answers.get(index) {
-                "true"
-            } else {
-                "false"
-            });
+            piece.push_str(self.answers.text(index));
         }
         self.given = end;
         self.ended = end == self.answers.count;
@@ -120,7 +139,8 @@ mod tests {
     fn answers_come_out_as_they_went_in_over_many_pieces() -> Result<(), serde_json::Error> {
         for count in [0, 1, 64, 65, ANSWERS_PER_PIECE, 3 * ANSWERS_PER_PIECE + 7] {
             let mut answers = Answers::default();
-            (0..count).for_each(|index| answers.push(index % 3 == 0));
+            let given = [Answer::Yes, Answer::No, Answer::Full];
+            (0..count).for_each(|index| answers.push(given[index % 3]));
             let mut body = ResultsBody {
                 opening: Some("{\"results\":[".to_owned()),
                 answers,
@@ -129,7 +149,8 @@ mod tests {
             };
             let text: String = std::iter::from_fn(|| body.piece()).collect();
             let value: Value = serde_json::from_str(&text)?;
-            let expected: Vec<bool> = (0..count).map(|index| index % 3 == 0).collect();
+            let said = [Some(true), Some(false), None];
+            let expected: Vec<Option<bool>> = (0..count).map(|index| said[index % 3]).collect();
             assert_eq!(value["results"], serde_json::json!(expected));
         }
         Ok(())

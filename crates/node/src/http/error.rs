@@ -3,6 +3,7 @@
 use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use grapevine_core::filter::parameters::ParametersError;
 use grapevine_store::filters::FilterError;
 
 use super::framing::FramingError;
@@ -26,9 +27,7 @@ pub(super) enum ApiError {
         value: String,
         expected: &'static str,
     },
-    #[error(
-        "keys come as application/json, text/plain or application/octet-stream, not as {0:?}"
-    )]
+    #[error("keys come as application/json, text/plain or application/octet-stream, not as {0:?}")]
     MediaType(String),
     #[error("the body is not what is expected here: {0}")]
     Json(#[from] serde_json::Error),
@@ -101,6 +100,9 @@ fn filter_status(error: &FilterError) -> (StatusCode, &'static str) {
     match error {
         FilterError::NotFound => (StatusCode::NOT_FOUND, "not_found"),
         FilterError::Name(_) => (StatusCode::BAD_REQUEST, "name"),
+        FilterError::Parameters(ParametersError::TooManyLayers(_)) => {
+            (StatusCode::CONFLICT, "full")
+        }
         FilterError::Parameters(_) => (StatusCode::BAD_REQUEST, "parameters"),
         FilterError::Layer(_) => (StatusCode::CONFLICT, "layers"),
         FilterError::Memory(_) => (StatusCode::INSUFFICIENT_STORAGE, "memory"),

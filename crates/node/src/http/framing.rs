@@ -135,7 +135,12 @@ impl KeyStream {
         self,
         take: impl FnOnce(&[Cow<'_, [u8]>]) -> Result<(), E>,
     ) -> Result<(), E> {
-        let Splitter { count, offset, json, .. } = self.splitter;
+        let Splitter {
+            count,
+            offset,
+            json,
+            ..
+        } = self.splitter;
         let number = count + 1;
         match self.framing {
             Framing::Lines if !self.carry.is_empty() => take(&[Cow::Borrowed(&self.carry)]),
@@ -279,7 +284,9 @@ impl Splitter {
     }
 
     fn string<'b>(&self, raw: &'b [u8]) -> Result<Cow<'b, [u8]>, FramingError> {
-        let wrong = |_| FramingError::JsonString { number: self.count + 1 };
+        let wrong = |_| FramingError::JsonString {
+            number: self.count + 1,
+        };
         if memchr::memchr(b'\\', raw).is_none() {
             let text: &str = serde_json::from_slice(raw).map_err(wrong)?;
             return Ok(Cow::Borrowed(text.as_bytes()));
@@ -291,7 +298,10 @@ impl Splitter {
 
 impl JsonState {
     fn takes_string(self) -> bool {
-        matches!(self, JsonState::Member | JsonState::FirstKey | JsonState::Key)
+        matches!(
+            self,
+            JsonState::Member | JsonState::FirstKey | JsonState::Key
+        )
     }
 
     /// The state behind a punctuation mark; none when another was due.
@@ -360,7 +370,10 @@ mod tests {
                 body.extend_from_slice(key);
             }),
             Framing::Json => {
-                let keys: Vec<_> = keys.iter().map(|key| String::from_utf8_lossy(key)).collect();
+                let keys: Vec<_> = keys
+                    .iter()
+                    .map(|key| String::from_utf8_lossy(key))
+                    .collect();
                 body = serde_json::json!({ "keys": keys }).to_string().into_bytes();
             }
         }
@@ -369,9 +382,15 @@ mod tests {
 
     #[test]
     fn media_types_name_their_framing() {
-        assert_eq!(Framing::of("Text/Plain; charset=utf-8"), Some(Framing::Lines));
+        assert_eq!(
+            Framing::of("Text/Plain; charset=utf-8"),
+            Some(Framing::Lines)
+        );
         assert_eq!(Framing::of("application/json"), Some(Framing::Json));
-        assert_eq!(Framing::of("application/octet-stream "), Some(Framing::Lengths));
+        assert_eq!(
+            Framing::of("application/octet-stream "),
+            Some(Framing::Lengths)
+        );
         assert_eq!(Framing::of("application/x-www-form-urlencoded"), None);
     }
 
@@ -421,11 +440,17 @@ mod tests {
             let keys = vec![b"ok".to_vec(), vec![b'x'; 11]];
             for piece in [1, 8, 1000] {
                 let found = read(framing, 10, &framed(framing, &keys), piece);
-                let refused = FramingError::KeyTooLong { number: 2, limit: 10 };
+                let refused = FramingError::KeyTooLong {
+                    number: 2,
+                    limit: 10,
+                };
                 assert_eq!(found, Err(refused), "{framing:?} {piece}");
             }
             let longest = vec![vec![b'x'; 10]];
-            assert_eq!(read(framing, 10, &framed(framing, &longest), 3), Ok(longest));
+            assert_eq!(
+                read(framing, 10, &framed(framing, &longest), 3),
+                Ok(longest)
+            );
         }
         let mut stream = KeyStream::new(Framing::Lines, 100);
         let endless = (0..1000).find_map(|_| {

@@ -53,7 +53,10 @@ fn refusal(api: &Api, request: &Request) -> Option<ApiError> {
     } else if !names_this_machine(host(request), api.bound) {
         return Some(ApiError::Host);
     }
-    let reads = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+    let reads = matches!(
+        *request.method(),
+        Method::GET | Method::HEAD | Method::OPTIONS
+    );
     (!reads && is_cross_site(headers, host(request))).then_some(ApiError::CrossSite)
 }
 
@@ -78,7 +81,9 @@ fn host(request: &Request) -> Option<&str> {
 fn names_this_machine(host: Option<&str>, bound: Option<IpAddr>) -> bool {
     let Some(host) = host else { return false };
     let name = without_port(host);
-    let address = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
+    let address = name
+        .strip_prefix('[')
+        .and_then(|name| name.strip_suffix(']'));
     match address.unwrap_or(name).parse::<IpAddr>() {
         Ok(ip) => ip.to_canonical().is_loopback() || Some(ip) == bound,
         Err(_) => name.trim_end_matches('.').eq_ignore_ascii_case("localhost"),

@@ -12,7 +12,7 @@ use grapevine_store::filters::{Handle, Scratch};
 use grapevine_store::log::Position;
 use serde_json::json;
 
-use super::answer::{self, Answers};
+use super::answer::{self, Answer, Answers};
 use super::error::ApiError;
 use super::framing::{Framing, KeyStream};
 use super::query::Query;
@@ -42,12 +42,7 @@ pub(super) async fn check(api: State<Arc<Api>>, name: FilterName, request: Reque
     respond(&api, &name, request, Operation::Check).await
 }
 
-async fn respond(
-    api: &Api,
-    name: &FilterName,
-    request: Request,
-    operation: Operation,
-) -> Response {
+async fn respond(api: &Api, name: &FilterName, request: Request, operation: Operation) -> Response {
     let (head, mut body) = request.into_parts();
     let answered = async {
         let results = wants_results(head.uri.query())?;
@@ -96,6 +91,7 @@ struct Lookup<'a> {
     answers: Option<Answers>,
     keys: u64,
     yes: u64,
+    full: u64,
     position: Position,
     settled_keys: u64,
 }
@@ -110,6 +106,7 @@ impl<'a> Lookup<'a> {
             answers: results.then(Answers::default),
             keys: 0,
             yes: 0,
+            full: 0,
             position: 0,
             settled_keys: 0,
         }
@@ -146,30 +143,48 @@ impl<'a> Lookup<'a> {
 
     fn look_up(&mut self, batch: &[&[u8]]) -> Result<(), ApiError> {
         let filters = self.api.engine.filters();
-        let scratch = &mut self.scratch;
         let reached = match self.operation {
+            Operation::Set => filters.set(self.handle, batch, &mut self.scratch)?,
+            Operation::Check => filters.check(self.handle, batch, &mut self.scratch)?,
+        };
+        match self.operation {
             Operation::Set => {
-                let reached = filters.set(self.handle, batch, scratch)?;
-                let outcomes = scratch.outcomes().iter();
-                let new = outcomes.map(|outcome| *outcome == Outcome::New);
-                self.yes += note(&mut self.answers, new);
-                reached
+                for outcome in self.scratch.outcomes() {
+                    let answer = match outcome {
+                        Outcome::New => Answer::Yes,
+                        Outcome::Seen => Answer::No,
+                        Outcome::Full => Answer::Full,
+                    };
+                    self.yes += u64::from(answer == Answer::Yes);
+                    self.full += u64::from(answer == Answer::Full);
+                    if let Some(answers) = &mut self.answers {
+                        answers.push(answer);
+                    }
+                }
             }
             Operation::Check => {
-                let reached = filters.check(self.handle, batch, scratch)?;
-                self.yes += note(&mut self.answers, scratch.found().iter().copied());
-                reached
+                for found in self.scratch.found() {
+                    self.yes += u64::from(*found);
+                    if let Some(answers) = &mut self.answers {
+                        answers.push(if *found { Answer::Yes } else { Answer::No });
+                    }
+                }
             }
-        };
+        }
         self.position = self.position.max(reached);
         self.keys += batch.len() as u64;
         Ok(())
     }
 
     fn answer(self) -> Response {
-        let no = self.keys - self.yes;
+        let no = self.keys - self.yes - self.full;
         let head = match self.operation {
-            Operation::Set => json!({"keys": self.keys, "new": self.yes, "seen": no}),
+            Operation::Set => json!({
+                "keys": self.keys,
+                "new": self.yes,
+                "seen": no,
+                "full": self.full,
+            }),
             Operation::Check => json!({"keys": self.keys, "yes": self.yes, "no": no}),
         };
         match self.answers {
@@ -177,16 +192,4 @@ impl<'a> Lookup<'a> {
             None => answer::json(StatusCode::OK, &head),
         }
     }
-}
-
-/// Keeps the answers if they are wanted, and counts those that are yes.
-fn note(kept: &mut Option<Answers>, answers: impl Iterator<Item = bool>) -> u64 {
-    let mut yes = 0;
-    for answer in answers {
-        yes += u64::from(answer);
-        if let Some(kept) = kept {
-            kept.push(answer);
-        }
-    }
-    yes
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
+use grapevine_core::catalogue::validate_name;
 use grapevine_store::filters::{FilterError, Handle};
 
 use super::Api;
@@ -22,7 +23,9 @@ impl<S: Sync> FromRequestParts<S> for FilterName {
         let behind = behind.and_then(|rest| rest.strip_prefix('/'));
         let segment = behind.and_then(|rest| rest.split('/').next());
         let name = super::name::decode(segment.unwrap_or_default());
-        Ok(FilterName(name.ok_or(ApiError::NameEncoding)?))
+        let name = name.ok_or(ApiError::NameEncoding)?;
+        validate_name(&name).map_err(FilterError::from)?;
+        Ok(FilterName(name))
     }
 }
 

@@ -14,7 +14,10 @@ fn every_route_is_described_and_nothing_else() -> Result<(), serde_json::Error> 
         .into_iter()
         .flatten()
         .flat_map(|(path, methods)| {
-            let methods = methods.as_object().into_iter().flat_map(|methods| methods.keys());
+            let methods = methods
+                .as_object()
+                .into_iter()
+                .flat_map(|methods| methods.keys());
             methods
                 .filter(|key| *key != "parameters")
                 .map(|method| (path.clone(), method.to_uppercase()))

@@ -167,9 +167,8 @@ pub(super) async fn import(
         if api.engine.filters().get(&given).is_some() {
             return Err(ApiError::Exists);
         }
-        let work = move |engine: &Engine, file: &mut PieceReader| {
-            engine.filters().import(&given, file)
-        };
+        let work =
+            move |engine: &Engine, file: &mut PieceReader| engine.filters().import(&given, file);
         let position = match upload(&api, &mut body, work).await? {
             Creation::Created(position) | Creation::Shown(position) => position,
             Creation::Exists(_) => return Err(ApiError::Exists),

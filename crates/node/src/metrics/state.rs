@@ -89,11 +89,7 @@ impl NodeState {
                 counts.commits,
             ),
             ("grapevine_log_syncs", "Syncs to the disk", counts.syncs),
-            (
-                "grapevine_log_segments",
-                "Log files begun",
-                counts.segments,
-            ),
+            ("grapevine_log_segments", "Log files begun", counts.segments),
         ];
         for (name, help, count) in counters {
             figures.counter(name, help, count)?;
@@ -130,9 +126,8 @@ impl NodeState {
             memory.limit(),
         )?;
         let handles = filters.list(b"");
-        let count = |what: fn(&Handle) -> bool| {
-            handles.iter().filter(|handle| what(handle)).count() as u64
-        };
+        let count =
+            |what: fn(&Handle) -> bool| handles.iter().filter(|handle| what(handle)).count() as u64;
         figures.gauge("grapevine_filters", "Filters", handles.len() as u64)?;
         figures.gauge(
             "grapevine_filters_loaded",

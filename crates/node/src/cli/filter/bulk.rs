@@ -32,6 +32,9 @@ struct Counts {
     keys: u64,
     #[serde(alias = "new")]
     yes: u64,
+    /// Keys that a filter of fixed size had no room for.
+    #[serde(default)]
+    full: u64,
 }
 
 pub(super) fn import(args: &ImportArgs, client: &Client, context: &Context) -> Done {
@@ -52,23 +55,44 @@ pub(super) fn import(args: &ImportArgs, client: &Client, context: &Context) -> D
         }
         info => drop(info?),
     }
-    let Counts { keys, yes: new } = run(&mut lines, client, &path(&args.name, "/set"), "new")?;
+    let counts = run(&mut lines, client, &path(&args.name, "/set"), "new")?;
+    let Counts {
+        keys,
+        yes: new,
+        full,
+    } = counts;
     let mut output = context.output();
-    writeln!(output, "{keys} keys: {new} new, {} seen", keys - new)?;
+    write!(
+        output,
+        "{keys} keys: {new} new, {} seen",
+        keys.saturating_sub(new).saturating_sub(full)
+    )?;
+    if full > 0 {
+        write!(output, ", {full} not added: the filter is full")?;
+    }
+    writeln!(output)?;
     output.flush()?;
-    Ok(Outcome::Done)
+    Ok(if full > 0 {
+        Outcome::Failed
+    } else {
+        Outcome::Done
+    })
 }
 
 pub(super) fn check(name: &OsStr, input: &OsStr, client: &Client, context: &Context) -> Done {
     let mut lines = LineBlocks::open(input)?;
     let info: Value = client.ask(Method::GET, &path(name, ""), RequestBody::Nothing)?;
-    let Counts { keys, yes } = run(&mut lines, client, &path(name, "/check"), "yes")?;
+    let Counts { keys, yes, .. } = run(&mut lines, client, &path(name, "/check"), "yes")?;
     let mut output = context.output();
-    let share = if keys > 0 { yes as f64 / keys as f64 } else { 0.0 };
+    let share = if keys > 0 {
+        yes as f64 / keys as f64
+    } else {
+        0.0
+    };
     writeln!(
         output,
         "{keys} keys: {yes} yes, {} no ({share:.6}; configured {})",
-        keys - yes,
+        keys.saturating_sub(yes),
         info["error"]
     )?;
     output.flush()?;
@@ -87,7 +111,11 @@ fn run(
 ) -> Result<Counts, FilterFailure> {
     let bar = progress(lines.length);
     let path = format!("{path}?results=none");
-    let mut total = Counts { keys: 0, yes: 0 };
+    let mut total = Counts {
+        keys: 0,
+        yes: 0,
+        full: 0,
+    };
     let mut go = || -> Result<(), FilterFailure> {
         while let Some(block) = lines.next()? {
             let body = RequestBody::Bytes {
@@ -97,6 +125,7 @@ fn run(
             let counts: Counts = client.ask(Method::POST, &path, body)?;
             total.keys += counts.keys;
             total.yes += counts.yes;
+            total.full += counts.full;
             bar.inc(block.len() as u64);
             let seconds = bar.elapsed().as_secs_f64().max(1e-3);
             let rate = total.keys as f64 / seconds;
@@ -244,7 +273,9 @@ mod tests {
     fn blocks_are_whole_lines_and_nothing_is_lost() -> Result<(), FilterFailure> {
         assert_eq!(blocks(Vec::new())?, Vec::<Vec<u8>>::new());
         assert_eq!(blocks(b"a\nb".to_vec())?, [b"a\nb"]);
-        let mut text: Vec<u8> = (0..400_000).flat_map(|n| format!("{n}\n").into_bytes()).collect();
+        let mut text: Vec<u8> = (0..400_000)
+            .flat_map(|n| format!("{n}\n").into_bytes())
+            .collect();
         text.extend_from_slice(&vec![b'x'; 3 * BLOCK_BYTES]);
         text.extend_from_slice(b"\nend");
         let blocks = blocks(text.clone())?;

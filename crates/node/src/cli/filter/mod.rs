@@ -41,7 +41,7 @@ enum Verb {
         #[arg(long)]
         yes: bool,
     },
-    /// Add keys; prints `new` or `seen` for each
+    /// Add keys; prints `new` or `seen` for each, `full` where a fixed filter has no room
     Set {
         /// The filter
         name: OsString,
@@ -264,7 +264,7 @@ fn drop_filter(name: &OsStr, yes: bool, client: &Client) -> Done {
 
 #[derive(serde::Deserialize)]
 struct Results {
-    results: Vec<bool>,
+    results: Vec<Option<bool>>,
 }
 
 /// `set` and `check` with keys from the command line: a word per key.
@@ -290,12 +290,18 @@ fn each(
     let path = path(name, &format!("/{operation}"));
     let Results { results } = client.ask(Method::POST, &path, body)?;
     let mut output = context.output();
-    for yes in &results {
-        writeln!(output, "{}", if *yes { words[0] } else { words[1] })?;
+    for result in &results {
+        let word = match result {
+            Some(true) => words[0],
+            Some(false) => words[1],
+            None => "full",
+        };
+        writeln!(output, "{word}")?;
     }
     output.flush()?;
-    let all_yes = results.iter().all(|yes| *yes);
-    Ok(if operation == "check" && !all_yes {
+    Ok(if results.contains(&None) {
+        Outcome::Failed
+    } else if operation == "check" && results.contains(&Some(false)) {
         Outcome::Absent
     } else {
         Outcome::Done

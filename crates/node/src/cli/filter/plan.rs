@@ -144,7 +144,10 @@ mod tests {
             growth: Growth::By(4),
         })?;
         let keys: Vec<u64> = steps.iter().map(|step| step.keys).collect();
-        assert_eq!(keys, [1, 5, 21, 85, 341].map(|millions| millions * 1_000_000));
+        assert_eq!(
+            keys,
+            [1, 5, 21, 85, 341].map(|millions| millions * 1_000_000)
+        );
         let classic = classic_bits_per_key(1e-4);
         assert!((classic - 19.17).abs() < 0.01);
         assert!((1.0..1.06).contains(&(steps[0].bits_per_key() / classic)));
@@ -159,7 +162,19 @@ mod tests {
             growth: Growth::Fixed,
         };
         assert_eq!(steps(fixed).map(|steps| steps.len()), Ok(1));
-        assert!(steps(Parameters { error: 1.5, ..fixed }).is_err());
-        assert!(steps(Parameters { capacity: 0, ..fixed }).is_err());
+        assert!(
+            steps(Parameters {
+                error: 1.5,
+                ..fixed
+            })
+            .is_err()
+        );
+        assert!(
+            steps(Parameters {
+                capacity: 0,
+                ..fixed
+            })
+            .is_err()
+        );
     }
 }

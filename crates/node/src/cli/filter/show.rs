@@ -119,7 +119,12 @@ pub(super) fn info(args: &InfoArgs, client: &Client, context: &Context) -> Done 
             writeln!(output, "{group}.{key}\t{}", plain(value))?;
         }
     }
-    for (number, layer) in info["layer_list"].as_array().into_iter().flatten().enumerate() {
+    for (number, layer) in info["layer_list"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .enumerate()
+    {
         for (key, value) in layer.as_object().into_iter().flatten() {
             writeln!(output, "layer.{number}.{key}\t{}", plain(value))?;
         }
