@@ -5,7 +5,7 @@
 //! or synced (`always`). Waiting callers are served by one write, or one sync, for all of them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -28,6 +28,8 @@ const COMPLAINT_EVERY: Duration = Duration::from_secs(10);
 pub struct FilterDefaults {
     /// Size, error and growth.
     pub parameters: Parameters,
+    /// Whether its keys outlive the process.
+    pub storage: Storage,
 }
 
 impl FilterDefaults {
@@ -43,10 +45,10 @@ impl FilterDefaults {
                 self.parameters.growth
             },
         };
-        let storage = if wish.in_memory {
-            Storage::Memory
-        } else {
-            Storage::Durable
+        let storage = match wish.in_memory {
+            Some(true) => Storage::Memory,
+            Some(false) => Storage::Durable,
+            None => self.storage,
         };
         NewFilter {
             parameters,
@@ -64,7 +66,7 @@ pub struct FilterWish {
     /// Bound on the false-positive rate.
     pub error: Option<f64>,
     /// Its keys need not outlive the process.
-    pub in_memory: bool,
+    pub in_memory: Option<bool>,
     /// It does not grow.
     pub fixed: bool,
 }
@@ -85,8 +87,10 @@ pub struct Engine {
 #[derive(Default)]
 struct Wanted {
     position: Mutex<Position>,
+    /// There is more to sync, or the node stops: for the thread that syncs.
     changed: Condvar,
-    waits: AtomicU64,
+    /// The node stops: for the thread that tidies.
+    stopped: Condvar,
 }
 
 impl Engine {
@@ -150,7 +154,6 @@ impl Engine {
         {
             let mut wanted = self.lock_wanted();
             *wanted = (*wanted).max(position);
-            self.wanted.waits.fetch_add(1, Ordering::Relaxed);
             self.wanted.changed.notify_one();
         }
         let reached = |synced: &Result<Position, FilterError>| {
@@ -264,7 +267,7 @@ impl Engine {
                 let guard = self.lock_wanted();
                 drop(
                     self.wanted
-                        .changed
+                        .stopped
                         .wait_timeout_while(guard, TIDY_EVERY, |_| !self.is_stopping()),
                 );
             }
@@ -301,6 +304,7 @@ impl Keepers {
             let _wanted = self.engine.lock_wanted();
             self.engine.stopping.store(true, Ordering::Release);
             self.engine.wanted.changed.notify_all();
+            self.engine.wanted.stopped.notify_all();
         }
         for thread in self.threads {
             // A panic in it has aborted the process.

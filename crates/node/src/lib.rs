@@ -3,10 +3,12 @@
 //! reach its parts.
 #![deny(unsafe_code)]
 
+pub mod applet;
 mod bench;
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod data_directory;
 pub mod engine;
 pub mod failure;
 pub mod gateway;

@@ -4,7 +4,9 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     grapevine::failure::abort_on_panic();
-    // The first argument is the name the program was called by. A name that stands for another
-    // program is looked up here, before the arguments are read as grapevine's own.
-    grapevine::cli::run(std::env::args_os())
+    let arguments: Vec<_> = std::env::args_os().collect();
+    match grapevine::applet::Applet::called(&arguments) {
+        Some((applet, arguments)) => applet.run(arguments),
+        None => grapevine::cli::run(arguments),
+    }
 }

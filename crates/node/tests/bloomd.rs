@@ -176,7 +176,7 @@ fn a_client_that_sends_everything_before_it_reads_is_served() {
     assert_eq!(client.ask("create foo capacity=2000000"), "Done\n");
     let mut requests = Vec::new();
     for key in 0..1_000_000 {
-        write!(requests, "s foo test{key}\n").expect("memory takes it");
+        writeln!(requests, "s foo test{key}").expect("memory takes it");
     }
     let answer = node.bloomd().exchange(&requests);
     assert_eq!(

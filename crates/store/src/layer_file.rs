@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use xxhash_rust::xxh3::{Xxh3Default, xxh3_64};
 
-const MAGIC: &[u8; 8] = b"GrpvnLyr";
+pub(crate) const MAGIC: &[u8; 8] = b"GrpvnLyr";
 const FORMAT_VERSION: u32 = 1;
 /// Words of a block.
 pub const BLOCK_WORDS: usize = 8192;

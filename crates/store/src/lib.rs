@@ -3,6 +3,7 @@
 //! Nothing here knows the network.
 #![forbid(unsafe_code)]
 
+pub mod backup;
 pub mod disk;
 pub mod filters;
 pub mod identity;
@@ -10,3 +11,9 @@ pub mod import;
 pub mod layer_file;
 pub mod log;
 pub mod manifest;
+pub mod restore;
+mod staging;
+pub mod verify;
+
+pub use staging::StagingError;
+pub use verify::verify;

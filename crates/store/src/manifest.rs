@@ -23,7 +23,7 @@ const FORMAT_VERSION: u32 = 1;
 const HEADER_BYTES: usize = 16;
 const CHECKSUM_BYTES: usize = 8;
 /// Largest manifest read: room for about a million filters.
-const BYTES_MAX: u64 = 1 << 30;
+pub(crate) const BYTES_MAX: u64 = 1 << 30;
 
 /// What is known of everything before [`position`](Self::position).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

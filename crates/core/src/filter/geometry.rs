@@ -117,22 +117,33 @@ impl Geometry {
     /// Where the key's bits are: the lines it touches and the word its bits in them come from.
     #[inline]
     pub(super) fn probe(self, hash: KeyHash) -> Probe {
-        let first = scale(hash.low, self.lines);
+        let first = self.first_line(hash);
         let mut probe = Probe {
             lines: [first, first],
             words: [hash.high, 0],
         };
         if self.lines_per_key == 2 {
-            let step = scale(hash.low.wrapping_mul(LINE_MIX), self.lines - 1);
-            let second = first + 1 + step;
-            probe.lines[1] = if second >= self.lines {
-                second - self.lines
-            } else {
-                second
-            };
-            probe.words[1] = remix(hash.high ^ hash.low.rotate_left(32));
+            (probe.lines[1], probe.words[1]) = self.second_line(hash, first);
         }
         probe
+    }
+
+    /// The first line of a key; its word there is the upper half of the hash.
+    #[inline]
+    pub(super) fn first_line(self, hash: KeyHash) -> u64 {
+        scale(hash.low, self.lines)
+    }
+
+    /// The second line of a key, another than the first, and its word there.
+    #[inline]
+    pub(super) fn second_line(self, hash: KeyHash, first: u64) -> (u64, u64) {
+        let second = first + 1 + scale(hash.low.wrapping_mul(LINE_MIX), self.lines - 1);
+        let line = if second >= self.lines {
+            second - self.lines
+        } else {
+            second
+        };
+        (line, remix(hash.high ^ hash.low.rotate_left(32)))
     }
 }
 

@@ -15,6 +15,9 @@ use crate::origin::Origin;
 /// once whatever the size.
 const FILL_SAMPLE_LINES: u64 = 4096;
 
+/// Hashes whose lines are asked for before the first is written.
+const APPLY_BATCH: usize = 64;
+
 /// A layer in memory.
 pub struct Layer {
     shape: LayerShape,
@@ -71,7 +74,7 @@ impl Layer {
     /// Is the key (probably) in this layer?
     #[inline]
     pub fn contains(&self, hash: KeyHash) -> bool {
-        self.contains_probe(&self.probe(hash))
+        self.lines.contains_key(hash, self.shape.geometry)
     }
 
     /// Sets the bits of an insert that was acknowledged elsewhere or is replayed; true if a bit
@@ -79,6 +82,26 @@ impl Layer {
     #[inline]
     pub fn apply(&self, hash: KeyHash) -> bool {
         self.lines.insert(&self.probe(hash), self.shape.geometry)
+    }
+
+    /// [`apply`](Self::apply) for many hashes: their lines are asked for ahead.
+    pub fn apply_all(&self, hashes: impl IntoIterator<Item = KeyHash>) {
+        let mut hashes = hashes.into_iter();
+        let mut probes = [Probe::default(); APPLY_BATCH];
+        loop {
+            let mut count = 0;
+            for (probe, hash) in probes.iter_mut().zip(&mut hashes) {
+                *probe = self.probe(hash);
+                self.prefetch(probe);
+                count += 1;
+            }
+            for probe in &probes[..count] {
+                self.lines.insert(probe, self.shape.geometry);
+            }
+            if count < APPLY_BATCH {
+                return;
+            }
+        }
     }
 
     /// Takes up to `wanted` of the rights this node holds; the caller spends or releases them.

@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::geometry::{Geometry, LINE_WORDS, Probe, remix};
+use crate::hash::KeyHash;
 use crate::memory::{prefetch, zeroed_words};
 
 /// Bits of a position in a line.
@@ -64,6 +65,22 @@ impl Lines {
         }
         geometry.lines_per_key == 1
             || line_contains(self.line(probe.lines[1]), probe.words[1], bits)
+    }
+
+    /// [`contains`](Self::contains) for one key alone: most absent keys end at the first line, so
+    /// the second is worked out only when it is needed.
+    #[inline]
+    pub(super) fn contains_key(&self, hash: KeyHash, geometry: Geometry) -> bool {
+        let bits = u32::from(geometry.bits_per_line);
+        let first = geometry.first_line(hash);
+        if !line_contains(self.line(first), hash.high, bits) {
+            return false;
+        }
+        if geometry.lines_per_key == 1 {
+            return true;
+        }
+        let (second, word) = geometry.second_line(hash, first);
+        line_contains(self.line(second), word, bits)
     }
 
     /// Sets the key's bits; true if at least one of them was not set before.

@@ -170,7 +170,7 @@ mod tests {
             let layer = parameters.layer(0, ME, 1).unwrap();
             let bits = (layer.geometry.bytes() * 8) as f64 / 1e6;
             assert!(
-                bits <= 1.06 * 1.4427 * error.recip().log2(),
+                bits <= 1.06 * std::f64::consts::LOG2_E * error.recip().log2(),
                 "{error}: {bits} bits per key"
             );
         }

@@ -219,8 +219,11 @@ mod tests {
         }
     }
 
+    type Spent = Vec<(Origin, u64)>;
+    type Granted = Vec<(Origin, Origin, u64)>;
+
     /// A state without the zero entries that say nothing.
-    fn observed(rights: &Rights) -> (Vec<(Origin, u64)>, Vec<(Origin, Origin, u64)>) {
+    fn observed(rights: &Rights) -> (Spent, Granted) {
         let spent = rights
             .spent
             .iter()

@@ -3,13 +3,19 @@
 //! `pub(super) fn run(&Args, &Context) -> Result<Outcome, Failure>`, named once in `Command`
 //! and once in `dispatch`.
 
+mod applet;
+mod backup;
 mod bench;
 mod config;
+mod doctor;
 mod exit;
 mod filter;
 mod generate;
+mod import;
 mod node_address;
+mod restore;
 mod serve;
+mod verify;
 
 use std::ffi::OsString;
 use std::io::{self, BufWriter, StdoutLock};
@@ -38,25 +44,43 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run a node until SIGTERM or SIGINT
+    Serve(serve::Args),
+    /// Be another program, such as bloomd
+    Applet(applet::Args),
+    /// Copy the data directory, also while a node runs on it
+    Backup(backup::Args),
     /// Measure a server under load
     Bench(Box<bench::Args>),
     /// Show or check the configuration
     Config(config::Args),
+    /// Check what a node needs of this machine
+    Doctor(doctor::Args),
     /// Make, use and look at filters
     Filter(filter::Args),
-    /// Run a node until SIGTERM or SIGINT
-    Serve(serve::Args),
     /// Print the man page, shell completions or the configuration reference
     Generate(generate::Args),
+    /// Take over the data of another program
+    Import(import::Args),
+    /// Make the data directory from a backup, under a new origin
+    Restore(restore::Args),
+    /// Check every file of the data directory, changing nothing
+    Verify(verify::Args),
 }
 
 fn dispatch(command: &Command, context: &Context) -> Result<Outcome, Failure> {
     match command {
+        Command::Serve(args) => serve::run(args, context),
+        Command::Applet(args) => applet::run(args, context),
+        Command::Backup(args) => backup::run(args, context),
         Command::Bench(args) => bench::run(args, context),
         Command::Config(args) => config::run(args, context),
+        Command::Doctor(args) => doctor::run(args, context),
         Command::Filter(args) => filter::run(args, context),
         Command::Generate(args) => generate::run(args, context),
-        Command::Serve(args) => serve::run(args, context),
+        Command::Import(args) => import::run(args, context),
+        Command::Restore(args) => restore::run(args, context),
+        Command::Verify(args) => verify::run(args, context),
     }
 }
 

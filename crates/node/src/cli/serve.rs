@@ -1,7 +1,7 @@
 //! `grapevine serve`.
 
 use super::{Context, Failure, Outcome};
-use crate::serve::Reload;
+use crate::serve::{Reload, Service};
 
 /// Arguments of `grapevine serve`: the global options say everything.
 #[derive(Debug, clap::Args)]
@@ -16,6 +16,6 @@ pub(super) fn run(_args: &Args, context: &Context) -> Result<Outcome, Failure> {
     let log = crate::logging::start(&config.node).map_err(Failure::from_error)?;
     let again = context.clone();
     let reload: Reload = Box::new(move || again.config());
-    crate::serve::run(&config, &log, &reload).map_err(Failure::from_error)?;
+    crate::serve::run(&config, Service::default(), &log, &reload).map_err(Failure::from_error)?;
     Ok(Outcome::Done)
 }

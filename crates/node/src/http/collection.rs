@@ -90,7 +90,7 @@ fn outline(handle: &Handle) -> Value {
 struct Wish {
     capacity: Option<u64>,
     error: Option<f64>,
-    in_memory: bool,
+    in_memory: Option<bool>,
     fixed: bool,
 }
 

@@ -3,20 +3,22 @@
 mod listeners;
 
 use std::io::{self, IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use grapevine_core::catalogue::Storage;
 use grapevine_core::filter::parameters::{Growth, Parameters};
-use grapevine_store::disk::{DirectoryLock, LockError, RealDisk};
-use grapevine_store::filters::{Entropy, FilterError, Filters, OpenError, Options, Recovered};
-use grapevine_store::log::LogConfig;
+use grapevine_store::disk::DirectoryLock;
+use grapevine_store::filters::{FilterError, Filters, Recovered};
+use grapevine_store::import::bloomd::BloomdDirectory;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::config::{Config, ConfigErrors};
+use crate::data_directory::{self, DataDirectoryError, Opened};
 use crate::engine::{Engine, FilterDefaults, Keepers};
 use crate::gateway::bloomd;
 use crate::logging::LogControl;
@@ -29,25 +31,9 @@ const STOP_GRACE: Duration = Duration::from_secs(5);
 /// Why a node did not start, or did not stop cleanly.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// The data directory cannot be made or used.
-    #[error("data directory {}: {source}", path.display())]
-    Directory {
-        /// The directory.
-        path: PathBuf,
-        /// The system's answer.
-        source: io::Error,
-    },
-    /// Another process has it.
+    /// The data directory cannot be used.
     #[error(transparent)]
-    Lock(#[from] LockError),
-    /// What is in it cannot be opened.
-    #[error("data directory {}: {source}", path.display())]
-    Open {
-        /// The directory.
-        path: PathBuf,
-        /// What is wrong with it.
-        source: OpenError,
-    },
+    DataDirectory(#[from] DataDirectoryError),
     /// A listener cannot be bound.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -67,14 +53,40 @@ pub enum ServeError {
 /// Reads the configuration again.
 pub type Reload = Box<dyn Fn() -> Result<Config, ConfigErrors> + Send + Sync>;
 
+/// What is not a matter of configuration: how this node is run as another program.
+#[derive(Clone, Debug)]
+pub struct Service {
+    /// Where filters are kept when their creator does not say.
+    pub storage: Storage,
+    /// A C bloomd's data directory whose filters a new data directory begins with.
+    pub takes_over: Option<PathBuf>,
+    /// Threads that serve connections; none: one per processor.
+    pub workers: Option<usize>,
+}
+
+impl Default for Service {
+    fn default() -> Self {
+        Service {
+            storage: Storage::Durable,
+            takes_over: None,
+            workers: None,
+        }
+    }
+}
+
 /// Runs a node until SIGTERM or SIGINT.
 ///
 /// # Errors
 /// When it cannot start, or could not write everything at its end.
-pub fn run(config: &Config, log: &LogControl, reload: &Reload) -> Result<(), ServeError> {
+pub fn run(
+    config: &Config,
+    service: Service,
+    log: &LogControl,
+    reload: &Reload,
+) -> Result<(), ServeError> {
     raise_file_limit();
-    let (_lock, engine) = open(config)?;
-    let runtime = runtime()?;
+    let (_lock, engine) = open(config, &service)?;
+    let runtime = runtime(service.workers)?;
     let keepers = start(&engine)?;
     let served = runtime.block_on(serve(config, &engine, log, reload));
     // What is left of it are connections that did not end in time.
@@ -87,29 +99,25 @@ pub fn run(config: &Config, log: &LogControl, reload: &Reload) -> Result<(), Ser
 }
 
 /// Takes the data directory and recovers what is in it.
-fn open(config: &Config) -> Result<(DirectoryLock, Arc<Engine>), ServeError> {
-    let path = config.node.data_dir.clone();
-    let disk = RealDisk::new(path.clone());
-    disk.create_root().map_err(|source| ServeError::Directory {
-        path: path.clone(),
-        source,
-    })?;
-    let lock = DirectoryLock::acquire(&path)?;
+fn open(config: &Config, service: &Service) -> Result<(DirectoryLock, Arc<Engine>), ServeError> {
+    let Opened {
+        filters,
+        recovered,
+        lock,
+    } = data_directory::open(config)?;
+    report(&filters, &recovered);
+    if let (Some(directory), true) = (&service.takes_over, recovered.created) {
+        take_over(&filters, directory);
+    }
     let parameters = Parameters {
         capacity: config.filters.capacity,
         error: config.filters.error,
         growth: Growth::By(config.filters.growth),
     };
-    let options = Options {
-        log: LogConfig::default(),
-        memory: config.limits.memory.bytes,
-        checkpoint_log: config.filters.checkpoint_log,
-        idle_unload: config.filters.idle_unload,
+    let defaults = FilterDefaults {
+        parameters,
+        storage: service.storage,
     };
-    let (filters, recovered) = Filters::open(Arc::new(disk), options, entropy()?)
-        .map_err(|source| ServeError::Open { path, source })?;
-    report(&filters, &recovered);
-    let defaults = FilterDefaults { parameters };
     Ok((
         lock,
         Engine::new(filters, defaults, config.durability.clone()),
@@ -137,25 +145,35 @@ fn report(filters: &Filters, recovered: &Recovered) {
     );
 }
 
-/// Random bytes of the system. The first are drawn here, so that a system without any is found
-/// out before anything depends on them.
-pub fn entropy() -> Result<Entropy, ServeError> {
-    let draw = || -> Result<[u8; 16], getrandom::Error> {
-        let mut bytes = [0; 16];
-        getrandom::fill(&mut bytes).map(|()| bytes)
+/// Enters the filters of a C bloomd. What cannot be read is said and left where it is.
+fn take_over(filters: &Filters, directory: &Path) {
+    let found = match BloomdDirectory::open(directory) {
+        Ok(found) => found,
+        Err(error) => return tracing::error!("taking over {}: {error}", directory.display()),
     };
-    let refused = |error: getrandom::Error| ServeError::System {
-        what: "drawing random bytes",
-        source: io::Error::other(error.to_string()),
-    };
-    draw().map_err(refused)?;
-    Ok(Box::new(move || {
-        draw().expect("the system had random bytes before")
-    }))
+    for imported in found.into_filters() {
+        let entered = imported
+            .map_err(|error| error.to_string())
+            .and_then(|filter| {
+                let name = filter.name.escape_ascii().to_string();
+                filters
+                    .import_bloomd(filter)
+                    .map(|_| name)
+                    .map_err(|error| error.to_string())
+            });
+        match entered {
+            Ok(name) => tracing::info!("took over filter {name}"),
+            Err(error) => tracing::error!("taking over {}: {error}", directory.display()),
+        }
+    }
 }
 
-fn runtime() -> Result<Runtime, ServeError> {
-    tokio::runtime::Builder::new_multi_thread()
+fn runtime(workers: Option<usize>) -> Result<Runtime, ServeError> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if let Some(workers) = workers {
+        builder.worker_threads(workers);
+    }
+    builder
         .enable_all()
         .build()
         .map_err(|source| ServeError::System {

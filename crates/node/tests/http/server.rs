@@ -10,9 +10,10 @@ use grapevine::config::{Durability, SyncMode};
 use grapevine::engine::{Engine, FilterDefaults, Keepers};
 use grapevine::http::{Limits, Server, TokenSource};
 use grapevine::metrics::Metrics;
+use grapevine_core::catalogue::Storage;
 use grapevine_core::filter::parameters::{Growth, Parameters};
 use grapevine_store::disk::{Disk, RealDisk};
-use grapevine_store::filters::{Filters, Options};
+use grapevine_store::filters::{Entropy, Filters, Options};
 use grapevine_store::log::LogConfig;
 use serde_json::Value;
 use tokio::net::TcpListener;
@@ -58,7 +59,11 @@ impl Served {
             checkpoint_log: 1 << 30,
             idle_unload: None,
         };
-        let entropy = grapevine::serve::entropy().expect("random bytes");
+        let entropy: Entropy = Box::new(|| {
+            let mut bytes = [0; 16];
+            getrandom::fill(&mut bytes).expect("random bytes");
+            bytes
+        });
         let (filters, _) = Filters::open(disk, options, entropy).expect("it opens");
         let parameters = Parameters {
             capacity: 10_000,
@@ -69,7 +74,11 @@ impl Served {
             sync: SyncMode::Interval,
             interval: Duration::from_secs(1),
         };
-        let engine = Engine::new(filters, FilterDefaults { parameters }, durability);
+        let defaults = FilterDefaults {
+            parameters,
+            storage: Storage::Durable,
+        };
+        let engine = Engine::new(filters, defaults, durability);
         let keepers = engine.start().expect("threads");
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)

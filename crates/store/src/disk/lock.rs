@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
@@ -11,6 +11,8 @@ use thiserror::Error;
 pub const LOCK_FILE: &str = "lock";
 /// A process id has at most this many digits; more bytes in the lock file are not read.
 const MAX_PID_LEN: u64 = 20;
+/// Bytes read of the system's list of locks: room for tens of thousands.
+const MAX_LOCKS_LEN: u64 = 4 << 20;
 
 /// The right to use a data directory, held until dropped or until the process ends in any way.
 #[derive(Debug)]
@@ -71,6 +73,40 @@ impl DirectoryLock {
             .map_err(failed)?;
         Ok(Self { _file: file })
     }
+}
+
+/// The process that holds the lock of `root`, without trying to take it: a starting node must not
+/// find the lock taken because somebody looked. None when nobody holds it, or when the system does
+/// not show who does (a process in another container).
+pub fn lock_holder(root: &Path) -> io::Result<Option<u32>> {
+    let mut file = match File::open(root.join(LOCK_FILE)) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let inode = file.metadata()?.ino();
+    let Ok(pid) = holder(&mut file).parse() else {
+        return Ok(None);
+    };
+    let mut locks = String::new();
+    File::open("/proc/locks")?
+        .take(MAX_LOCKS_LEN)
+        .read_to_string(&mut locks)?;
+    let held = locks.lines().any(|line| is_lock(line, pid, inode));
+    Ok(held.then_some(pid))
+}
+
+/// Whether a line of `/proc/locks` is a whole-file lock of this process on this file, as in
+/// `1: FLOCK  ADVISORY  WRITE 708 00:19:1234 0 EOF`. The device is not compared: some file
+/// systems show another number there than they give to `stat`.
+fn is_lock(line: &str, pid: u32, inode: u64) -> bool {
+    let mut fields = line.split_ascii_whitespace().skip(1);
+    let kind = fields.next();
+    let holder = fields.nth(2).and_then(|pid| pid.parse().ok());
+    let file = fields.next().and_then(|id| id.rsplit(':').next());
+    kind == Some("FLOCK")
+        && holder == Some(pid)
+        && file.and_then(|inode| inode.parse().ok()) == Some(inode)
 }
 
 /// The process id in the lock file, for the message only.

@@ -14,7 +14,7 @@ mod simulated;
 use std::io;
 use std::sync::Arc;
 
-pub use lock::{DirectoryLock, LOCK_FILE, LockError};
+pub use lock::{DirectoryLock, LOCK_FILE, LockError, lock_holder};
 pub use real::RealDisk;
 pub use simulated::{CrashPlan, NameFate, Operation, SimulatedDisk, WriteFate};
 

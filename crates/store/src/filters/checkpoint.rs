@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use grapevine_core::catalogue::FilterId;
+use grapevine_core::catalogue::{FilterId, Storage};
 
 use super::Filters;
 use super::error::FilterError;
@@ -31,7 +31,30 @@ pub struct Clearance {
 impl Filters {
     /// Whether the log has grown so much that a snapshot is due.
     pub fn checkpoint_due(&self) -> bool {
-        self.log_tail() >= self.options.checkpoint_log.max(self.memory.used() / 2)
+        let tail = self.log_tail();
+        tail >= self.options.checkpoint_log && tail >= self.unwritten() / 2
+    }
+
+    /// Bytes of the layers that a snapshot would write.
+    fn unwritten(&self) -> u64 {
+        let of_filter = |handle: &Handle| {
+            let filter = handle
+                .in_memory()
+                .filter(|_| handle.storage == Storage::Durable)?;
+            let snapshots = lock(&handle.snapshots);
+            let changed = filter
+                .layers()
+                .filter(|layer| snapshots.get(&layer.id()) != Some(&layer.inserted()));
+            Some(
+                changed
+                    .map(|layer| layer.shape().geometry.bytes())
+                    .sum::<u64>(),
+            )
+        };
+        self.all()
+            .iter()
+            .filter_map(|handle| of_filter(handle))
+            .sum()
     }
 
     /// Takes a snapshot of everything that changed and drops the log before it. Requests go on

@@ -99,7 +99,7 @@ pub(super) struct Usage {
     pub(super) page_outs: AtomicU64,
 }
 
-/// [`Usage`] at one moment.
+/// `Usage` at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct UsageCounts {
     /// Checked keys that were there.
@@ -238,7 +238,7 @@ pub(super) fn directory(id: FilterId) -> String {
 }
 
 /// File of a layer.
-pub(super) fn layer_path(id: FilterId, layer: LayerId) -> String {
+pub(crate) fn layer_path(id: FilterId, layer: LayerId) -> String {
     format!(
         "{FILTERS_DIR}/{id}/{:05}-{}.layer",
         layer.index, layer.creator
@@ -246,7 +246,7 @@ pub(super) fn layer_path(id: FilterId, layer: LayerId) -> String {
 }
 
 /// File of a layer of a foreign geometry.
-pub(super) fn legacy_path(id: FilterId, index: u32) -> String {
+pub(crate) fn legacy_path(id: FilterId, index: u32) -> String {
     format!("{FILTERS_DIR}/{id}/legacy-{index:05}.bloomd")
 }
 

@@ -283,6 +283,11 @@ impl FileReader {
         })
     }
 
+    /// Length of the file in bytes.
+    pub(crate) fn length(&self) -> u64 {
+        self.length
+    }
+
     /// Refuses bytes after the end of what was read.
     pub(crate) fn ensure_end(&self) -> Result<(), LayerFileError> {
         if self.offset == self.length {

@@ -39,6 +39,9 @@ pub use memory::{MemoryBound, OverBound};
 pub use recovery::Recovered;
 pub use transfer::Merged;
 
+pub(crate) use handle::{layer_path, legacy_path};
+pub(crate) use load::FileReader;
+
 use crate::disk::Disk;
 use crate::identity::Identity;
 use crate::log::{Log, LogConfig, LogCounts, LogState, Position};
@@ -57,8 +60,8 @@ pub struct Options {
     pub log: LogConfig,
     /// Bound on the memory of all filters, in bytes.
     pub memory: u64,
-    /// A snapshot is due when the log has grown by this many bytes, or by half of the bits in
-    /// memory if that is more: writing them out then costs at most three bytes for one logged.
+    /// A snapshot is due when the log has grown by this many bytes, or by half of what a
+    /// snapshot would write if that is more: writing them out then costs at most three bytes for one logged.
     pub checkpoint_log: u64,
     /// A filter that was not used for so long is unloaded; none: never.
     pub idle_unload: Option<Duration>,

@@ -1,6 +1,7 @@
 //! Opening a data directory: the snapshot, then the log's tail over it.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::ops::ControlFlow;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
@@ -44,6 +45,12 @@ impl Filters {
         entropy: Entropy,
     ) -> Result<(Self, Recovered), OpenError> {
         let (identity, manifest, created) = read_state(&*disk, &entropy)?;
+        // Durable before anything is put into it: syncing a directory keeps the names in it, not
+        // its own.
+        make_filters_directory(&*disk).map_err(|source| OpenError::Io {
+            path: FILTERS_DIR.to_owned(),
+            source,
+        })?;
         let mut config = options.log;
         config.salt = u64::from_le_bytes(entropy()[..8].try_into().expect("eight bytes"));
         let id = identity.origin.bytes();
@@ -152,9 +159,7 @@ impl Filters {
         let layer = filter
             .layer(insert.layer)
             .ok_or(OpenError::UnknownLayer { position })?;
-        for hash in insert.hashes() {
-            layer.apply(hash);
-        }
+        layer.apply_all(insert.hashes());
         layer.observe_inserted(self.identity.origin, insert.inserted);
         Ok(())
     }
@@ -255,6 +260,11 @@ impl Filters {
         }
         Ok(())
     }
+}
+
+fn make_filters_directory(disk: &dyn Disk) -> io::Result<()> {
+    disk.create_dir(FILTERS_DIR)?;
+    disk.sync_dir("")
 }
 
 /// Identity and manifest of the directory, made if it is empty.

@@ -84,8 +84,8 @@ pub struct BloomdConfig {
     pub tcp_port: u16,
     /// UDP port.
     pub udp_port: u16,
-    /// Address of both.
-    pub bind_address: Ipv4Addr,
+    /// Address of both, if the file names one; the C server takes every address of the machine.
+    pub bind_address: Option<Ipv4Addr>,
     /// Where the filters lie; relative to where the server is started.
     pub data_dir: PathBuf,
     /// How much is logged.
@@ -117,7 +117,7 @@ impl Default for BloomdConfig {
         Self {
             tcp_port: 8673,
             udp_port: 8674,
-            bind_address: Ipv4Addr::UNSPECIFIED,
+            bind_address: None,
             data_dir: PathBuf::from("/tmp/bloomd"),
             log_level: LogLevel::Debug,
             workers: 1,
@@ -176,9 +176,10 @@ impl BloomdConfig {
             "port" | "tcp_port" => self.tcp_port = port("tcp_port", value)?,
             "udp_port" => self.udp_port = port("udp_port", value)?,
             "bind_address" => {
-                self.bind_address = value
+                let address = value
                     .parse()
                     .map_err(|_| refused("bind_address", value, "an IPv4 address"))?;
+                self.bind_address = Some(address);
             }
             "data_dir" if value.is_empty() => {
                 return Err(refused("data_dir", value, "a directory"));

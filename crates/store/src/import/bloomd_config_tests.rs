@@ -30,7 +30,7 @@ fn every_key_is_read_and_the_rest_is_reported() {
     let expected = BloomdConfig {
         tcp_port: 1,
         udp_port: 2,
-        bind_address: Ipv4Addr::LOCALHOST,
+        bind_address: Some(Ipv4Addr::LOCALHOST),
         data_dir: "/x y".into(),
         log_level: LogLevel::Warn,
         workers: 4,

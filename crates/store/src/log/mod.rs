@@ -11,6 +11,7 @@ mod batch;
 mod commit;
 mod error;
 pub mod frame;
+mod held;
 mod reader;
 mod recovery;
 pub mod segment;
@@ -25,9 +26,10 @@ use crate::disk::{Disk, DiskFile};
 pub use batch::EntryBuffer;
 use batch::{Batch, Mark};
 pub use error::{Failure, LogError, OpenError, ReadError, Step};
+pub(crate) use held::{HeldSegments, copy_file};
 pub use recovery::{Cut, KEPT_CUTS, MAX_KEPT_CUT, MAX_SEGMENTS, OpenReport};
 use segment::SegmentHeader;
-pub use verify::{Fault, Finding, MAX_FINDINGS, verify};
+pub use verify::{Checked, Fault, Finding, MAX_FINDINGS, Place, verify, verify_entries};
 
 /// Byte offset in the whole log. Segment headers do not count, frame headers do.
 pub type Position = u64;

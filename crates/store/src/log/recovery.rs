@@ -340,7 +340,10 @@ impl Recovery<'_> {
         match self.header(&*file, start) {
             // The header is synced before the first frame is written: without a byte after it,
             // the segment was only being begun.
-            Err(OpenError::CorruptHeader { .. }) if len <= SEGMENT_HEADER_LEN as u64 => {
+            Err(OpenError::CorruptHeader { what, .. })
+                if len <= SEGMENT_HEADER_LEN as u64
+                    && !matches!(what, HeaderFault::Beyond { .. }) =>
+            {
                 let header = SegmentHeader {
                     start,
                     id: self.id,

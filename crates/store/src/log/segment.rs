@@ -20,6 +20,8 @@ pub const SEGMENT_MAGIC: [u8; 8] = *b"GrpvnLog";
 pub const FORMAT_VERSION: u32 = 1;
 /// Length of a segment's header in bytes.
 pub const SEGMENT_HEADER_LEN: usize = 64;
+/// Highest start of a segment: no log gets there, and what is added to it does not overflow.
+pub const START_MAX: Position = 1 << 62;
 
 const CHECKED_LEN: usize = 56;
 const NAME_DIGITS: usize = 20;
@@ -53,6 +55,12 @@ pub enum HeaderFault {
         found: u64,
         /// Of the bytes that are there.
         computed: u64,
+    },
+    /// The name of the file says a start that no log reaches.
+    #[error("start {named}, the limit is {START_MAX}")]
+    Beyond {
+        /// As given by the file name.
+        named: Position,
     },
     /// Written by a later program.
     #[error("format version {found}, this program reads up to {FORMAT_VERSION}")]
@@ -123,12 +131,12 @@ impl SegmentHeader {
 }
 
 /// Path of the segment that starts at `start`.
-pub(super) fn path(dir: &str, start: Position) -> String {
+pub(crate) fn path(dir: &str, start: Position) -> String {
     format!("{dir}/{start:020}{NAME_SUFFIX}")
 }
 
 /// Start position of the segment with this file name; `None` for any other file.
-pub(super) fn parse_name(name: &str) -> Option<Position> {
+pub(crate) fn parse_name(name: &str) -> Option<Position> {
     let digits = name.strip_suffix(NAME_SUFFIX)?;
     let all_digits = digits.len() == NAME_DIGITS && digits.bytes().all(|b| b.is_ascii_digit());
     if all_digits {
@@ -166,6 +174,9 @@ pub(super) fn read_header(
     file: &dyn DiskFile,
     start: Position,
 ) -> io::Result<Result<SegmentHeader, HeaderFault>> {
+    if start > START_MAX {
+        return Ok(Err(HeaderFault::Beyond { named: start }));
+    }
     if file.len()? < SEGMENT_HEADER_LEN as u64 {
         return Ok(Err(HeaderFault::Short));
     }

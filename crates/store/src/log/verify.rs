@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use super::Position;
-use super::frame::FrameFault;
+use super::frame::{Entries, FRAME_HEADER_LEN, FrameFault, FrameHeader};
 use super::segment::{self, HeaderFault, SEGMENT_HEADER_LEN, SegmentHeader};
 use super::window::{Frames, end_position};
+use super::{DirectoryId, Position};
 use crate::disk::{Disk, OpenMode};
 
 /// Findings after which a check ends.
@@ -69,40 +69,107 @@ pub enum Fault {
     Unreadable(io::ErrorKind),
 }
 
+/// Where an entry lies.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// Path of the segment.
+    pub file: &'a str,
+    /// Offset in the file.
+    pub offset: u64,
+    /// Position in the log.
+    pub position: Position,
+}
+
+/// What a check found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Checked {
+    /// What is wrong, at most [`MAX_FINDINGS`], in order of position.
+    pub findings: Vec<Finding>,
+    /// The data directory that the first segment with a whole header belongs to.
+    pub id: Option<DirectoryId>,
+    /// Oldest position, and the end of the last whole frame of the last segment. None without
+    /// segments.
+    pub held: Option<(Position, Position)>,
+    /// Segments there.
+    pub segments: usize,
+    /// Whole frames in them.
+    pub frames: u64,
+    /// Bytes of those frames.
+    pub bytes: u64,
+}
+
 /// Checks every byte of the log in `dir`. At most [`MAX_FINDINGS`] findings, in order of position.
 /// An error is one of the directory; one of a file is a finding.
 pub fn verify(disk: &dyn Disk, dir: &str) -> io::Result<Vec<Finding>> {
+    Ok(verify_entries(disk, dir, |_, _| {})?.findings)
+}
+
+/// Like [`verify`], giving every entry of a whole frame to `visit`, in order of position. Entries
+/// of damaged frames are missing from that order.
+pub fn verify_entries(
+    disk: &dyn Disk,
+    dir: &str,
+    mut visit: impl FnMut(Place<'_>, &[u8]),
+) -> io::Result<Checked> {
     let segments = segment::list(disk, dir)?;
     let mut check = Check {
         disk,
         dir,
-        findings: Vec::new(),
-        id: None,
+        checked: Checked {
+            held: segments.first().zip(segments.last()).map(|(f, l)| (*f, *l)),
+            segments: segments.len(),
+            ..Checked::default()
+        },
+        visit: &mut visit,
     };
     for (index, start) in segments.iter().enumerate() {
         let next = segments.get(index + 1).copied();
         if let Err(error) = check.segment(*start, next) {
             check.find(*start, 0, Fault::Unreadable(error.kind()));
         }
-        if check.findings.len() >= MAX_FINDINGS {
+        if check.is_full() {
             break;
         }
     }
-    check.findings.truncate(MAX_FINDINGS);
-    Ok(check.findings)
+    check.checked.findings.truncate(MAX_FINDINGS);
+    Ok(check.checked)
 }
 
 struct Check<'a> {
     disk: &'a dyn Disk,
     dir: &'a str,
-    findings: Vec<Finding>,
-    id: Option<super::DirectoryId>,
+    checked: Checked,
+    visit: &'a mut dyn FnMut(Place<'_>, &[u8]),
 }
 
 impl Check<'_> {
+    fn is_full(&self) -> bool {
+        self.checked.findings.len() >= MAX_FINDINGS
+    }
+
     fn find(&mut self, start: Position, offset: u64, what: Fault) {
         let file = segment::path(self.dir, start);
-        self.findings.push(Finding { file, offset, what });
+        self.checked.findings.push(Finding { file, offset, what });
+    }
+
+    /// Counts a whole frame and shows its entries.
+    fn frame(&mut self, file: &str, header: &SegmentHeader, frame: FrameHeader, payload: &[u8]) {
+        self.checked.frames += 1;
+        self.checked.bytes += frame.frame_len() as u64;
+        if let Some((_, end)) = &mut self.checked.held {
+            *end = frame.end().max(*end);
+        }
+        let payload_at = frame.position + FRAME_HEADER_LEN as u64;
+        for (offset, entry) in Entries::new(payload).flatten() {
+            let position = payload_at + u64::from(offset);
+            let offset = header.offset(position);
+            let place = Place {
+                file,
+                offset,
+                position,
+            };
+            (self.visit)(place, entry);
+        }
     }
 
     fn segment(&mut self, start: Position, next: Option<Position>) -> io::Result<()> {
@@ -112,7 +179,11 @@ impl Check<'_> {
         let len = file.len()?;
         let header = match segment::read_header(&*file, start)? {
             Ok(header) => header,
-            Err(_) if next.is_none() && len <= SEGMENT_HEADER_LEN as u64 => {
+            Err(what)
+                if next.is_none()
+                    && len <= SEGMENT_HEADER_LEN as u64
+                    && !matches!(what, HeaderFault::Beyond { .. }) =>
+            {
                 self.find(start, 0, Fault::Unfinished);
                 return Ok(());
             }
@@ -121,7 +192,7 @@ impl Check<'_> {
                 return Ok(());
             }
         };
-        if *self.id.get_or_insert(header.id) != header.id {
+        if *self.checked.id.get_or_insert(header.id) != header.id {
             self.find(start, 0, Fault::Foreign);
         }
         let end = end_position(&header, len);
@@ -144,11 +215,15 @@ impl Check<'_> {
         end: Position,
         last: bool,
     ) -> io::Result<()> {
-        while self.findings.len() < MAX_FINDINGS {
+        let path = segment::path(self.dir, header.start);
+        while !self.is_full() {
             let at = frames.position();
             let what = match frames.next()? {
                 None => return Ok(()),
-                Some(Ok(_)) => continue,
+                Some(Ok((frame, payload))) => {
+                    self.frame(&path, header, frame, payload);
+                    continue;
+                }
                 Some(Err(what)) => what,
             };
             let offset = header.offset(at);

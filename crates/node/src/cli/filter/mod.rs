@@ -218,7 +218,7 @@ fn create(args: &CreateArgs, client: &Client, context: &Context) -> Done {
     let wish = json!({
         "capacity": args.capacity,
         "error": args.error,
-        "in_memory": args.in_memory,
+        "in_memory": args.in_memory.then_some(true),
         "fixed": args.fixed,
     });
     let said = make(client, &args.name, &wish)?;

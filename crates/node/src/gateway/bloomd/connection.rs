@@ -82,10 +82,10 @@ impl<'g> Connection<'g> {
                 },
             };
             match event {
-                Event::Executed(executed) => self.settle(executed, 0).await,
+                Event::Executed(executed) => self.settle(executed).await,
                 Event::Backlog => {
-                    let (executed, before) = self.execute_carry();
-                    self.settle(executed, before).await;
+                    let executed = self.execute_carry();
+                    self.settle(executed).await;
                 }
                 Event::EndOfInput => self.reading = false,
                 Event::Finished => return Ok(()),
@@ -170,19 +170,18 @@ impl<'g> Connection<'g> {
         if count == 0 {
             return Poll::Ready(Ok(None));
         }
-        Poll::Ready(Ok(Some(self.execute_carry().0)))
+        Poll::Ready(Ok(Some(self.execute_carry())))
     }
 
-    /// Executes what is in `carry`; gives also where its replies begin.
-    fn execute_carry(&mut self) -> (Executed, usize) {
-        let before = self.out.len();
+    /// Executes what is in `carry`.
+    fn execute_carry(&mut self) -> Executed {
         let buffer = std::mem::take(&mut self.carry);
         let scanned = self.scanned.unwrap_or(0);
         let out_max = self.out_max();
         let executed = self.executor.run(&buffer, scanned, &mut self.out, out_max);
         self.carry = buffer[executed.consumed..].to_vec();
         self.scanned = executed.scanned;
-        (executed, before)
+        executed
     }
 
     /// Length of `out` at which no further line is executed.
@@ -190,14 +189,14 @@ impl<'g> Connection<'g> {
         self.written + self.gateway.limits.output
     }
 
-    /// Waits until the replies from `before` on may be given, doing the jobs among them.
-    async fn settle(&mut self, mut executed: Executed, mut before: usize) {
+    /// Waits until the replies may be given, doing the jobs among them.
+    async fn settle(&mut self, mut executed: Executed) {
         let engine = &self.gateway.engine;
         loop {
             if let Err(error) = engine.settle(executed.position).await {
                 engine.complain("bloomd", &error);
                 self.gateway.metrics.failures.inc();
-                self.out.truncate(before);
+                self.out.truncate(executed.replies);
                 for _ in 0..executed.answered {
                     reply::status(&mut self.out, Status::InternalError);
                 }
@@ -213,7 +212,7 @@ impl<'g> Connection<'g> {
             };
             job.run(self.gateway, &mut self.executor, &mut self.out)
                 .await;
-            (executed, before) = self.execute_carry();
+            executed = self.execute_carry();
         }
     }
 }

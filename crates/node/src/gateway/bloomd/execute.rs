@@ -25,6 +25,8 @@ pub(super) struct Executed {
     pub(super) consumed: usize,
     /// Lines that have them.
     pub(super) answered: u64,
+    /// Where their replies begin among those that wait.
+    pub(super) replies: usize,
     /// Bytes behind the consumed ones that hold no line end; none when complete lines are left,
     /// because too many replies wait or a job is to be done.
     pub(super) scanned: Option<usize>,
@@ -79,7 +81,10 @@ impl<'g> Executor<'g> {
         out_max: usize,
     ) -> Executed {
         let mut lines = Lines::resume(buffer, self.gateway.limits.line, scanned);
-        let mut done = Executed::default();
+        let mut done = Executed {
+            replies: out.len(),
+            ..Executed::default()
+        };
         let mut batch: Option<Batch<'_>> = None;
         // Lines before `gathered` are answered or in the batch.
         let mut gathered = 0;
@@ -262,7 +267,7 @@ impl<'g> Executor<'g> {
         let wish = FilterWish {
             capacity: options.capacity,
             error: options.probability,
-            in_memory: options.in_memory.unwrap_or(false),
+            in_memory: options.in_memory,
             fixed: false,
         };
         let engine = &self.gateway.engine;

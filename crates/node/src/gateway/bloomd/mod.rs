@@ -1,6 +1,6 @@
 //! bloomd's protocol over TCP and UDP: `docs/protocols/bloomd.md`.
 //!
-//! A connection's task reads a buffer, [`execute`] answers every complete line in it, and the
+//! A connection's task reads a buffer, `execute` answers every complete line in it, and the
 //! replies are written once everything they acknowledge is as durable as promised. Work that
 //! touches files is handed to the blocking pool and the lines behind it wait.
 

@@ -1,7 +1,8 @@
 //! Bit rot in what was durable: named, never cut, never served.
 
+use super::super::segment::{self, HeaderFault, START_MAX};
 use super::*;
-use crate::disk::{CrashPlan, NameFate, WriteFate};
+use crate::disk::{CrashPlan, NameFate, OpenMode, WriteFate};
 
 /// A log of several segments, synced and marked. The salt and all else are fixed.
 fn marked(disk: &SimulatedDisk) -> Vec<Vec<u8>> {
@@ -184,4 +185,36 @@ fn opening_marks_what_it_found() {
         open_with(&disk, small()),
         Err(OpenError::Corrupt { offset: 64, .. })
     ));
+}
+
+/// Found by fuzzing: a segment without bytes and with the highest name of all was taken for one
+/// that was being begun, and the first entry appended to it ran over the end of the numbers.
+#[test]
+fn a_segment_that_starts_beyond_all_logs_is_refused() {
+    for (start, refused) in [
+        (START_MAX, false),
+        (START_MAX + 1, true),
+        (Position::MAX, true),
+    ] {
+        let disk = SimulatedDisk::new();
+        disk.create_dir("log").expect("directory");
+        disk.open(&segment::path("log", start), OpenMode::Create)
+            .expect("file");
+        let opened = Log::open(Arc::new(disk.clone()), "log", ID, small(), start);
+        let beyond = HeaderFault::Beyond { named: start };
+        let findings = verify(&disk, "log").expect("verify");
+        if refused {
+            assert!(matches!(
+                opened.expect_err("refused"),
+                OpenError::CorruptHeader { what, .. } if what == beyond
+            ));
+            assert_eq!(findings[0].what, Fault::Header(beyond));
+            assert!(findings[0].is_corruption());
+        } else {
+            let (log, _) = opened.expect("it is made anew");
+            log.append(b"entry").expect("append");
+            log.sync().expect("sync");
+            assert!(findings.is_empty());
+        }
+    }
 }

@@ -1,0 +1,56 @@
+//! Other programs that this one can be: called by one of their names, through a link or a copy,
+//! it takes that program's arguments. `grapevine applet NAME …` does the same without a link.
+
+mod bloomd;
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::ExitCode;
+
+/// A program to be.
+#[derive(Clone, Copy)]
+pub struct Applet {
+    name: &'static str,
+    run: fn(&[OsString]) -> ExitCode,
+}
+
+const APPLETS: &[Applet] = &[Applet {
+    name: "bloomd",
+    run: bloomd::run,
+}];
+
+impl Applet {
+    /// The applet of that name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        APPLETS.iter().find(|applet| applet.name == name).copied()
+    }
+
+    /// The applet that the program was called as, and the arguments that are its own. They are
+    /// taken as they are: `-h` after the name is the applet's, not the program's.
+    #[must_use]
+    pub fn called(arguments: &[OsString]) -> Option<(Self, &[OsString])> {
+        let (program, rest) = arguments.split_first()?;
+        let name = Path::new(program).file_name()?.to_str()?;
+        if let Some(applet) = Self::named(name) {
+            return Some((applet, rest));
+        }
+        match rest {
+            [verb, name, rest @ ..] if verb == "applet" => {
+                Some((Self::named(name.to_str()?)?, rest))
+            }
+            _ => None,
+        }
+    }
+
+    /// The names there are.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        APPLETS.iter().map(|applet| applet.name)
+    }
+
+    /// Runs it with its arguments, its name not among them.
+    #[must_use]
+    pub fn run(&self, arguments: &[OsString]) -> ExitCode {
+        (self.run)(arguments)
+    }
+}

@@ -1,0 +1,137 @@
+//! The program called as `bloomd`.
+
+mod harness;
+
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use harness::{Client, wait_for};
+
+/// A bloomd on free ports with what a C bloomd left in its data directory.
+fn start(directory: &Path) -> (Child, Client) {
+    let bloomd = directory.join("bloomd");
+    symlink(env!("CARGO_BIN_EXE_grapevine"), &bloomd).expect("a link");
+    let data = directory.join("data");
+    let free = |udp: bool| {
+        if udp {
+            let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
+            socket.local_addr().expect("an address").port()
+        } else {
+            let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+            socket.local_addr().expect("an address").port()
+        }
+    };
+    let (tcp, udp) = (free(false), free(true));
+    let file = directory.join("bloomd.conf");
+    let text = format!(
+        "[bloomd]\ntcp_port = {tcp}\nudp_port = {udp}\ndata_dir = {}\nlog_level = INFO\n\
+         initial_capacity = 50000\ndefault_probability = 0.001\n",
+        data.display()
+    );
+    std::fs::write(&file, text).expect("written");
+    let child = Command::new(bloomd)
+        .arg("-f")
+        .arg(&file)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("it starts");
+    wait_for("it to listen", || {
+        data.join("listeners.json").exists().then_some(())
+    });
+    (child, Client::connect(([127, 0, 0, 1], tcp).into()))
+}
+
+fn stop(mut child: Child) {
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it takes signals");
+    let status = wait_for("it to end", || {
+        child.try_wait().expect("it can be waited for")
+    });
+    assert!(status.success());
+}
+
+fn copy_vectors(to: &Path) {
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../store/tests/vectors/bloomd-data");
+    for filter in std::fs::read_dir(from).expect("the vectors").flatten() {
+        let folder = to.join(filter.file_name());
+        std::fs::create_dir_all(&folder).expect("a folder");
+        for file in std::fs::read_dir(filter.path())
+            .expect("a filter")
+            .flatten()
+        {
+            std::fs::copy(file.path(), folder.join(file.file_name())).expect("copied");
+        }
+    }
+}
+
+#[test]
+fn called_as_bloomd_it_serves_what_a_c_bloomd_left() {
+    let directory = tempfile::tempdir().expect("a directory");
+    copy_vectors(&directory.path().join("data"));
+    let (child, mut client) = start(directory.path());
+    let list = client.ask("list");
+    assert_eq!(list, "START\n");
+    let names: Vec<String> = (0..3)
+        .map(|_| {
+            client
+                .line()
+                .split(' ')
+                .next()
+                .unwrap_or_default()
+                .to_owned()
+        })
+        .collect();
+    assert_eq!(names, ["grown", "small", "strict"]);
+    assert_eq!(client.line(), "END\n");
+    assert_eq!(
+        client.ask("m small key-0 key-8999 absent-key-515 absent-key-1"),
+        "Yes Yes Yes No\n"
+    );
+    assert_eq!(
+        client.ask("c grown https://example.org/item/69999"),
+        "Yes\n"
+    );
+    assert_eq!(client.ask("s small something-new"), "Yes\n");
+    assert_eq!(client.ask("create fresh"), "Done\n");
+    client.send(b"conf fresh\n");
+    let conf: Vec<String> = (0..7).map(|_| client.line()).collect();
+    assert!(
+        conf.contains(&"initial_capacity 50000\n".to_owned()),
+        "{conf:?}"
+    );
+    assert!(
+        conf.contains(&"default_probability 0.001\n".to_owned()),
+        "{conf:?}"
+    );
+    stop(child);
+    let again = tempfile::tempdir().expect("a directory");
+    std::fs::rename(directory.path().join("data"), again.path().join("data")).expect("moved");
+    let (child, mut client) = start(again.path());
+    assert_eq!(
+        client.ask("m small key-0 something-new absent-key-1"),
+        "Yes Yes No\n"
+    );
+    stop(child);
+}
+
+#[test]
+fn it_says_how_it_is_called() {
+    let run = |arguments: &[&str]| {
+        Command::new(env!("CARGO_BIN_EXE_grapevine"))
+            .args(["applet", "bloomd"])
+            .args(arguments)
+            .output()
+            .expect("it runs")
+    };
+    let help = run(&["-h"]);
+    assert!(help.status.success());
+    assert!(String::from_utf8_lossy(&help.stdout).starts_with("usage: bloomd"));
+    let wrong = run(&["-x"]);
+    assert_eq!(wrong.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("unknown argument -x"));
+    let missing = run(&["-f", "/nonexistent.conf"]);
+    assert!(String::from_utf8_lossy(&missing.stderr).contains("/nonexistent.conf"));
+}

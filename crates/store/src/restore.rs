@@ -1,0 +1,131 @@
+//! Making a data directory from a backup, under a new origin.
+//!
+//! A restored directory must not go on under the old origin: the operations that the old
+//! directory made after the backup may be known to others, and their sequence numbers would be
+//! given to other operations here. So the copy is recovered as what it was, everything its log
+//! holds is brought into a snapshot, and then it gets a new random origin and an empty log that
+//! begins where the old one ended. The seed stays: the bits were made with it.
+//!
+//! For the same reason the rights to insert that the old origin held stay with it; it may have
+//! spent them after the backup. Its layers are full of keys that are found, and take no new ones:
+//! the first new key of a growing filter opens a further layer, and a filter of fixed size takes
+//! no new keys any more.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use grapevine_core::hash::Seed;
+use grapevine_core::origin::Origin;
+
+use crate::backup::{BackupError, Copied, copy, ensure_data_directory};
+use crate::disk::{Disk, RealDisk};
+use crate::filters::{Entropy, FilterError, Filters, LOG_DIR, Options, Recovered};
+use crate::identity::{IDENTITY_FILE, Identity};
+use crate::log::{Log, LogConfig};
+use crate::manifest::{MANIFEST_FILE, Manifest};
+use crate::staging::{Staging, StagingError};
+
+/// What a restore made.
+#[derive(Debug)]
+pub struct Restored {
+    /// What was copied from the backup.
+    pub copied: Copied,
+    /// What recovering the copy found.
+    pub recovered: Recovered,
+    /// The origin of the directory that the backup was made of.
+    pub before: Origin,
+    /// The origin of the restored one.
+    pub now: Origin,
+    /// Number of the first operation that the restored directory will make.
+    pub sequence: u64,
+    /// Filters in it.
+    pub filters: usize,
+}
+
+/// Makes a data directory at `directory`, which must be absent or empty, from the backup at
+/// `backup`. It appears whole or not at all.
+///
+/// # Errors
+/// When the backup is damaged, does not fit the memory bound in `options`, or the disk refuses;
+/// then there is no directory.
+pub fn restore(
+    backup: &Path,
+    directory: &Path,
+    options: Options,
+    entropy: Entropy,
+) -> Result<Restored, BackupError> {
+    let from = RealDisk::new(backup.to_owned());
+    ensure_data_directory(&from)?;
+    if let Some(parent) = directory.parent() {
+        let made = RealDisk::new(parent.to_owned()).create_root();
+        made.map_err(|source| StagingError::Io {
+            path: parent.to_owned(),
+            source,
+        })?;
+    }
+    let staging = Staging::begin(directory)?;
+    let target = Arc::new(RealDisk::new(staging.path().to_owned()));
+    let copied = copy(&from, &*target)?;
+    let restored = renew(target, copied, options, entropy)?;
+    staging.commit()?;
+    Ok(restored)
+}
+
+/// Gives the data directory on `disk`, a copy that nobody uses, a new origin. Interrupted half
+/// way it leaves a directory that cannot be opened.
+///
+/// # Errors
+/// When the directory cannot be opened or a filter in it is damaged.
+pub fn renew(
+    disk: Arc<dyn Disk>,
+    copied: Copied,
+    options: Options,
+    entropy: Entropy,
+) -> Result<Restored, BackupError> {
+    let (now, salt) = (Origin::new(entropy()), Seed::new(entropy()).bytes());
+    let (filters, recovered) = Filters::open(Arc::clone(&disk), options, entropy)?;
+    if let Some((_, reason)) = recovered.damaged.first() {
+        return Err(FilterError::Damaged(Arc::clone(reason)).into());
+    }
+    let before = filters.identity();
+    filters.checkpoint()?;
+    let seed = before.seed;
+    drop(filters);
+    let Some(manifest) = Manifest::read(&*disk)? else {
+        return Err(BackupError::NotADirectory {
+            path: MANIFEST_FILE.into(),
+            what: MANIFEST_FILE,
+        });
+    };
+    let io = |path: &str, source| BackupError::Io {
+        path: path.to_owned(),
+        source,
+    };
+    for name in disk.list(LOG_DIR).map_err(|error| io(LOG_DIR, error))? {
+        let path = format!("{LOG_DIR}/{name}");
+        disk.remove(&path).map_err(|error| io(&path, error))?;
+    }
+    let identity = Identity { origin: now, seed };
+    identity.write(&*disk)?;
+    let config = LogConfig {
+        salt: u64::from_le_bytes(std::array::from_fn(|index| salt[index])),
+        ..options.log
+    };
+    Log::create(
+        Arc::clone(&disk),
+        LOG_DIR,
+        now.bytes(),
+        config,
+        manifest.position,
+    )?;
+    disk.sync_dir("")
+        .map_err(|error| io(IDENTITY_FILE, error))?;
+    Ok(Restored {
+        copied,
+        recovered,
+        before: before.origin,
+        now,
+        sequence: manifest.sequence,
+        filters: manifest.rows.len(),
+    })
+}

@@ -1,0 +1,157 @@
+//! Writes the binary seeds under `seeds/`: small files as the program writes them. Run it in
+//! `fuzz/` after a format has changed: `cargo run --example seeds`. The seeds of text protocols
+//! are written by hand.
+
+use std::error::Error;
+use std::fs;
+use std::path::Path;
+
+use grapevine_core::catalogue::{FilterId, FilterRow, LegacyShape, Storage};
+use grapevine_core::filter::legacy::HEADER_BYTES;
+use grapevine_core::filter::parameters::{Growth, LayerId, Parameters};
+use grapevine_core::filter::{Layer, Run};
+use grapevine_core::hash::{KeyHash, Seed};
+use grapevine_core::operation::{CatalogueChange, encode_change, encode_insert};
+use grapevine_core::origin::Origin;
+use grapevine_fuzz::data_directory::open_empty;
+use grapevine_store::disk::SimulatedDisk;
+use grapevine_store::filters::{NewFilter, Recreation, Scratch};
+use grapevine_store::layer_file::write_layer;
+use grapevine_store::manifest::{MANIFEST_FILE, Manifest};
+
+type Outcome = Result<(), Box<dyn Error>>;
+
+const ME: Origin = Origin::new([1; 16]);
+/// First byte of a seed: the checksums are repaired after a mutation.
+const REPAIR: u8 = 1;
+
+fn main() -> Outcome {
+    let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds");
+    write(&seeds, "export/filter", &export()?)?;
+    write(&seeds, "layer_file/layer", &layer()?)?;
+    write(&seeds, "legacy_layer/layer", &legacy_layer())?;
+    write(&seeds, "manifest/one_row", &manifest()?)?;
+    for (name, bytes) in operations()? {
+        write(&seeds, &format!("operation/{name}"), &bytes)?;
+    }
+    Ok(())
+}
+
+fn write(seeds: &Path, name: &str, bytes: &[u8]) -> Outcome {
+    let path = seeds.join(name);
+    fs::create_dir_all(path.parent().ok_or("a seed lies in a directory")?)?;
+    Ok(fs::write(path, bytes)?)
+}
+
+fn parameters() -> Parameters {
+    Parameters {
+        capacity: 20,
+        error: 0.01,
+        growth: Growth::By(2),
+    }
+}
+
+fn row() -> Result<FilterRow, Box<dyn Error>> {
+    Ok(FilterRow {
+        id: FilterId::new([3; 16]),
+        name: b"seen".to_vec(),
+        parameters: parameters(),
+        seed: Seed::new([9; 16]),
+        storage: Storage::Durable,
+        hidden: false,
+        layers: vec![parameters().layer(0, ME, 1)?],
+        legacy: vec![LegacyShape {
+            index: 0,
+            bytes: 600,
+            checksum: 7,
+            capacity: 9,
+            inserted: 5,
+            error: 1e-5,
+        }],
+    })
+}
+
+fn export() -> Result<Vec<u8>, Box<dyn Error>> {
+    let filters = open_empty();
+    let new = NewFilter {
+        parameters: parameters(),
+        storage: Storage::Durable,
+        seed: None,
+    };
+    filters.create(b"seen", new, Recreation::AtOnce)?;
+    let handle = filters.get(b"seen").ok_or("the filter was made")?;
+    let keys: Vec<Vec<u8>> = (0..30u8).map(|key| vec![key; 4]).collect();
+    let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
+    filters.set(&handle, &keys, &mut Scratch::default())?;
+    let mut bytes = vec![REPAIR];
+    filters.export(&handle, &mut bytes)??;
+    Ok(bytes)
+}
+
+fn layer() -> Result<Vec<u8>, Box<dyn Error>> {
+    let layer = Layer::new(parameters().layer(0, ME, 1)?, ME)?;
+    let seed = Seed::new([5; 16]);
+    for key in 0..10u8 {
+        layer.apply(seed.hash(&[key]));
+    }
+    layer.observe_inserted(ME, 10);
+    let mut bytes = vec![REPAIR];
+    write_layer(&mut bytes, FilterId::new([2; 16]), &layer)?;
+    Ok(bytes)
+}
+
+/// Eight bytes of key, then a layer of three hashes with one key by its count and all bits set.
+fn legacy_layer() -> Vec<u8> {
+    let mut bytes = vec![0; 8 + HEADER_BYTES];
+    bytes[8..12].copy_from_slice(&0xCB10_05DDu32.to_le_bytes());
+    bytes[12..16].copy_from_slice(&3u32.to_le_bytes());
+    bytes[16..20].copy_from_slice(&1u32.to_le_bytes());
+    bytes.extend_from_slice(&[0xff; 24]);
+    bytes
+}
+
+fn manifest() -> Result<Vec<u8>, Box<dyn Error>> {
+    let disk = SimulatedDisk::new();
+    Manifest {
+        position: 4096,
+        sequence: 12,
+        rows: vec![row()?],
+    }
+    .write(&disk)?;
+    let mut bytes = vec![REPAIR];
+    bytes.extend_from_slice(&disk.bytes(MANIFEST_FILE)?);
+    Ok(bytes)
+}
+
+fn operations() -> Result<Vec<(&'static str, Vec<u8>)>, Box<dyn Error>> {
+    let (row, id) = (row()?, FilterId::new([3; 16]));
+    let shape = row.layers[0];
+    let changes = [
+        ("create", CatalogueChange::Create(row.clone())),
+        ("import", CatalogueChange::Import(row)),
+        ("drop", CatalogueChange::Drop(id)),
+        ("hide", CatalogueChange::Hide(id)),
+        ("show", CatalogueChange::Show(id)),
+        ("open_layer", CatalogueChange::OpenLayer(id, shape)),
+        ("adopt_layer", CatalogueChange::AdoptLayer(id, shape)),
+    ];
+    let sequence = 5u64.to_le_bytes();
+    let mut seeds = Vec::new();
+    for (name, change) in changes {
+        let mut bytes = sequence.to_vec();
+        encode_change(&mut bytes, &change);
+        seeds.push((name, bytes));
+    }
+    let mut bytes = sequence.to_vec();
+    let run = Run {
+        layer: LayerId {
+            index: 0,
+            creator: ME,
+        },
+        count: 2,
+        inserted: 2,
+    };
+    encode_insert(&mut bytes, id, run, &[KeyHash::default(); 2]);
+    seeds.push(("insert", bytes));
+    Ok(seeds)
+}
