@@ -6,11 +6,13 @@
 pub mod applet;
 mod bench;
 pub mod cli;
+pub mod client;
 pub mod config;
 pub mod data_directory;
 pub mod engine;
 pub mod failure;
 pub mod gateway;
+pub mod http;
 pub mod logging;
 pub mod metrics;
 pub mod serve;

@@ -1,8 +1,109 @@
-//! What the node counts, for `/metrics`.
+//! What the node counts, for `/metrics`. Every metric has its line in `docs/http.md`; a test
+//! holds the page to what is served.
+
+mod state;
+
+use std::sync::Arc;
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+
+use crate::engine::Engine;
+
+/// Everything a node counts. A gateway is given its own part.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// The bloomd gateway's.
+    pub bloomd: BloomdMetrics,
+    /// The HTTP server's.
+    pub http: HttpMetrics,
+}
+
+impl Metrics {
+    /// The metrics of a node; those about its state are read from `engine` when asked for.
+    #[must_use]
+    pub fn new(engine: Arc<Engine>) -> Self {
+        let mut registry = Registry::default();
+        let (bloomd, http) = (BloomdMetrics::default(), HttpMetrics::default());
+        let own = registry.sub_registry_with_prefix("grapevine");
+        bloomd.register(own);
+        http.register(own);
+        registry.register_collector(Box::new(state::NodeState::new(engine)));
+        Metrics {
+            registry,
+            bloomd,
+            http,
+        }
+    }
+
+    /// All of them in the text form of OpenMetrics 1.0.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing into a string fails for no reason of ours; what is there is still readable.
+        if let Err(error) = prometheus_client::encoding::text::encode(&mut text, &self.registry) {
+            tracing::error!("writing metrics: {error}");
+        }
+        text
+    }
+}
+
+/// The HTTP server's.
+#[derive(Clone, Debug, Default)]
+pub struct HttpMetrics {
+    /// Open connections.
+    pub connections: Gauge,
+    /// Connections since the start.
+    pub connections_total: Counter,
+    /// Connections refused because too many were open.
+    pub connections_refused: Counter,
+    /// Requests that were answered.
+    pub requests: Counter,
+    /// Requests answered with a status of the 400s.
+    pub client_errors: Counter,
+    /// Requests answered with a status of the 500s.
+    pub failures: Counter,
+}
+
+impl HttpMetrics {
+    /// Registers all of them as `grapevine_http_…`.
+    pub fn register(&self, registry: &mut Registry) {
+        let registry = registry.sub_registry_with_prefix("http");
+        registry.register("connections", "Open connections", self.connections.clone());
+        let counters = [
+            (
+                "connections_opened",
+                "Connections accepted",
+                &self.connections_total,
+            ),
+            (
+                "connections_refused",
+                "Connections refused because limits.connections were open",
+                &self.connections_refused,
+            ),
+            (
+                "requests",
+                "Requests answered, errors included",
+                &self.requests,
+            ),
+            (
+                "client_errors",
+                "Requests answered with a status of the 400s",
+                &self.client_errors,
+            ),
+            (
+                "failures",
+                "Requests answered with a status of the 500s",
+                &self.failures,
+            ),
+        ];
+        for (name, help, counter) in counters {
+            registry.register(name, help, counter.clone());
+        }
+    }
+}
 
 /// The bloomd gateway's.
 #[derive(Clone, Debug, Default)]

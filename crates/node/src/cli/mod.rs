@@ -9,6 +9,7 @@ mod bench;
 mod config;
 mod doctor;
 mod exit;
+mod filter;
 mod generate;
 mod import;
 mod node_address;
@@ -23,6 +24,7 @@ use std::process::ExitCode;
 use clap::builder::Resettable;
 use clap::{ArgMatches, Args as _, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use crate::client::Client;
 use crate::config::{Config, ConfigErrors, GlobalOptions, Surroundings};
 
 pub use exit::{Failure, Outcome};
@@ -54,6 +56,8 @@ enum Command {
     Config(config::Args),
     /// Check what a node needs of this machine
     Doctor(doctor::Args),
+    /// Make, use and look at filters
+    Filter(filter::Args),
     /// Print the man page, shell completions or the configuration reference
     Generate(generate::Args),
     /// Take over the data of another program
@@ -72,6 +76,7 @@ fn dispatch(command: &Command, context: &Context) -> Result<Outcome, Failure> {
         Command::Bench(args) => bench::run(args, context),
         Command::Config(args) => config::run(args, context),
         Command::Doctor(args) => doctor::run(args, context),
+        Command::Filter(args) => filter::run(args, context),
         Command::Generate(args) => generate::run(args, context),
         Command::Import(args) => import::run(args, context),
         Command::Restore(args) => restore::run(args, context),
@@ -103,6 +108,14 @@ impl Context {
     /// When the address is not valid, or the data directory names no running node.
     pub fn node(&self) -> Result<NodeAddress, NodeAddressError> {
         NodeAddress::resolve(&self.options, &self.surroundings)
+    }
+
+    /// A client of that node.
+    ///
+    /// # Errors
+    /// When it is not known which node, or the file with the token cannot be used.
+    pub fn client(&self) -> Result<Client, Failure> {
+        Client::new(self.node()?, &self.options, &self.surroundings).map_err(Failure::from_error)
     }
 
     /// Standard output, buffered. Write with `?`, end with `flush()?`: the macros of the standard

@@ -20,6 +20,10 @@ pub struct GlobalOptions {
     /// in --data-dir]
     #[arg(long, value_name = "URL")]
     pub node: Option<String>,
+    /// File with the token for a node that wants one (its http.token_file)
+    /// [env: GRAPEVINE_TOKEN_FILE]
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
 }
 
 /// A flag that stands for a key.
@@ -40,6 +44,7 @@ impl GlobalOptions {
             set: self.set,
             data_dir: inner.data_dir.or(self.data_dir),
             node: inner.node.or(self.node),
+            token_file: inner.token_file.or(self.token_file),
         }
     }
 

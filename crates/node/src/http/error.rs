@@ -1,0 +1,128 @@
+//! Why a request is refused, and how that is said.
+
+use axum::body::Body;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use grapevine_core::filter::parameters::ParametersError;
+use grapevine_store::filters::FilterError;
+
+use super::framing::FramingError;
+
+/// Why a request is not answered with what it asked for.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ApiError {
+    #[error(transparent)]
+    Filter(#[from] FilterError),
+    #[error("no such path; /api/v1/openapi.json lists those there are")]
+    NoPath,
+    #[error("this path does not take that method; /api/v1/openapi.json lists what it takes")]
+    Method,
+    #[error("the name in the path is not percent-encoded: a % needs two hexadecimal digits")]
+    NameEncoding,
+    #[error("unknown query parameter {0:?}")]
+    Parameter(String),
+    #[error("query parameter {name}: {value:?} is not {expected}")]
+    ParameterValue {
+        name: &'static str,
+        value: String,
+        expected: &'static str,
+    },
+    #[error("keys come as application/json, text/plain or application/octet-stream, not as {0:?}")]
+    MediaType(String),
+    #[error("the body is not what is expected here: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error("the body is longer than {limit} bytes")]
+    BodyTooLong { limit: usize },
+    #[error(transparent)]
+    Framing(#[from] FramingError),
+    #[error(
+        "more than {limit} keys in one request that asks for results; send fewer, or \
+         ?results=none; the first {limit} have been dealt with"
+    )]
+    TooManyKeys { limit: u64 },
+    #[error("nothing came of the body for {0} s")]
+    SlowBody(u64),
+    #[error("the body ended early")]
+    Interrupted,
+    #[error("there is a filter of that name")]
+    Exists,
+    #[error("the files of a dropped filter of that name are still being removed; try again")]
+    Reclaiming,
+    #[error("the filter is in memory; close it first")]
+    Loaded,
+    #[error("{limit} exports, imports and merges are under way; try again")]
+    Busy { limit: usize },
+    #[error("this node wants a token: Authorization: Bearer TOKEN (http.token_file)")]
+    Token,
+    #[error(
+        "the Host header names neither this machine nor the address it listens on; without \
+         http.token_file only those are served"
+    )]
+    Host,
+    #[error("a page of another site may not change anything here")]
+    CrossSite,
+}
+
+impl ApiError {
+    /// The status and the word that programs go by.
+    pub(super) fn status(&self) -> (StatusCode, &'static str) {
+        use StatusCode as S;
+        match self {
+            ApiError::Filter(error) => filter_status(error),
+            ApiError::NoPath => (S::NOT_FOUND, "no_path"),
+            ApiError::Method => (S::METHOD_NOT_ALLOWED, "method"),
+            ApiError::NameEncoding => (S::BAD_REQUEST, "name"),
+            ApiError::Parameter(_) | ApiError::ParameterValue { .. } => {
+                (S::BAD_REQUEST, "parameter")
+            }
+            ApiError::MediaType(_) => (S::UNSUPPORTED_MEDIA_TYPE, "media_type"),
+            ApiError::Json(_) => (S::BAD_REQUEST, "body"),
+            ApiError::BodyTooLong { .. } => (S::PAYLOAD_TOO_LARGE, "body_too_long"),
+            ApiError::Framing(FramingError::KeyTooLong { .. }) => {
+                (S::PAYLOAD_TOO_LARGE, "key_too_long")
+            }
+            ApiError::Framing(_) => (S::BAD_REQUEST, "body"),
+            ApiError::TooManyKeys { .. } => (S::PAYLOAD_TOO_LARGE, "too_many_keys"),
+            ApiError::SlowBody(_) => (S::REQUEST_TIMEOUT, "slow_body"),
+            ApiError::Interrupted => (S::BAD_REQUEST, "interrupted"),
+            ApiError::Exists => (S::CONFLICT, "exists"),
+            ApiError::Reclaiming => (S::CONFLICT, "reclaiming"),
+            ApiError::Loaded => (S::CONFLICT, "loaded"),
+            ApiError::Busy { .. } => (S::SERVICE_UNAVAILABLE, "busy"),
+            ApiError::Token => (S::UNAUTHORIZED, "token"),
+            ApiError::Host => (S::FORBIDDEN, "host"),
+            ApiError::CrossSite => (S::FORBIDDEN, "cross_site"),
+        }
+    }
+}
+
+fn filter_status(error: &FilterError) -> (StatusCode, &'static str) {
+    match error {
+        FilterError::NotFound => (StatusCode::NOT_FOUND, "not_found"),
+        FilterError::Name(_) => (StatusCode::BAD_REQUEST, "name"),
+        FilterError::Parameters(ParametersError::TooManyLayers(_)) => {
+            (StatusCode::CONFLICT, "full")
+        }
+        FilterError::Parameters(_) => (StatusCode::BAD_REQUEST, "parameters"),
+        FilterError::Layer(_) => (StatusCode::CONFLICT, "layers"),
+        FilterError::Memory(_) => (StatusCode::INSUFFICIENT_STORAGE, "memory"),
+        FilterError::ReadOnly(_) => (StatusCode::SERVICE_UNAVAILABLE, "read_only"),
+        FilterError::Damaged(_) => (StatusCode::SERVICE_UNAVAILABLE, "damaged"),
+        FilterError::Unlike { .. } => (StatusCode::CONFLICT, "unlike"),
+        FilterError::Import(_) => (StatusCode::BAD_REQUEST, "file"),
+        FilterError::InMemory => (StatusCode::CONFLICT, "in_memory"),
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let (status, code) = self.status();
+        let said = serde_json::json!({"error": {"code": code, "message": self.to_string()}});
+        let mut response = super::answer::json(status, &said);
+        let headers = response.headers_mut();
+        if matches!(self, ApiError::Token) {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response.map(Body::new)
+    }
+}

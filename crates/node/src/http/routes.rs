@@ -1,0 +1,74 @@
+//! Everything that is served: one table, from which come the router and the test that holds
+//! `openapi.json` to it.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::handler::Handler;
+use axum::http::Method;
+use axum::middleware::from_fn_with_state;
+use axum::routing::{MethodFilter, MethodRouter, on};
+
+use super::error::ApiError;
+use super::{Api, collection, guard, keys, pages, transfer};
+
+/// The path of the list of filters; a filter's is behind it.
+pub(super) const FILTERS: &str = "/api/v1/filters";
+
+/// A method of a path.
+pub(super) struct Route {
+    #[cfg_attr(not(test), allow(dead_code, reason = "the description is held to it"))]
+    pub(super) method: Method,
+    pub(super) path: &'static str,
+    handler: MethodRouter<Arc<Api>>,
+}
+
+fn route<H, T>(method: Method, path: &'static str, handler: H) -> Route
+where
+    H: Handler<T, Arc<Api>>,
+    T: 'static,
+{
+    let filter = MethodFilter::try_from(method.clone()).expect("only standard methods are listed");
+    Route {
+        method,
+        path,
+        handler: on(filter, handler),
+    }
+}
+
+/// The table.
+pub(super) fn table() -> Vec<Route> {
+    use Method as M;
+    vec![
+        route(M::GET, "/", pages::front),
+        route(M::GET, "/livez", pages::alive),
+        route(M::GET, "/readyz", pages::ready),
+        route(M::GET, "/metrics", pages::metrics),
+        route(M::GET, "/api/v1/openapi.json", pages::description),
+        route(M::POST, "/api/v1/flush", collection::flush_all),
+        route(M::GET, "/api/v1/filters", collection::list),
+        route(M::PUT, "/api/v1/filters/{name}", collection::create),
+        route(M::GET, "/api/v1/filters/{name}", collection::info),
+        route(M::DELETE, "/api/v1/filters/{name}", collection::remove),
+        route(M::POST, "/api/v1/filters/{name}/set", keys::set),
+        route(M::POST, "/api/v1/filters/{name}/check", keys::check),
+        route(M::POST, "/api/v1/filters/{name}/flush", collection::flush),
+        route(M::POST, "/api/v1/filters/{name}/close", collection::close),
+        route(M::POST, "/api/v1/filters/{name}/clear", collection::clear),
+        route(M::GET, "/api/v1/filters/{name}/export", transfer::export),
+        route(M::PUT, "/api/v1/filters/{name}/import", transfer::import),
+        route(M::POST, "/api/v1/filters/{name}/merge", transfer::merge),
+    ]
+}
+
+pub(super) fn router(api: Arc<Api>) -> Router {
+    let mut router = Router::new();
+    for route in table() {
+        router = router.route(route.path, route.handler);
+    }
+    router
+        .fallback(async || ApiError::NoPath)
+        .method_not_allowed_fallback(async || ApiError::Method)
+        .layer(from_fn_with_state(Arc::clone(&api), guard::admit))
+        .with_state(api)
+}

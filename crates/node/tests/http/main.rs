@@ -1,0 +1,9 @@
+//! The HTTP server over real sockets and a real directory, and the commands that use it.
+
+mod admission;
+mod collection;
+mod commands;
+mod keys;
+mod server;
+mod transfer;
+mod well_being;
