@@ -248,6 +248,38 @@ fn client_try_line(client: &mut Client) -> Option<String> {
         .map(|count| String::from_utf8_lossy(&bytes[..count]).into_owned())
 }
 
+/// Only the command line makes such filters; bloomd's clients must not take a full one for one
+/// that knows their keys.
+#[test]
+fn a_full_filter_of_fixed_size_does_not_answer_no() {
+    let (_directory, node) = node();
+    let created = std::process::Command::new(env!("CARGO_BIN_EXE_grapevine"))
+        .args([
+            "filter",
+            "create",
+            "small",
+            "--capacity",
+            "3",
+            "--error",
+            "0.000001",
+            "--fixed",
+        ])
+        .args(["--node", &format!("http://{}", node.address("http.listen"))])
+        .output()
+        .expect("the command runs");
+    assert!(
+        created.status.success(),
+        "{}",
+        String::from_utf8_lossy(&created.stderr)
+    );
+    let mut client = node.bloomd();
+    assert_eq!(client.ask("b small a b c a"), "Yes Yes Yes No\n");
+    assert_eq!(client.ask("s small d"), "Internal Error\n");
+    assert_eq!(client.ask("b small a e b"), "Internal Error\n");
+    assert_eq!(client.ask("b small a b"), "No No\n");
+    assert_eq!(client.ask("m small a d"), "Yes No\n");
+}
+
 #[test]
 fn datagrams_are_executed_and_not_answered() {
     let (_directory, node) = node();

@@ -53,6 +53,7 @@ pub enum BindError {
 pub(super) struct Bound {
     pub(super) bloomd_tcp: Option<TcpListener>,
     pub(super) bloomd_udp: Option<UdpSocket>,
+    pub(super) http: Option<TcpListener>,
     /// Defaults that are taken, with the reason.
     pub(super) skipped: Vec<String>,
     addresses: BTreeMap<&'static str, SocketAddr>,
@@ -65,12 +66,18 @@ impl Bound {
         let bloomd = &config.bloomd;
         bound.bloomd_tcp = bound.one(&bloomd.tcp, tcp)?;
         bound.bloomd_udp = bound.one(&bloomd.udp, udp)?;
+        bound.http = bound.one(&config.http.listen, tcp)?;
         Ok(bound)
     }
 
     /// Where each listener is, by its key.
     pub(super) fn addresses(&self) -> impl Iterator<Item = (&'static str, SocketAddr)> {
         self.addresses.iter().map(|(key, address)| (*key, *address))
+    }
+
+    /// Where HTTP is served.
+    pub(super) fn http_address(&self) -> Option<SocketAddr> {
+        self.addresses.get("http.listen").copied()
     }
 
     fn one<T>(

@@ -17,12 +17,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::config::{Config, ConfigErrors};
+use crate::config::{Config, ConfigErrors, SecretError};
 use crate::data_directory::{self, DataDirectoryError, Opened};
 use crate::engine::{Engine, FilterDefaults, Keepers};
 use crate::gateway::bloomd;
+use crate::http::{self, TokenSource};
 use crate::logging::LogControl;
-use crate::metrics::BloomdMetrics;
+use crate::metrics::Metrics;
 use listeners::{BindError, Bound, ListenersFile};
 
 /// How long connections may take to end when the node stops.
@@ -34,6 +35,9 @@ pub enum ServeError {
     /// The data directory cannot be used.
     #[error(transparent)]
     DataDirectory(#[from] DataDirectoryError),
+    /// The token of HTTP requests cannot be read.
+    #[error("http.token_file: {0}")]
+    Token(#[from] SecretError),
     /// A listener cannot be bound.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -217,11 +221,12 @@ async fn serve(
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
 
+    let token = TokenSource::open(config.http.token_file.as_deref())?;
     let bound = Bound::bind(config)?;
     let file = ListenersFile::write(&config.node.data_dir, &bound)?;
     let banner = banner(config, engine, &bound);
     let (stop, stopping) = watch::channel(false);
-    let mut tasks = spawn(config, engine, bound, &stopping);
+    let mut tasks = spawn(config, engine, bound, &token, &stopping);
     print(&banner);
     tracing::info!("ready");
 
@@ -229,7 +234,7 @@ async fn serve(
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = hangup.recv() => apply_reload(log, reload),
+            _ = hangup.recv() => apply_reload(log, &token, reload),
         }
     }
     tracing::info!("stopping");
@@ -246,16 +251,17 @@ fn spawn(
     config: &Config,
     engine: &Arc<Engine>,
     bound: Bound,
+    token: &TokenSource,
     stopping: &watch::Receiver<bool>,
 ) -> JoinSet<()> {
+    let metrics = Arc::new(Metrics::new(Arc::clone(engine)));
     let limits = bloomd::Limits {
         connections: config.limits.connections,
         line: config.limits.line,
         output: config.limits.output,
         idle: config.limits.idle_timeout,
     };
-    let metrics = BloomdMetrics::default();
-    let gateway = bloomd::Gateway::new(Arc::clone(engine), limits, metrics);
+    let gateway = bloomd::Gateway::new(Arc::clone(engine), limits, metrics.bloomd.clone());
     let mut tasks = JoinSet::new();
     if let Some(listener) = bound.bloomd_tcp {
         tasks.spawn(Arc::clone(&gateway).serve_tcp(listener, stopping.clone()));
@@ -263,16 +269,31 @@ fn spawn(
     if let Some(socket) = bound.bloomd_udp {
         tasks.spawn(gateway.serve_udp(socket, stopping.clone()));
     }
+    if let Some(listener) = bound.http {
+        let limits = http::Limits {
+            connections: config.limits.connections,
+            line: config.limits.line,
+        };
+        let server =
+            http::Server::new(Arc::clone(engine), metrics, token.clone()).with_limits(limits);
+        let stopping = stopping.clone();
+        tasks.spawn(async move { server.serve(listener, stopping).await });
+    }
     tasks
 }
 
-fn apply_reload(log: &LogControl, reload: &Reload) {
-    match reload() {
-        Ok(config) => match log.reload(&config.node) {
-            Ok(()) => tracing::info!("reloaded log level and secrets"),
-            Err(error) => tracing::error!("reloading: {error}"),
-        },
-        Err(error) => tracing::error!("reloading: {error}"),
+/// Takes over a new log level and new secrets; the rest of the configuration needs a restart.
+fn apply_reload(log: &LogControl, token: &TokenSource, reload: &Reload) {
+    let config = match reload() {
+        Ok(config) => config,
+        Err(error) => return tracing::error!("reloading: {error}"),
+    };
+    if let Err(error) = log.reload(&config.node) {
+        return tracing::error!("reloading the log level: {error}");
+    }
+    match token.reload() {
+        Ok(()) => tracing::info!("reloaded log level and secrets"),
+        Err(error) => tracing::error!("reloading http.token_file: {error}"),
     }
 }
 
@@ -288,6 +309,9 @@ fn banner(config: &Config, engine: &Engine, bound: &Bound) -> String {
     ];
     for (key, address) in bound.addresses() {
         lines.push(format!("  {key:<10} {address}"));
+    }
+    if let Some(address) = bound.http_address() {
+        lines.push(format!("  API        http://{address}/"));
     }
     for skipped in &bound.skipped {
         lines.push(format!("  skipped    {skipped}"));

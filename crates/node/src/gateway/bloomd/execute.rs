@@ -160,11 +160,7 @@ impl<'g> Executor<'g> {
         out: &mut Vec<u8>,
         position: &mut Position,
     ) {
-        let mut answers = Answers {
-            lines: batch.lines.iter(),
-            left: 0,
-            first: true,
-        };
+        let mut answers = Answers::new(&batch.lines);
         for keys in batch.keys.chunks(BATCH_KEYS_MAX) {
             let filters = self.gateway.engine.filters();
             let outcome = if batch.adds {
@@ -177,9 +173,9 @@ impl<'g> Executor<'g> {
                     *position = (*position).max(reached);
                     if batch.adds {
                         let outcomes = self.scratch.outcomes().iter();
-                        answers.give(out, outcomes.map(|outcome| *outcome == Outcome::New));
+                        answers.give(out, outcomes.map(|outcome| is_new(*outcome)));
                     } else {
-                        answers.give(out, self.scratch.found().iter().copied());
+                        answers.give(out, self.scratch.found().iter().copied().map(Some));
                     }
                 }
                 Err(error) => {
@@ -358,6 +354,15 @@ fn conf(out: &mut Vec<u8>, settings: &[(&str, String)], name: Option<&[u8]>) {
     reply::conf(out, settings.chain(name.map(|name| ("name", name))));
 }
 
+/// The protocol's answer to a key that was set, if it has one.
+fn is_new(outcome: Outcome) -> Option<bool> {
+    match outcome {
+        Outcome::New => Some(true),
+        Outcome::Seen => Some(false),
+        Outcome::Full => None,
+    }
+}
+
 pub(super) fn status_of(error: &FilterError) -> Status {
     match error {
         FilterError::NotFound => Status::FilterDoesNotExist,
@@ -445,27 +450,50 @@ struct Answers<'b> {
     lines: std::slice::Iter<'b, Option<usize>>,
     /// Keys of the line under way that have no answer yet.
     left: usize,
-    first: bool,
+    /// Where its reply begins.
+    start: usize,
+    /// A key of it has no yes or no: a filter of fixed size is full.
+    full: bool,
 }
 
-impl Answers<'_> {
-    fn give(&mut self, out: &mut Vec<u8>, answers: impl Iterator<Item = bool>) {
-        for yes in answers {
+impl<'b> Answers<'b> {
+    fn new(lines: &'b [Option<usize>]) -> Self {
+        Answers {
+            lines: lines.iter(),
+            left: 0,
+            start: 0,
+            full: false,
+        }
+    }
+
+    /// Gives each answer to its key; one that is none makes its whole line an error.
+    fn give(&mut self, out: &mut Vec<u8>, answers: impl Iterator<Item = Option<bool>>) {
+        for answer in answers {
             if self.left == 0 {
-                match self.lines.next() {
-                    Some(Some(keys)) => (self.left, self.first) = (*keys, true),
-                    _ => {
+                match (self.lines.next(), answer) {
+                    (Some(Some(keys)), _) => {
+                        (self.left, self.start, self.full) = (*keys, out.len(), false);
+                    }
+                    (_, Some(yes)) => {
                         reply::yes_no(out, yes);
+                        continue;
+                    }
+                    (_, None) => {
+                        reply::status(out, Status::InternalError);
                         continue;
                     }
                 }
             }
-            if !std::mem::replace(&mut self.first, false) {
+            if out.len() > self.start {
                 out.push(b' ');
             }
-            out.extend_from_slice(if yes { b"Yes" } else { b"No" });
+            out.extend_from_slice(if answer == Some(true) { b"Yes" } else { b"No" });
+            self.full |= answer.is_none();
             self.left -= 1;
-            if self.left == 0 {
+            if self.left == 0 && self.full {
+                out.truncate(self.start);
+                reply::status(out, Status::InternalError);
+            } else if self.left == 0 {
                 out.push(b'\n');
             }
         }
@@ -474,11 +502,7 @@ impl Answers<'_> {
     /// One line for each request without a whole answer; what a line has so far is taken back.
     fn fail(&mut self, out: &mut Vec<u8>, status: Status) {
         if self.left > 0 {
-            let line = out
-                .iter()
-                .rposition(|byte| *byte == b'\n')
-                .map_or(0, |at| at + 1);
-            out.truncate(line);
+            out.truncate(self.start);
             reply::status(out, status);
         }
         for _ in self.lines.by_ref() {
