@@ -26,7 +26,7 @@ fn a_budget_of_seeds_finds_no_violation_and_reaches_the_rare_branches() {
 fn seeds_that_once_failed_pass() {
     // 15: the key that took a fixed filter's last right was said not to fit when it came again.
     // 413: the disk was still full when the node was started again (the simulator's fault).
-    // 1894: rot in the log's last mark, which the manifest had already covered.
+    // 1894: rot in the last mark of the log, which the manifest had already covered.
     for seed in [15, 413, 1894] {
         assert_eq!(run(seed, OPERATIONS, false).violation, None, "seed {seed}");
     }
