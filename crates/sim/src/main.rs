@@ -1,1 +1,137 @@
-fn main() {}
+//! `grapevine-sim`: runs seeds and says which of them broke a promise.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::process::ExitCode;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use clap::Parser;
+use grapevine_sim::branch::Branch;
+use grapevine_sim::node::Mutation;
+use grapevine_sim::world::{Outcome, Plan, run};
+
+/// Seeds run when neither seeds nor minutes are named.
+const SEEDS_DEFAULT: u64 = 1000;
+/// Operations per seed unless said otherwise.
+const OPERATIONS_DEFAULT: u64 = 80;
+/// Violations printed; more are only counted.
+const VIOLATIONS_SHOWN_MAX: u64 = 20;
+
+/// Crashes Grapevine's durable side at every point that matters and checks what it kept.
+#[derive(Debug, Parser)]
+#[command(name = "grapevine-sim")]
+struct Arguments {
+    /// Seeds to run, the end exclusive.
+    #[arg(long, value_name = "A..B", value_parser = seeds, conflicts_with_all = ["minutes", "replay"])]
+    seeds: Option<Range<u64>>,
+    /// Runs fresh seeds for so many minutes.
+    #[arg(long, value_name = "M", conflicts_with = "replay")]
+    minutes: Option<f64>,
+    /// Operations per seed.
+    #[arg(long, value_name = "N", default_value_t = OPERATIONS_DEFAULT)]
+    ops: u64,
+    /// Runs one seed and prints what it did.
+    #[arg(long, value_name = "SEED")]
+    replay: Option<u64>,
+    /// Prints one JSON object per violation and a summary.
+    #[arg(long)]
+    json: bool,
+}
+
+fn seeds(text: &str) -> Result<Range<u64>, String> {
+    let parts = text.split_once("..").map(|(a, b)| (a.parse(), b.parse()));
+    match parts {
+        Some((Ok(from), Ok(to))) if from < to => Ok(from..to),
+        _ => Err("not of the form A..B with A below B".to_owned()),
+    }
+}
+
+#[derive(Default)]
+struct Tally {
+    seeds: u64,
+    violations: u64,
+    branches: BTreeMap<Branch, u64>,
+}
+
+impl Tally {
+    fn add(&mut self, arguments: &Arguments, seed: u64, outcome: &Outcome) {
+        self.seeds += 1;
+        for (branch, times) in &outcome.branches {
+            *self.branches.entry(*branch).or_default() += times;
+        }
+        let Some(violation) = &outcome.violation else {
+            return;
+        };
+        self.violations += 1;
+        if self.violations > VIOLATIONS_SHOWN_MAX {
+            return;
+        }
+        let ops = arguments.ops;
+        let command =
+            format!("cargo run --release -p grapevine-sim -- --ops {ops} --replay {seed}");
+        if arguments.json {
+            let line = serde_json::json!({
+                "seed": seed, "violation": violation, "replay": command,
+            });
+            println!("{line}");
+        } else {
+            println!("seed {seed}: {violation}\n  {command}");
+        }
+    }
+
+    fn print(&self, arguments: &Arguments) {
+        let missed: Vec<Branch> = Branch::ALL
+            .into_iter()
+            .filter(|branch| !self.branches.contains_key(branch))
+            .collect();
+        if arguments.json {
+            let line = serde_json::json!({
+                "seeds": self.seeds, "violations": self.violations,
+                "branches": self.branches.iter().map(|(branch, times)| (format!("{branch:?}"), times)).collect::<BTreeMap<_, _>>(),
+                "never_hit": missed,
+            });
+            println!("{line}");
+        } else {
+            for (branch, times) in &self.branches {
+                println!("{branch:?}: {times}");
+            }
+            println!("never hit: {missed:?}");
+        }
+        println!("{} seeds, {} violations", self.seeds, self.violations);
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let mut tally = Tally::default();
+    let plan = |seed, trace| Plan {
+        seed,
+        operations: arguments.ops,
+        mutation: Mutation::None,
+        trace,
+    };
+    // Fresh seeds begin at the clock, so that no two sessions run the same ones.
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let first = now.map_or(0, |now| now.as_micros() as u64);
+    let range = match (&arguments.seeds, arguments.replay) {
+        (Some(seeds), _) => seeds.clone(),
+        (None, Some(seed)) => seed..seed.saturating_add(1),
+        (None, None) => first..first.saturating_add(SEEDS_DEFAULT),
+    };
+    let end = arguments.minutes.map(|minutes| {
+        Instant::now() + Duration::try_from_secs_f64(minutes * 60.0).unwrap_or_default()
+    });
+    let mut seed = range.start;
+    while end.map_or(seed < range.end, |end| Instant::now() < end) {
+        let outcome = run(plan(seed, arguments.replay.is_some()));
+        outcome.trace.iter().for_each(|line| println!("{line}"));
+        tally.add(&arguments, seed, &outcome);
+        seed += 1;
+    }
+    tally.print(&arguments);
+    if tally.violations == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
