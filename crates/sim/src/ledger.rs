@@ -51,7 +51,10 @@ impl Epoch {
     /// Keys that a counter must know.
     #[must_use]
     pub fn inserted_min(&self) -> u64 {
-        self.members.values().filter(|member| member.counted).count() as u64
+        self.members
+            .values()
+            .filter(|member| member.counted)
+            .count() as u64
     }
 
     /// Notes keys whose request failed: any of them may be in.
@@ -145,22 +148,32 @@ impl Ledger {
         floor: Position,
         visible: &BTreeMap<Vec<u8>, FilterId>,
     ) -> Result<bool, String> {
-        let safe = self.history.iter().rposition(|(position, _)| *position <= floor);
+        let safe = self
+            .history
+            .iter()
+            .rposition(|(position, _)| *position <= floor);
         let candidates = &self.history[safe.unwrap_or(0)..];
         let shown = |names: &Names| -> BTreeMap<Vec<u8>, FilterId> {
             let shown = names.iter().filter(|(_, (_, hidden))| !hidden);
             shown.map(|(name, (id, _))| (name.clone(), *id)).collect()
         };
-        let Some(at) = candidates.iter().rposition(|(_, names)| shown(names) == *visible) else {
+        let Some(at) = candidates
+            .iter()
+            .rposition(|(_, names)| shown(names) == *visible)
+        else {
             let expected: Vec<_> = candidates.iter().map(|(_, names)| names).collect();
-            return Err(format!("the catalogue is of no possible past: {visible:?} of {expected:?}"));
+            return Err(format!(
+                "the catalogue is of no possible past: {visible:?} of {expected:?}"
+            ));
         };
         let rolled_back = at + 1 < candidates.len();
         let names = candidates[at].1.clone();
         let known: BTreeSet<FilterId> = names.values().map(|(id, _)| *id).collect();
         // One that a lost change dropped is back; its drop was never acknowledged as safe.
         self.epochs.retain(|id, _| known.contains(id));
-        self.epochs.values_mut().for_each(|epoch| epoch.crash(floor));
+        self.epochs
+            .values_mut()
+            .for_each(|epoch| epoch.crash(floor));
         self.history = vec![(0, names)];
         (self.committed, self.synced) = (0, 0);
         Ok(rolled_back)

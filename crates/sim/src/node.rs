@@ -79,7 +79,11 @@ struct ForgetfulFile(Arc<dyn DiskFile>);
 impl Disk for Forgetful {
     fn open(&self, path: &str, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
         let file = self.disk.open(path, mode)?;
-        Ok(if self.files { Arc::new(ForgetfulFile(file)) } else { file })
+        Ok(if self.files {
+            Arc::new(ForgetfulFile(file))
+        } else {
+            file
+        })
     }
 
     fn list(&self, dir: &str) -> io::Result<Vec<String>> {
@@ -103,7 +107,11 @@ impl Disk for Forgetful {
     }
 
     fn sync_dir(&self, dir: &str) -> io::Result<()> {
-        if self.files { self.disk.sync_dir(dir) } else { Ok(()) }
+        if self.files {
+            self.disk.sync_dir(dir)
+        } else {
+            Ok(())
+        }
     }
 
     fn exists(&self, path: &str) -> io::Result<bool> {
