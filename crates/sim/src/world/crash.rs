@@ -88,6 +88,8 @@ impl World {
         self.filters = None;
         self.crash_disk();
         self.fault = None;
+        self.disk.set_capacity(u64::MAX);
+        self.disk_full = false;
         if self.random.one_in(4) {
             self.disk.cut_power_at_operation(self.random.below(20));
         }
