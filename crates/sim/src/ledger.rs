@@ -1,148 +1,211 @@
-//! What must be true: every change with its position in the log, and the state that follows from
-//! those before a given one.
-//!
-//! The log keeps a prefix of what was appended. So after a crash, the end of the recovered log
-//! says exactly which changes survived: those before it must all be there, those after it must
-//! not answer. A crash may cut the log only behind what its durability promised.
+//! The oracle: what was acknowledged, and so must be there after any crash.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Number of a filter's epoch, unique in a run.
-pub type Epoch = u64;
-/// A key, unique in a run but where it is set again on purpose.
-pub type Key = u64;
+use grapevine_core::catalogue::{FilterId, Storage};
+use grapevine_store::log::Position;
 
-/// A change.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Change {
-    /// A filter was made.
-    Create {
-        /// Its name.
-        name: u64,
-        /// Its epoch.
-        epoch: Epoch,
-        /// Its keys do not outlive the process.
-        volatile: bool,
-    },
-    /// It was dropped.
-    Drop(Epoch),
-    /// It no longer answers to its name.
-    Hide(Epoch),
-    /// It does again.
-    Show(Epoch),
-    /// It holds these keys.
-    Keys(Epoch, Vec<Key>),
+/// Names to what bears them, and whether it is hidden.
+pub type Names = BTreeMap<Vec<u8>, (FilterId, bool)>;
+
+/// One key that is in a filter.
+#[derive(Clone, Copy, Debug)]
+pub struct Member {
+    /// Once the log is safe up to here, so is the key. 0: it is safe.
+    pub position: Position,
+    /// Whether an insert of this filter counted it.
+    pub counted: bool,
 }
 
-/// A filter as it must be.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Expected {
-    /// Its name.
-    pub name: u64,
-    /// Its keys do not outlive the process.
-    pub volatile: bool,
-    /// It does not answer to its name.
-    pub hidden: bool,
-    /// Keys that must be found.
-    pub keys: BTreeSet<Key>,
+/// What is known of one epoch of a filter.
+#[derive(Clone, Debug)]
+pub struct Epoch {
+    /// Whether its keys outlive the process.
+    pub storage: Storage,
+    /// Whether it may refuse new keys.
+    pub fixed: bool,
+    /// Keys that are in.
+    pub members: BTreeMap<u64, Member>,
+    /// Keys that may be in or not: whoever looks settles it.
+    pub doubt: BTreeSet<u64>,
+    /// Keys that somebody ever tried to put in. No other may be found.
+    pub attempted: BTreeSet<u64>,
+    /// The counter of inserts may not be above this.
+    pub inserted_max: u64,
 }
 
-/// All changes of a run, and the state they come to.
-#[derive(Clone, Debug, Default)]
+impl Epoch {
+    /// An empty one.
+    #[must_use]
+    pub fn new(storage: Storage, fixed: bool) -> Self {
+        Self {
+            storage,
+            fixed,
+            members: BTreeMap::new(),
+            doubt: BTreeSet::new(),
+            attempted: BTreeSet::new(),
+            inserted_max: 0,
+        }
+    }
+
+    /// Keys that a counter must know.
+    #[must_use]
+    pub fn inserted_min(&self) -> u64 {
+        self.members
+            .values()
+            .filter(|member| member.counted)
+            .count() as u64
+    }
+
+    /// Notes keys whose request failed: any of them may be in.
+    pub fn attempt(&mut self, keys: &[u64]) {
+        self.attempted.extend(keys);
+        let unknown = keys.iter().filter(|key| !self.members.contains_key(key));
+        self.doubt.extend(unknown);
+        self.inserted_max += keys.len() as u64;
+    }
+
+    /// Checks answers, one per key of `0..`, against what must and may be in. Doubts are settled
+    /// as of `position`.
+    pub fn check(&mut self, found: &[bool], position: Position) -> Result<(), String> {
+        for (key, found) in (0..).zip(found) {
+            if self.members.contains_key(&key) && !found {
+                return Err(format!("key {key} was acknowledged and is answered absent"));
+            }
+            if *found && !self.attempted.contains(&key) {
+                return Err(format!("key {key} was never set and is answered present"));
+            }
+            if self.doubt.remove(&key) && *found {
+                let counted = false;
+                self.members.insert(key, Member { position, counted });
+            } else if *found && !self.members.contains_key(&key) {
+                return Err(format!("key {key} was gone and is back"));
+            }
+        }
+        Ok(())
+    }
+
+    /// After a crash: what was safe stays, the rest is in doubt.
+    fn crash(&mut self, floor: Position) {
+        if self.storage == Storage::Memory {
+            *self = Epoch::new(self.storage, self.fixed);
+            return;
+        }
+        let (members, doubt) = (&mut self.members, &mut self.doubt);
+        members.retain(|key, member| {
+            let safe = member.position <= floor;
+            if !safe {
+                doubt.insert(*key);
+            }
+            member.position = 0;
+            safe
+        });
+    }
+}
+
+/// Everything acknowledged to the users of one node.
+#[derive(Clone, Debug)]
 pub struct Ledger {
-    changes: Vec<(u64, Change)>,
-    /// Filters by epoch, as of all changes.
-    pub filters: BTreeMap<Epoch, Expected>,
-    /// Keys that may or may not be found: those of requests that failed half way, and those whose
-    /// operation was lost but whose bits a snapshot had already caught.
-    pub uncertain: BTreeSet<(Epoch, Key)>,
+    /// All epochs ever made.
+    pub epochs: BTreeMap<FilterId, Epoch>,
+    /// The catalogue after each of its changes, with the position that covers the change.
+    history: Vec<(Position, Names)>,
+    /// Other pasts that look the same from outside: they differ in hidden filters.
+    alternatives: Vec<Names>,
+    /// The node said that everything before this survives the process.
+    pub committed: Position,
+    /// The node said that everything before this survives a power cut.
+    pub synced: Position,
+}
+
+impl Default for Ledger {
+    fn default() -> Self {
+        Self {
+            epochs: BTreeMap::new(),
+            history: vec![(0, Names::new())],
+            alternatives: Vec::new(),
+            committed: 0,
+            synced: 0,
+        }
+    }
 }
 
 impl Ledger {
-    /// Enters a change that reaches up to `position`.
-    pub fn enter(&mut self, position: u64, change: Change) {
-        self.apply(&change);
-        self.changes.push((position, change));
+    /// The catalogue now.
+    #[must_use]
+    pub fn names(&self) -> &Names {
+        &self.history.last().expect("the history is never empty").1
     }
 
-    fn apply(&mut self, change: &Change) {
-        match change {
-            Change::Create {
-                name,
-                epoch,
-                volatile,
-            } => {
-                let expected = Expected {
-                    name: *name,
-                    volatile: *volatile,
-                    ..Expected::default()
-                };
-                self.filters.insert(*epoch, expected);
-            }
-            Change::Drop(epoch) => drop(self.filters.remove(epoch)),
-            Change::Hide(epoch) => self.set_hidden(*epoch, true),
-            Change::Show(epoch) => self.set_hidden(*epoch, false),
-            Change::Keys(epoch, keys) => {
-                if let Some(filter) = self.filters.get_mut(epoch) {
-                    filter.keys.extend(keys);
-                }
-            }
-        }
+    /// Whether before a creation, which found it so, `name` may have been borne by `before`.
+    #[must_use]
+    pub fn may_have_been(&self, name: &[u8], before: Option<(FilterId, bool)>) -> bool {
+        let hidden = |entry: Option<&(FilterId, bool)>| entry.is_none_or(|(_, hidden)| *hidden);
+        let now = self.names().get(name);
+        let alike = |names: &Names| names.get(name) == before.as_ref();
+        now == before.as_ref()
+            || (hidden(now) && hidden(before.as_ref()) && self.alternatives.iter().any(alike))
     }
 
-    fn set_hidden(&mut self, epoch: Epoch, hidden: bool) {
-        if let Some(filter) = self.filters.get_mut(&epoch) {
-            filter.hidden = hidden;
-        }
+    /// Whether it is not known which hidden filters there are.
+    #[must_use]
+    pub fn is_ambiguous(&self) -> bool {
+        self.alternatives.len() > 1
     }
 
-    /// The process ended, and came back with a log that ends at `end`.
-    pub fn restart(&mut self, end: u64) {
-        let changes = std::mem::take(&mut self.changes);
-        let (kept, lost): (Vec<_>, Vec<_>) = changes
-            .into_iter()
-            .partition(|(position, _)| *position <= end);
-        self.filters.clear();
-        kept.iter().for_each(|(_, change)| self.apply(change));
-        for (_, change) in &lost {
-            if let Change::Keys(epoch, keys) = change {
-                self.uncertain.extend(keys.iter().map(|key| (*epoch, *key)));
-            }
-        }
-        self.changes = kept;
-        // What was only in memory is gone, and so is every trace of it in the ledger.
-        let volatile: BTreeSet<Epoch> = self
-            .filters
+    /// Notes a change of the catalogue.
+    pub fn change(&mut self, position: Position, change: impl Fn(&mut Names)) {
+        let mut names = self.names().clone();
+        change(&mut names);
+        self.alternatives.iter_mut().for_each(change);
+        self.history.push((position, names));
+    }
+
+    /// The process ended with everything before `floor` safe, and `visible` answers now: which
+    /// past is that? Gives whether anything was taken back.
+    pub fn recover(
+        &mut self,
+        floor: Position,
+        visible: &BTreeMap<Vec<u8>, FilterId>,
+    ) -> Result<bool, String> {
+        let safe = self
+            .history
             .iter()
-            .filter(|(_, filter)| filter.volatile)
-            .map(|(epoch, _)| *epoch)
+            .rposition(|(position, _)| *position <= floor);
+        let candidates = &self.history[safe.unwrap_or(0)..];
+        let shown = |names: &Names| -> BTreeMap<Vec<u8>, FilterId> {
+            let shown = names.iter().filter(|(_, (_, hidden))| !hidden);
+            shown.map(|(name, (id, _))| (name.clone(), *id)).collect()
+        };
+        let Some(at) = candidates
+            .iter()
+            .rposition(|(_, names)| shown(names) == *visible)
+        else {
+            let expected: Vec<_> = candidates.iter().map(|(_, names)| names).collect();
+            return Err(format!(
+                "the catalogue is of no possible past: {visible:?} of {expected:?}"
+            ));
+        };
+        let rolled_back = at + 1 < candidates.len();
+        let names = candidates[at].1.clone();
+        let alike = candidates.iter().map(|(_, names)| names);
+        self.alternatives = alike
+            .chain(&self.alternatives)
+            .filter(|names| shown(names) == *visible)
+            .cloned()
             .collect();
-        for epoch in &volatile {
-            if let Some(filter) = self.filters.get_mut(epoch) {
-                filter.keys.clear();
-            }
-        }
-        self.changes.retain(
-            |(_, change)| !matches!(change, Change::Keys(epoch, _) if volatile.contains(epoch)),
-        );
-    }
-
-    /// The filter that answers to a name.
-    #[must_use]
-    pub fn visible(&self, name: u64) -> Option<Epoch> {
-        let answers = |filter: &Expected| filter.name == name && !filter.hidden;
-        self.filters
+        let known: BTreeSet<FilterId> = self
+            .alternatives
             .iter()
-            .find(|(_, filter)| answers(filter))
-            .map(|(epoch, _)| *epoch)
-    }
-
-    /// The filter that has a name, hidden or not.
-    #[must_use]
-    pub fn named(&self, name: u64) -> Option<Epoch> {
-        self.filters
-            .iter()
-            .find(|(_, filter)| filter.name == name)
-            .map(|(epoch, _)| *epoch)
+            .flat_map(|names| names.values().map(|(id, _)| *id))
+            .collect();
+        // One that a lost change dropped is back; its drop was never acknowledged as safe.
+        self.epochs.retain(|id, _| known.contains(id));
+        self.epochs
+            .values_mut()
+            .for_each(|epoch| epoch.crash(floor));
+        self.history = vec![(0, names)];
+        (self.committed, self.synced) = (0, 0);
+        Ok(rolled_back)
     }
 }

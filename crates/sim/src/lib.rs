@@ -1,11 +1,10 @@
-//! Grapevine's simulator: whole stores on simulated disks, with a workload and faults drawn from a
-//! seed, checked against a ledger after every restart. Everything is on one thread and nothing
-//! depends on a clock, so a seed is a reproduction.
+//! The simulator: nodes on simulated disks under random workloads, crashed, failed and rotted at
+//! random points, and checked against a ledger of what they acknowledged. Everything follows from
+//! a seed. Today a world has one node, and the disk is all that can go wrong.
 #![forbid(unsafe_code)]
 
-pub mod chance;
-pub mod forgetful;
+pub mod branch;
 pub mod ledger;
-pub mod run;
-#[cfg(test)]
-mod tests;
+pub mod node;
+pub mod random;
+pub mod world;

@@ -1,166 +1,137 @@
-//! `grapevine-sim`: runs seeds, prints each violation with the command that replays it, and what
-//! was and was not reached.
+//! `grapevine-sim`: runs seeds and says which of them broke a promise.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write};
+use std::ops::Range;
 use std::process::ExitCode;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use clap::Parser;
-use grapevine_sim::run::{BRANCHES, run};
+use grapevine_sim::branch::Branch;
+use grapevine_sim::node::Mutation;
+use grapevine_sim::world::{Outcome, Plan, run};
 
-/// Seeds run when neither `--seeds` nor `--minutes` says how many.
+/// Seeds run when neither seeds nor minutes are named.
 const SEEDS_DEFAULT: u64 = 1000;
-/// Most violations that are printed in full.
+/// Operations per seed unless said otherwise.
+const OPERATIONS_DEFAULT: u64 = 80;
+/// Violations printed; more are only counted.
 const VIOLATIONS_SHOWN_MAX: u64 = 20;
 
-/// Runs simulated nodes and checks what they keep.
+/// Crashes Grapevine's durable side at every point that matters and checks what it kept.
 #[derive(Debug, Parser)]
-#[command(name = "grapevine-sim", version)]
-struct Args {
-    /// The seeds to run, the last one left out; fresh ones if not given
-    #[arg(long, value_name = "A..B", value_parser = seeds, conflicts_with = "minutes")]
-    seeds: Option<(u64, u64)>,
-    /// Run fresh seeds for so long
-    #[arg(long, value_name = "M")]
+#[command(name = "grapevine-sim")]
+struct Arguments {
+    /// Seeds to run, the end exclusive.
+    #[arg(long, value_name = "A..B", value_parser = seeds, conflicts_with_all = ["minutes", "replay"])]
+    seeds: Option<Range<u64>>,
+    /// Runs fresh seeds for so many minutes.
+    #[arg(long, value_name = "M", conflicts_with = "replay")]
     minutes: Option<f64>,
-    /// Steps of each seed
-    #[arg(long, value_name = "N", default_value_t = 200)]
+    /// Operations per seed.
+    #[arg(long, value_name = "N", default_value_t = OPERATIONS_DEFAULT)]
     ops: u64,
-    /// Run one seed and print what happens in it
-    #[arg(long, value_name = "SEED", conflicts_with_all = ["seeds", "minutes"])]
+    /// Runs one seed and prints what it did.
+    #[arg(long, value_name = "SEED")]
     replay: Option<u64>,
-    /// Print JSON
+    /// Prints one JSON object per violation and a summary.
     #[arg(long)]
     json: bool,
 }
 
-fn seeds(text: &str) -> Result<(u64, u64), String> {
-    let (from, to) = text
-        .split_once("..")
-        .ok_or("two numbers with .. between them")?;
-    let number = |text: &str| {
-        text.parse::<u64>()
-            .map_err(|error| format!("{text}: {error}"))
-    };
-    let (from, to) = (number(from)?, number(to)?);
-    if from < to {
-        Ok((from, to))
-    } else {
-        Err(format!("{from} is not below {to}"))
+fn seeds(text: &str) -> Result<Range<u64>, String> {
+    let parts = text.split_once("..").map(|(a, b)| (a.parse(), b.parse()));
+    match parts {
+        Some((Ok(from), Ok(to))) if from < to => Ok(from..to),
+        _ => Err("not of the form A..B with A below B".to_owned()),
     }
 }
 
-/// What all seeds together came to.
-#[derive(Debug, Default)]
-struct Total {
+#[derive(Default)]
+struct Tally {
     seeds: u64,
-    violations: Vec<(u64, String)>,
-    branches: BTreeMap<&'static str, u64>,
+    violations: u64,
+    branches: BTreeMap<Branch, u64>,
+}
+
+impl Tally {
+    fn add(&mut self, arguments: &Arguments, seed: u64, outcome: &Outcome) {
+        self.seeds += 1;
+        for (branch, times) in &outcome.branches {
+            *self.branches.entry(*branch).or_default() += times;
+        }
+        let Some(violation) = &outcome.violation else {
+            return;
+        };
+        self.violations += 1;
+        if self.violations > VIOLATIONS_SHOWN_MAX {
+            return;
+        }
+        let ops = arguments.ops;
+        let command =
+            format!("cargo run --release -p grapevine-sim -- --ops {ops} --replay {seed}");
+        if arguments.json {
+            let line = serde_json::json!({
+                "seed": seed, "violation": violation, "replay": command,
+            });
+            println!("{line}");
+        } else {
+            println!("seed {seed}: {violation}\n  {command}");
+        }
+    }
+
+    fn print(&self, arguments: &Arguments) {
+        let missed: Vec<Branch> = Branch::ALL
+            .into_iter()
+            .filter(|branch| !self.branches.contains_key(branch))
+            .collect();
+        if arguments.json {
+            let line = serde_json::json!({
+                "seeds": self.seeds, "violations": self.violations,
+                "branches": self.branches.iter().map(|(branch, times)| (format!("{branch:?}"), times)).collect::<BTreeMap<_, _>>(),
+                "never_hit": missed,
+            });
+            println!("{line}");
+        } else {
+            for (branch, times) in &self.branches {
+                println!("{branch:?}: {times}");
+            }
+            println!("never hit: {missed:?}");
+        }
+        println!("{} seeds, {} violations", self.seeds, self.violations);
+    }
 }
 
 fn main() -> ExitCode {
-    let args = Args::parse();
-    let total = match args.replay {
-        Some(seed) => replay(seed, args.ops),
-        None => all(&args),
+    let arguments = Arguments::parse();
+    let mut tally = Tally::default();
+    let plan = |seed, trace| Plan {
+        seed,
+        operations: arguments.ops,
+        mutation: Mutation::None,
+        trace,
     };
-    // A reader that has gone has seen what it wanted.
-    drop(print(&args, &total));
-    if total.violations.is_empty() {
+    // Fresh seeds begin at the clock, so that no two sessions run the same ones.
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let first = now.map_or(0, |now| now.as_micros() as u64);
+    let range = match (&arguments.seeds, arguments.replay) {
+        (Some(seeds), _) => seeds.clone(),
+        (None, Some(seed)) => seed..seed.saturating_add(1),
+        (None, None) => first..first.saturating_add(SEEDS_DEFAULT),
+    };
+    let end = arguments.minutes.map(|minutes| {
+        Instant::now() + Duration::try_from_secs_f64(minutes * 60.0).unwrap_or_default()
+    });
+    let mut seed = range.start;
+    while end.map_or(seed < range.end, |end| Instant::now() < end) {
+        let outcome = run(plan(seed, arguments.replay.is_some()));
+        outcome.trace.iter().for_each(|line| println!("{line}"));
+        tally.add(&arguments, seed, &outcome);
+        seed += 1;
+    }
+    tally.print(&arguments);
+    if tally.violations == 0 {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     }
-}
-
-fn replay(seed: u64, ops: u64) -> Total {
-    let report = run(seed, ops, true);
-    drop(io::stdout().write_all(report.trace.as_bytes()));
-    Total {
-        seeds: 1,
-        violations: report
-            .violation
-            .map(|violation| (seed, violation))
-            .into_iter()
-            .collect(),
-        branches: report.branches,
-    }
-}
-
-fn all(args: &Args) -> Total {
-    let start = Instant::now();
-    let fresh = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .map_or(0, |since| since.as_micros() as u64);
-    let (from, to) = args.seeds.unwrap_or((fresh, fresh + SEEDS_DEFAULT));
-    let limit = args
-        .minutes
-        .map(|minutes| Duration::from_secs_f64(minutes.max(0.0) * 60.0));
-    let mut total = Total::default();
-    for seed in from.. {
-        let done = match limit {
-            Some(limit) => start.elapsed() >= limit,
-            None => seed >= to,
-        };
-        if done {
-            break;
-        }
-        let report = run(seed, args.ops, false);
-        total.seeds += 1;
-        for (branch, count) in report.branches {
-            *total.branches.entry(branch).or_default() += count;
-        }
-        total
-            .violations
-            .extend(report.violation.map(|violation| (seed, violation)));
-    }
-    eprintln!(
-        "{:.0} seeds a minute",
-        total.seeds as f64 * 60.0 / start.elapsed().as_secs_f64()
-    );
-    total
-}
-
-fn print(args: &Args, total: &Total) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    let missed: Vec<_> = BRANCHES
-        .iter()
-        .filter(|branch| !total.branches.contains_key(*branch))
-        .collect();
-    if args.json {
-        let violations: Vec<_> = total
-            .violations
-            .iter()
-            .map(|(seed, violation)| serde_json::json!({ "seed": seed, "violation": violation }))
-            .collect();
-        let report = serde_json::json!({
-            "seeds": total.seeds,
-            "violations": violations,
-            "branches": total.branches,
-            "missed": missed,
-        });
-        writeln!(out, "{report:#}")?;
-    } else {
-        for (branch, count) in &total.branches {
-            writeln!(out, "{count:>10}  {branch}")?;
-        }
-        for branch in missed {
-            writeln!(out, "     never  {branch}")?;
-        }
-        for (seed, violation) in total.violations.iter().take(VIOLATIONS_SHOWN_MAX as usize) {
-            writeln!(out, "seed {seed}: {violation}")?;
-            let ops = args.ops;
-            writeln!(
-                out,
-                "  cargo run --release -p grapevine-sim -- --replay {seed} --ops {ops}"
-            )?;
-        }
-    }
-    writeln!(
-        out,
-        "{} seeds, {} violations",
-        total.seeds,
-        total.violations.len()
-    )
 }

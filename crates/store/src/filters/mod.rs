@@ -84,6 +84,8 @@ pub struct Filters {
     /// Position of the last snapshot; held while one is taken.
     snapshot: Mutex<Position>,
     snapshot_position: AtomicU64,
+    /// Position at which the last attempt at a snapshot began.
+    tried: AtomicU64,
     /// The first write or sync of a snapshot that failed.
     snapshot_failure: OnceLock<Arc<str>>,
 }
@@ -182,6 +184,7 @@ impl Filters {
         }
     }
 
+    /// Asked before bits are set: a key that is refused must not be answered as seen later.
     fn ensure_writable(&self) -> Result<(), FilterError> {
         self.read_only()
             .map_or(Ok(()), |reason| Err(FilterError::ReadOnly(reason)))

@@ -1,0 +1,90 @@
+//! Rare branches: what a run must meet now and then to be worth its time.
+
+use serde::Serialize;
+
+/// Something that happens seldom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Branch {
+    /// A restart after a kill.
+    Kill,
+    /// A restart after a power cut.
+    PowerCut,
+    /// The power went while a restart was under way.
+    CutInRecovery,
+    /// Recovery cut a torn tail off the log.
+    TornTail,
+    /// Recovery replayed operations.
+    Replay,
+    /// A filter had grown by a layer since the last snapshot when the process ended.
+    LayerReplayed,
+    /// A filter had been dropped since the last snapshot when the process ended.
+    DropReplayed,
+    /// The process ended within a snapshot: files newer than the manifest.
+    SnapshotAhead,
+    /// A merge adopted layers.
+    Adopted,
+    /// A merge went into layers that were there.
+    MergedInPlace,
+    /// A filter was imported.
+    Imported,
+    /// A merge or import had not been snapshotted when the process ended.
+    TransferReplayed,
+    /// The node turned read-only.
+    ReadOnly,
+    /// The disk was full.
+    DiskFull,
+    /// A fixed-size filter was full.
+    FilterFull,
+    /// The memory bound refused.
+    OverMemory,
+    /// A hidden filter was shown again.
+    Shown,
+    /// A filter was read back from its files.
+    PagedIn,
+    /// Files of dropped filters were removed.
+    Reclaimed,
+    /// A restart came between a drop and the removal of the files.
+    ReclaimAfterRestart,
+    /// The log began another segment.
+    SegmentBegun,
+    /// The power cut took back operations that were never synced.
+    RolledBack,
+    /// Rot was found: the directory did not open.
+    RotRefused,
+    /// Rot was found: a filter is damaged.
+    RotDamaged,
+    /// Rot hit bytes that nothing depends on.
+    RotHarmless,
+}
+
+impl Branch {
+    /// All of them.
+    pub const ALL: [Branch; 25] = [
+        Branch::Kill,
+        Branch::PowerCut,
+        Branch::CutInRecovery,
+        Branch::TornTail,
+        Branch::Replay,
+        Branch::LayerReplayed,
+        Branch::DropReplayed,
+        Branch::SnapshotAhead,
+        Branch::Adopted,
+        Branch::MergedInPlace,
+        Branch::Imported,
+        Branch::TransferReplayed,
+        Branch::ReadOnly,
+        Branch::DiskFull,
+        Branch::FilterFull,
+        Branch::OverMemory,
+        Branch::Shown,
+        Branch::PagedIn,
+        Branch::Reclaimed,
+        Branch::ReclaimAfterRestart,
+        Branch::SegmentBegun,
+        Branch::RolledBack,
+        Branch::RotRefused,
+        Branch::RotDamaged,
+        Branch::RotHarmless,
+    ];
+}
