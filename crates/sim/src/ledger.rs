@@ -147,6 +147,25 @@ impl Ledger {
             || (hidden(now) && hidden(before.as_ref()) && self.alternatives.iter().any(alike))
     }
 
+    /// A creation has shown what bore `name` before it: other pasts are ruled out, and if the one
+    /// taken for true is among them, it is put right.
+    pub fn settle(&mut self, name: &[u8], before: Option<(FilterId, bool)>) {
+        let believed = self.names().get(name).copied();
+        self.alternatives
+            .retain(|names| names.get(name).copied() == before);
+        if believed == before {
+            return;
+        }
+        for (_, names) in &mut self.history {
+            if names.get(name).copied() == believed {
+                match before {
+                    Some(entry) => _ = names.insert(name.to_vec(), entry),
+                    None => _ = names.remove(name),
+                }
+            }
+        }
+    }
+
     /// Whether it is not known which hidden filters there are.
     #[must_use]
     pub fn is_ambiguous(&self) -> bool {

@@ -1,8 +1,8 @@
 //! HTTP: the API under `/api/v1/`, the metrics and the health checks. `docs/http.md` is the page
-//! for users, [`routes`] the table of everything that is served.
+//! for users, `routes` the table of everything that is served.
 //!
 //! A connection is a task of its own. Bodies are read and written in pieces of at most
-//! [`BUFFER_BYTES`], so a request of any length takes a bounded amount of memory. Work that
+//! `BUFFER_BYTES`, so a request of any length takes a bounded amount of memory. Work that
 //! touches files runs on the blocking pool, and what acknowledges a change is answered once the
 //! change is as durable as promised.
 

@@ -176,6 +176,7 @@ impl World {
         let was = |before| self.ledger.may_have_been(name, before);
         let position = match (created, now) {
             (Creation::Created(position), Some(id)) if was(None) => {
+                self.ledger.settle(name, None);
                 self.ledger.epochs.insert(id, epoch);
                 self.ledger.change(position, |names| {
                     _ = names.insert(name.to_vec(), (id, false))
@@ -184,6 +185,7 @@ impl World {
             }
             (Creation::Shown(position), Some(id)) if was(Some((id, true))) => {
                 self.hit(Branch::Shown);
+                self.ledger.settle(name, Some((id, true)));
                 self.ledger.change(position, |names| {
                     _ = names.insert(name.to_vec(), (id, false))
                 });

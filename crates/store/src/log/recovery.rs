@@ -153,25 +153,7 @@ pub(super) fn open(
     };
     let (file, header) = recovery.open_last(last, config.salt, &mut report)?;
     let walk = recovery.walk(&file, header)?;
-    let held = (segments[0], walk.end);
-    if let Some(what) = walk.fault
-        && replay_from > walk.end
-    {
-        // The snapshot was taken when the log was durable up to there.
-        return Err(OpenError::Corrupt {
-            file: segment::path(dir, last),
-            offset: header.offset(walk.end),
-            what,
-        });
-    }
-    if replay_from < held.0 || replay_from > held.1 {
-        let held = Some(held);
-        return Err(OpenError::NotHeld {
-            dir: dir.to_owned(),
-            replay_from,
-            held,
-        });
-    }
+    recovery.check_held(&segments, header, &walk, replay_from)?;
     if let Some(what) = walk.fault {
         report.cut = Some(recovery.cut(&*file, header, walk.end, what)?);
     }
@@ -243,6 +225,36 @@ fn assemble(
 }
 
 impl Recovery<'_> {
+    /// Whether the log can be read from where the newest snapshot ends.
+    fn check_held(
+        &self,
+        segments: &[Position],
+        header: SegmentHeader,
+        walk: &Walk,
+        replay_from: Position,
+    ) -> Result<(), OpenError> {
+        if let Some(what) = walk.fault
+            && replay_from > walk.end
+            && let Some(last) = segments.last()
+        {
+            // The snapshot was taken when the log was durable up to there.
+            return Err(OpenError::Corrupt {
+                file: segment::path(self.dir, *last),
+                offset: header.offset(walk.end),
+                what,
+            });
+        }
+        let start = segments.first().copied().unwrap_or_default();
+        if !(start..=walk.end).contains(&replay_from) {
+            return Err(OpenError::NotHeld {
+                dir: self.dir.to_owned(),
+                replay_from,
+                held: Some((start, walk.end)),
+            });
+        }
+        Ok(())
+    }
+
     fn io(&self, step: Step, start: Position, source: io::Error) -> OpenError {
         OpenError::Io {
             step,
