@@ -153,7 +153,7 @@ pub(super) fn open(
     };
     let (file, header) = recovery.open_last(last, config.salt, &mut report)?;
     let walk = recovery.walk(&file, header)?;
-    recovery.check_held(&segments, header, &walk, replay_from)?;
+    recovery.check_held(replay_from, segments[0], header, &walk)?;
     if let Some(what) = walk.fault {
         report.cut = Some(recovery.cut(&*file, header, walk.end, what)?);
     }
@@ -225,36 +225,6 @@ fn assemble(
 }
 
 impl Recovery<'_> {
-    /// Whether the log can be read from where the newest snapshot ends.
-    fn check_held(
-        &self,
-        segments: &[Position],
-        header: SegmentHeader,
-        walk: &Walk,
-        replay_from: Position,
-    ) -> Result<(), OpenError> {
-        if let Some(what) = walk.fault
-            && replay_from > walk.end
-            && let Some(last) = segments.last()
-        {
-            // The snapshot was taken when the log was durable up to there.
-            return Err(OpenError::Corrupt {
-                file: segment::path(self.dir, *last),
-                offset: header.offset(walk.end),
-                what,
-            });
-        }
-        let start = segments.first().copied().unwrap_or_default();
-        if !(start..=walk.end).contains(&replay_from) {
-            return Err(OpenError::NotHeld {
-                dir: self.dir.to_owned(),
-                replay_from,
-                held: Some((start, walk.end)),
-            });
-        }
-        Ok(())
-    }
-
     fn io(&self, step: Step, start: Position, source: io::Error) -> OpenError {
         OpenError::Io {
             step,
@@ -421,6 +391,32 @@ impl Recovery<'_> {
             }),
             _ => Ok(walk),
         }
+    }
+
+    /// Checks that the log reaches from before `replay_from` up to it. The snapshot that needs the
+    /// position was taken when the log was durable up to there, so a fault before it is damage.
+    fn check_held(
+        &self,
+        replay_from: Position,
+        start: Position,
+        header: SegmentHeader,
+        walk: &Walk,
+    ) -> Result<(), OpenError> {
+        if (start..=walk.end).contains(&replay_from) {
+            return Ok(());
+        }
+        Err(match walk.fault {
+            Some(what) if replay_from > walk.end => OpenError::Corrupt {
+                file: segment::path(self.dir, header.start),
+                offset: header.offset(walk.end),
+                what,
+            },
+            _ => OpenError::NotHeld {
+                dir: self.dir.to_owned(),
+                replay_from,
+                held: Some((start, walk.end)),
+            },
+        })
     }
 
     /// Keeps the bytes from `position` on beside the log, then cuts them off, durably.
