@@ -110,6 +110,8 @@ pub struct Ledger {
     pub epochs: BTreeMap<FilterId, Epoch>,
     /// The catalogue after each of its changes, with the position that covers the change.
     history: Vec<(Position, Names)>,
+    /// Other pasts that look the same from outside: they differ in hidden filters.
+    alternatives: Vec<Names>,
     /// The node said that everything before this survives the process.
     pub committed: Position,
     /// The node said that everything before this survives a power cut.
@@ -121,6 +123,7 @@ impl Default for Ledger {
         Self {
             epochs: BTreeMap::new(),
             history: vec![(0, Names::new())],
+            alternatives: Vec::new(),
             committed: 0,
             synced: 0,
         }
@@ -132,6 +135,22 @@ impl Ledger {
     #[must_use]
     pub fn names(&self) -> &Names {
         &self.history.last().expect("the history is never empty").1
+    }
+
+    /// Whether before a creation, which found it so, `name` may have been borne by `before`.
+    #[must_use]
+    pub fn may_have_been(&self, name: &[u8], before: Option<(FilterId, bool)>) -> bool {
+        let hidden = |entry: Option<&(FilterId, bool)>| entry.is_none_or(|(_, hidden)| *hidden);
+        let now = self.names().get(name);
+        let alike = |names: &Names| names.get(name) == before.as_ref();
+        now == before.as_ref()
+            || (hidden(now) && hidden(before.as_ref()) && self.alternatives.iter().any(alike))
+    }
+
+    /// Whether it is not known which hidden filters there are.
+    #[must_use]
+    pub fn is_ambiguous(&self) -> bool {
+        self.alternatives.len() > 1
     }
 
     /// Notes a change of the catalogue.
@@ -168,7 +187,16 @@ impl Ledger {
         };
         let rolled_back = at + 1 < candidates.len();
         let names = candidates[at].1.clone();
-        let known: BTreeSet<FilterId> = names.values().map(|(id, _)| *id).collect();
+        let alike = candidates.iter().map(|(_, names)| names);
+        self.alternatives = alike
+            .filter(|names| shown(names) == *visible)
+            .cloned()
+            .collect();
+        let known: BTreeSet<FilterId> = self
+            .alternatives
+            .iter()
+            .flat_map(|names| names.values().map(|(id, _)| *id))
+            .collect();
         // One that a lost change dropped is back; its drop was never acknowledged as safe.
         self.epochs.retain(|id, _| known.contains(id));
         self.epochs

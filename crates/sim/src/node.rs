@@ -33,7 +33,7 @@ pub fn options(random: &mut Random) -> Options {
             segment_size: 512 << random.below(8),
             ..LogConfig::default()
         },
-        memory: if random.one_in(4) { 24 << 10 } else { 1 << 30 },
+        memory: if random.one_in(4) { 3 << 10 } else { 1 << 30 },
         checkpoint_log: 1 << 20,
         idle_unload: Some(Duration::from_secs(2)),
     }

@@ -88,6 +88,8 @@ impl World {
         self.filters = None;
         self.crash_disk();
         self.fault = None;
+        self.disk.set_capacity(u64::MAX);
+        self.disk_full = false;
         if self.random.one_in(4) {
             self.disk.cut_power_at_operation(self.random.below(20));
         }
@@ -97,16 +99,17 @@ impl World {
     /// The process is killed: what was committed is there, unless a sync failed; then the system
     /// has forgotten what it should have written.
     pub(super) fn kill(&mut self) -> Checked {
+        if self.fault == Some(Operation::SyncDir) {
+            // A file system whose journal failed takes no more changes until it is mounted anew.
+            return self.power_cut();
+        }
         self.note("kill".to_owned());
         self.hit(Branch::Kill);
         self.filters = None;
         self.disk.kill();
         self.disk.set_capacity(u64::MAX);
         self.disk_full = false;
-        let forgot = matches!(
-            self.fault.take(),
-            Some(Operation::Sync | Operation::SyncDir)
-        );
+        let forgot = self.fault.take() == Some(Operation::Sync);
         if self.random.one_in(8) {
             let nth = self.random.below(10);
             self.note(format!("  read {nth} will fail"));

@@ -171,27 +171,30 @@ impl World {
 
     /// Notes what a creation or an import did, and acknowledges it.
     fn created(&mut self, name: &[u8], created: Creation, epoch: Epoch) -> Checked {
-        let before = self.ledger.names().get(name).copied();
         let now = self.filters_ref().get(name).map(|handle| handle.id());
         self.note(format!("  {created:?}"));
-        let position = match (created, before, now) {
-            (Creation::Created(position), None, Some(id)) => {
+        let was = |before| self.ledger.may_have_been(name, before);
+        let position = match (created, now) {
+            (Creation::Created(position), Some(id)) if was(None) => {
                 self.ledger.epochs.insert(id, epoch);
                 self.ledger.change(position, |names| {
                     _ = names.insert(name.to_vec(), (id, false))
                 });
                 position
             }
-            (Creation::Shown(position), Some((id, true)), Some(now)) if id == now => {
+            (Creation::Shown(position), Some(id)) if was(Some((id, true))) => {
                 self.hit(Branch::Shown);
                 self.ledger.change(position, |names| {
                     _ = names.insert(name.to_vec(), (id, false))
                 });
                 position
             }
-            (Creation::Exists(position), Some((id, false)), Some(now)) if id == now => position,
-            (Creation::Exists(position), Some((_, true)), None) => position,
-            (Creation::Reclaiming, None, None) => return Ok(()),
+            (Creation::Exists(position), Some(id)) if was(Some((id, false))) => position,
+            // An import does not show what is hidden.
+            (Creation::Exists(position), None) if !was(None) || self.ledger.is_ambiguous() => {
+                position
+            }
+            (Creation::Reclaiming, None) if was(None) => return Ok(()),
             other => return Err(format!("{name:?}: impossible answer {other:?}")),
         };
         let acknowledged = self.acknowledge(position);

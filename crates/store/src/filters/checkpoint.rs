@@ -27,11 +27,13 @@ pub struct Clearance {
 impl Filters {
     /// Whether the log has grown so much that a snapshot is due.
     pub fn checkpoint_due(&self) -> bool {
-        self.log_tail() >= self.options.checkpoint_log.max(self.memory.used() / 2)
+        let grown = self.log.appended().saturating_sub(self.tried.load(Relaxed));
+        grown >= self.options.checkpoint_log.max(self.memory.used() / 2)
     }
 
     /// Takes a snapshot of everything that changed and drops the log before it. Requests go on
-    /// meanwhile.
+    /// meanwhile. While a filter is damaged, files are written but recovery goes on from where
+    /// it would have before.
     pub fn checkpoint(&self) -> Result<(), FilterError> {
         self.ensure_writable()?;
         let mut snapshot = lock(&self.snapshot);
@@ -54,16 +56,19 @@ impl Filters {
         }
         // The manifest must not say more than the log holds after a power cut.
         self.log.sync()?;
+        self.tried.store(manifest.position, Relaxed);
+        // What a damaged filter was given since its last good file is only in the log. Should the
+        // file come back, by a disk that reads again or from a backup, replay must begin there.
+        if self.all().iter().any(|handle| handle.damage().is_some()) {
+            return Ok(());
+        }
         manifest.write(&*self.disk).map_err(|error| match error {
             ManifestError::Io(error) => self.snapshot_failed(&error),
             error => self.snapshot_failed(&io::Error::other(error.to_string())),
         })?;
         *snapshot = manifest.position;
         self.snapshot_position.store(manifest.position, Relaxed);
-        // What a damaged filter was given since its last good file is only in the log.
-        if self.all().iter().all(|handle| handle.damage().is_none()) {
-            self.log.truncate_before(manifest.position)?;
-        }
+        self.log.truncate_before(manifest.position)?;
         Ok(())
     }
 
@@ -140,7 +145,7 @@ impl Filters {
         Ok(())
     }
 
-    fn all(&self) -> Vec<Arc<Handle>> {
+    pub(super) fn all(&self) -> Vec<Arc<Handle>> {
         self.handles_read().by_id.values().cloned().collect()
     }
 

@@ -91,7 +91,7 @@ impl Filters {
         Ok(())
     }
 
-    fn read_layer(&self, handle: &Handle, layer: &Layer) -> Result<(), LoadError> {
+    pub(super) fn read_layer(&self, handle: &Handle, layer: &Layer) -> Result<(), LoadError> {
         let path = layer_path(handle.id, layer.id());
         let read = || -> Result<(), LayerFileError> {
             let reader = LayerReader::new(FileReader::open(&*self.disk, &path)?)?;
@@ -182,7 +182,6 @@ impl Filters {
     }
 
     pub(super) fn write_layer_file(&self, id: FilterId, layer: &Layer) -> io::Result<()> {
-        self.disk.create_dir(FILTERS_DIR)?;
         self.disk.create_dir(&directory(id))?;
         let path = layer_path(id, layer.id());
         write_atomically(&*self.disk, &path, |out| write_layer(out, id, layer))?;

@@ -81,6 +81,8 @@ pub struct Filters {
     /// Position of the last snapshot; held while one is taken.
     snapshot: Mutex<Position>,
     snapshot_position: AtomicU64,
+    /// Position at which the last attempt at a snapshot began.
+    tried: AtomicU64,
     /// The first write or sync of a snapshot that failed.
     snapshot_failure: OnceLock<Arc<str>>,
 }
@@ -179,9 +181,10 @@ impl Filters {
         }
     }
 
+    /// Asked before bits are set: a key that is refused must not be answered as seen later.
     fn ensure_writable(&self) -> Result<(), FilterError> {
-        match self.snapshot_failure.get() {
-            Some(reason) => Err(FilterError::ReadOnly(Arc::clone(reason))),
+        match self.read_only() {
+            Some(reason) => Err(FilterError::ReadOnly(reason)),
             None => Ok(()),
         }
     }

@@ -15,7 +15,7 @@ use super::error::{FilterError, OpenError};
 use super::handle::{Bits, FILTERS_DIR, Handle, lock};
 use super::memory::MemoryBound;
 use super::{Entropy, Filters, Handles, LOG_DIR, Options};
-use crate::disk::Disk;
+use crate::disk::{Disk, parent};
 use crate::identity::Identity;
 use crate::log::{Cut, Log, Position};
 use crate::manifest::Manifest;
@@ -44,6 +44,8 @@ impl Filters {
         entropy: Entropy,
     ) -> Result<(Self, Recovered), OpenError> {
         let (identity, manifest, created) = read_state(&*disk, &entropy)?;
+        // Its own name must be durable before anything relies on what is in it.
+        make_filters_directory(&*disk)?;
         let mut config = options.log;
         config.salt = u64::from_le_bytes(entropy()[..8].try_into().expect("eight bytes"));
         let id = identity.origin.bytes();
@@ -61,6 +63,7 @@ impl Filters {
             reclaiming: Mutex::default(),
             snapshot: Mutex::new(manifest.position),
             snapshot_position: AtomicU64::new(manifest.position),
+            tried: AtomicU64::new(manifest.position),
             snapshot_failure: OnceLock::new(),
         };
         for row in &manifest.rows {
@@ -143,9 +146,9 @@ impl Filters {
         let handle = self.handles_read().by_id.get(&insert.filter).cloned();
         // The filter was dropped since.
         let Some(handle) = handle else { return Ok(()) };
+        self.replay_load(handle.id)?;
         let filter = match self.bits(&handle) {
             Ok(filter) => filter,
-            Err(FilterError::Memory(error)) => return Err(error.into()),
             // Damaged: the log is kept until the filter is mended or dropped.
             Err(_) => return Ok(()),
         };
@@ -161,6 +164,9 @@ impl Filters {
 
     fn replay_change(&self, change: &CatalogueChange) -> Result<(), OpenError> {
         if !lock(&self.catalogue).apply(change) {
+            if let CatalogueChange::AdoptLayer(id, shape) = change {
+                self.replay_merge(*id, shape);
+            }
             return Ok(());
         }
         match change {
@@ -197,21 +203,62 @@ impl Filters {
         Ok(())
     }
 
-    /// Loads a filter whose layers have no files yet, so that the next snapshot writes them.
-    fn replay_load(&self, id: FilterId) -> Result<(), OpenError> {
-        let handle = self.handles_read().by_id.get(&id).cloned();
-        match handle.map(|handle| self.load(&handle)) {
-            Some(Err(FilterError::Memory(error))) => Err(error.into()),
-            // Damaged filters answer for themselves.
-            _ => Ok(()),
+    /// Keys were merged into a layer that was there already: they are in its file only.
+    fn replay_merge(&self, id: FilterId, shape: &LayerShape) {
+        let Some(handle) = self.handles_read().by_id.get(&id).cloned() else {
+            return;
+        };
+        lock(&handle.snapshots).insert(shape.id, u64::MAX);
+        let damage = match &*handle.bits_read() {
+            Bits::Loaded(loaded) => match loaded.filter.layer(shape.id) {
+                Some(layer) => self.read_layer(&handle, layer).err(),
+                None => None,
+            },
+            _ => None,
+        };
+        if let Some(error) = damage {
+            *handle.bits_write() = Bits::Damaged(error.to_string().into());
         }
     }
 
+    /// Unloads what the replay has loaded: the process before may have used one filter after the
+    /// other within the same bound.
+    fn make_room(&self) -> Result<(), OpenError> {
+        for handle in self.all() {
+            self.unload(&handle).map_err(|error| OpenError::Io {
+                path: FILTERS_DIR.to_owned(),
+                source: std::io::Error::other(error),
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Loads a filter whose layers have no files yet, so that the next snapshot writes them.
+    fn replay_load(&self, id: FilterId) -> Result<(), OpenError> {
+        let handle = self.handles_read().by_id.get(&id).cloned();
+        let Some(handle) = handle else {
+            return Ok(());
+        };
+        if let Err(FilterError::Memory(_)) = self.load(&handle) {
+            self.make_room()?;
+            if let Err(FilterError::Memory(error)) = self.load(&handle) {
+                return Err(error.into());
+            }
+        }
+        // Damaged filters answer for themselves.
+        Ok(())
+    }
+
     fn replay_add_layer(&self, handle: &Handle, shape: LayerShape) -> Result<(), OpenError> {
+        let mut fits = true;
         let damage = match &*handle.bits_read() {
             Bits::Loaded(loaded) => {
-                loaded.memory.grow(shape.geometry.bytes())?;
-                self.read_new_layer(handle, loaded, shape).err()
+                fits = loaded.memory.grow(shape.geometry.bytes()).is_ok();
+                if fits {
+                    self.read_new_layer(handle, loaded, shape).err()
+                } else {
+                    None
+                }
             }
             _ => None,
         };
@@ -219,6 +266,10 @@ impl Filters {
             *handle.bits_write() = Bits::Damaged(error.to_string().into());
             return Ok(());
         }
+        if !fits {
+            self.make_room()?;
+        }
+        // With the layer that its row now has.
         self.replay_load(handle.id)
     }
 
@@ -255,6 +306,16 @@ impl Filters {
         }
         Ok(())
     }
+}
+
+fn make_filters_directory(disk: &dyn Disk) -> Result<(), OpenError> {
+    let made = disk
+        .create_dir(FILTERS_DIR)
+        .and_then(|()| disk.sync_dir(parent(FILTERS_DIR)));
+    made.map_err(|source| OpenError::Io {
+        path: FILTERS_DIR.to_owned(),
+        source,
+    })
 }
 
 /// Identity and manifest of the directory, made if it is empty.

@@ -22,7 +22,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 use super::Filters;
 use super::change::{Creation, NewFilter};
 use super::error::FilterError;
-use super::handle::{Bits, FILTERS_DIR, Handle, Loaded, directory, legacy_path, lock};
+use super::handle::{Bits, Handle, Loaded, directory, legacy_path, lock};
 use super::keys::loaded;
 use super::load::write_atomically;
 use super::memory::Reservation;
@@ -182,7 +182,6 @@ impl Filters {
         }
         let (id, filter) = (row.id, Arc::clone(&loaded.filter));
         let write = || -> io::Result<()> {
-            self.disk.create_dir(FILTERS_DIR)?;
             self.disk.create_dir(&directory(id))?;
             for (index, layer) in (0..).zip(legacy) {
                 let path = legacy_path(id, index);
@@ -238,9 +237,10 @@ impl Filters {
                 Some(own) if own.shape().geometry == layer.shape().geometry => {
                     merge_layer(own, layer);
                     // For one of another epoch the rights name another creator: nothing moves.
-                    let _ = own.merge_rights(&layer.rights());
-                    self.write_layer_file(handle.id, own)
-                        .map_err(|e| self.snapshot_failed(&e))?;
+                    if own.merge_rights(&layer.rights()).is_err() {
+                        own.observe_inserted(id.creator, layer.inserted());
+                    }
+                    self.keep_merged(handle, own)?;
                     merged.merged += 1;
                 }
                 Some(own) => {
@@ -264,6 +264,19 @@ impl Filters {
             }
         }
         Ok((merged, self.log.appended()))
+    }
+
+    /// Writes the file of a layer that was merged into, then says so in the log: recovery reads
+    /// a layer's file only if the manifest or an operation says that there is one.
+    fn keep_merged(&self, handle: &Handle, layer: &Layer) -> Result<(), FilterError> {
+        let inserted = layer.inserted();
+        self.write_layer_file(handle.id, layer)
+            .map_err(|error| self.snapshot_failed(&error))?;
+        lock(&handle.snapshots).insert(layer.id(), inserted);
+        let mut catalogue = lock(&self.catalogue);
+        let change = CatalogueChange::AdoptLayer(handle.id, layer.shape());
+        self.change(&mut catalogue, change)?;
+        Ok(())
     }
 
     /// Adds a layer with bits: its file first, then the operation, then the bits in memory.

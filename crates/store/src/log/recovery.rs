@@ -154,6 +154,16 @@ pub(super) fn open(
     let (file, header) = recovery.open_last(last, config.salt, &mut report)?;
     let walk = recovery.walk(&file, header)?;
     let held = (segments[0], walk.end);
+    if let Some(what) = walk.fault
+        && replay_from > walk.end
+    {
+        // The snapshot was taken when the log was durable up to there.
+        return Err(OpenError::Corrupt {
+            file: segment::path(dir, last),
+            offset: header.offset(walk.end),
+            what,
+        });
+    }
     if replay_from < held.0 || replay_from > held.1 {
         let held = Some(held);
         return Err(OpenError::NotHeld {
