@@ -154,9 +154,10 @@ impl Ledger {
     }
 
     /// Notes a change of the catalogue.
-    pub fn change(&mut self, position: Position, change: impl FnOnce(&mut Names)) {
+    pub fn change(&mut self, position: Position, change: impl Fn(&mut Names)) {
         let mut names = self.names().clone();
         change(&mut names);
+        self.alternatives.iter_mut().for_each(change);
         self.history.push((position, names));
     }
 
@@ -189,6 +190,7 @@ impl Ledger {
         let names = candidates[at].1.clone();
         let alike = candidates.iter().map(|(_, names)| names);
         self.alternatives = alike
+            .chain(&self.alternatives)
             .filter(|names| shown(names) == *visible)
             .cloned()
             .collect();

@@ -90,7 +90,7 @@ impl World {
         self.fault = None;
         self.disk.set_capacity(u64::MAX);
         self.disk_full = false;
-        if self.random.one_in(4) {
+        if !self.ending && self.random.one_in(4) {
             self.disk.cut_power_at_operation(self.random.below(20));
         }
         self.recover(self.ledger.synced)
@@ -110,7 +110,7 @@ impl World {
         self.disk.set_capacity(u64::MAX);
         self.disk_full = false;
         let forgot = self.fault.take() == Some(Operation::Sync);
-        if self.random.one_in(8) {
+        if !self.ending && self.random.one_in(8) {
             let nth = self.random.below(10);
             self.note(format!("  read {nth} will fail"));
             self.disk.fail_next(Operation::Read, nth, ErrorKind::Other);

@@ -68,6 +68,8 @@ struct World {
     /// A failure was planned since the last restart, of this kind.
     fault: Option<Operation>,
     disk_full: bool,
+    /// The last restarts: nothing more is to go wrong.
+    ending: bool,
     /// What happened since the last snapshot, to count what a restart will meet.
     since_snapshot: Vec<Branch>,
     reclaimable: bool,
@@ -105,6 +107,7 @@ impl World {
             durability,
             fault: None,
             disk_full: false,
+            ending: false,
             since_snapshot: Vec::new(),
             reclaimable: false,
             exports: Vec::new(),
@@ -129,7 +132,7 @@ impl World {
                 self.power_cut()?;
             }
         }
-        self.disk.set_capacity(u64::MAX);
+        self.ending = true;
         self.restart_cleanly()?;
         self.check_all()?;
         self.check_sequences()?;

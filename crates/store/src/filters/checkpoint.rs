@@ -68,7 +68,10 @@ impl Filters {
         })?;
         *snapshot = manifest.position;
         self.snapshot_position.store(manifest.position, Relaxed);
-        self.log.truncate_before(manifest.position)?;
+        // A removal that may not be durable, followed by others that are, would leave a hole.
+        self.log
+            .truncate_before(manifest.position)
+            .map_err(|error| self.snapshot_failed(&io::Error::other(error)))?;
         Ok(())
     }
 
