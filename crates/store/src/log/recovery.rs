@@ -154,24 +154,7 @@ pub(super) fn open(
     let (file, header) = recovery.open_last(last, config.salt, &mut report)?;
     let walk = recovery.walk(&file, header)?;
     let held = (segments[0], walk.end);
-    if let Some(what) = walk.fault
-        && replay_from > walk.end
-    {
-        // The snapshot was taken when the log was durable up to there.
-        return Err(OpenError::Corrupt {
-            file: segment::path(dir, last),
-            offset: header.offset(walk.end),
-            what,
-        });
-    }
-    if replay_from < held.0 || replay_from > held.1 {
-        let held = Some(held);
-        return Err(OpenError::NotHeld {
-            dir: dir.to_owned(),
-            replay_from,
-            held,
-        });
-    }
+    recovery.check_held(replay_from, segments[0], header, &walk)?;
     if let Some(what) = walk.fault {
         report.cut = Some(recovery.cut(&*file, header, walk.end, what)?);
     }
@@ -406,6 +389,32 @@ impl Recovery<'_> {
             }),
             _ => Ok(walk),
         }
+    }
+
+    /// Checks that the log reaches from before `replay_from` up to it. The snapshot that needs the
+    /// position was taken when the log was durable up to there, so a fault before it is damage.
+    fn check_held(
+        &self,
+        replay_from: Position,
+        start: Position,
+        header: SegmentHeader,
+        walk: &Walk,
+    ) -> Result<(), OpenError> {
+        if (start..=walk.end).contains(&replay_from) {
+            return Ok(());
+        }
+        Err(match walk.fault {
+            Some(what) if replay_from > walk.end => OpenError::Corrupt {
+                file: segment::path(self.dir, header.start),
+                offset: header.offset(walk.end),
+                what,
+            },
+            _ => OpenError::NotHeld {
+                dir: self.dir.to_owned(),
+                replay_from,
+                held: Some((start, walk.end)),
+            },
+        })
     }
 
     /// Keeps the bytes from `position` on beside the log, then cuts them off, durably.
