@@ -173,7 +173,7 @@ impl World {
     fn created(&mut self, name: &[u8], created: Creation, epoch: Epoch) -> Checked {
         let now = self.filters_ref().get(name).map(|handle| handle.id());
         self.note(format!("  {created:?}"));
-        let was = |before| self.ledger.may_have_been(name, before);
+        let was = |before| self.ledger.may_be(name, before);
         let position = match (created, now) {
             (Creation::Created(position), Some(id)) if was(None) => {
                 self.ledger.epochs.insert(id, epoch);
@@ -191,9 +191,7 @@ impl World {
             }
             (Creation::Exists(position), Some(id)) if was(Some((id, false))) => position,
             // An import does not show what is hidden.
-            (Creation::Exists(position), None) if !was(None) || self.ledger.is_ambiguous() => {
-                position
-            }
+            (Creation::Exists(position), None) if self.ledger.may_be_hidden(name) => position,
             (Creation::Reclaiming, None) if was(None) => return Ok(()),
             other => return Err(format!("{name:?}: impossible answer {other:?}")),
         };

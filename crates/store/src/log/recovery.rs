@@ -153,7 +153,6 @@ pub(super) fn open(
     };
     let (file, header) = recovery.open_last(last, config.salt, &mut report)?;
     let walk = recovery.walk(&file, header)?;
-    let held = (segments[0], walk.end);
     recovery.check_held(replay_from, segments[0], header, &walk)?;
     if let Some(what) = walk.fault {
         report.cut = Some(recovery.cut(&*file, header, walk.end, what)?);
