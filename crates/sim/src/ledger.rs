@@ -108,10 +108,10 @@ impl Epoch {
 pub struct Ledger {
     /// All epochs ever made.
     pub epochs: BTreeMap<FilterId, Epoch>,
-    /// The catalogue after each of its changes, with the position that covers the change.
-    history: Vec<(Position, Names)>,
-    /// Other pasts that look the same from outside: they differ in hidden filters.
-    alternatives: Vec<Names>,
+    /// The catalogue after each of its changes, with the position that covers the change. After
+    /// a crash several pasts may look the same from outside, as they differ in hidden filters
+    /// alone: all of them are kept, the likeliest first.
+    history: Vec<(Position, Vec<Names>)>,
     /// The node said that everything before this survives the process.
     pub committed: Position,
     /// The node said that everything before this survives a power cut.
@@ -122,8 +122,7 @@ impl Default for Ledger {
     fn default() -> Self {
         Self {
             epochs: BTreeMap::new(),
-            history: vec![(0, Names::new())],
-            alternatives: Vec::new(),
+            history: vec![(0, vec![Names::new()])],
             committed: 0,
             synced: 0,
         }
@@ -131,53 +130,37 @@ impl Default for Ledger {
 }
 
 impl Ledger {
-    /// The catalogue now.
+    fn worlds(&self) -> &[Names] {
+        let (_, worlds) = self.history.last().expect("the history is never empty");
+        worlds
+    }
+
+    /// The catalogue now; what is hidden may be in doubt.
     #[must_use]
     pub fn names(&self) -> &Names {
-        &self.history.last().expect("the history is never empty").1
+        self.worlds().first().expect("there is at least one past")
     }
 
-    /// Whether before a creation, which found it so, `name` may have been borne by `before`.
+    /// Whether an answer may be the right one, given by who finds `before` under `name`.
     #[must_use]
-    pub fn may_have_been(&self, name: &[u8], before: Option<(FilterId, bool)>) -> bool {
-        let hidden = |entry: Option<&(FilterId, bool)>| entry.is_none_or(|(_, hidden)| *hidden);
-        let now = self.names().get(name);
-        let alike = |names: &Names| names.get(name) == before.as_ref();
-        now == before.as_ref()
-            || (hidden(now) && hidden(before.as_ref()) && self.alternatives.iter().any(alike))
+    pub fn may_be(&self, name: &[u8], before: Option<(FilterId, bool)>) -> bool {
+        self.worlds()
+            .iter()
+            .any(|names| names.get(name) == before.as_ref())
     }
 
-    /// A creation has shown what bore `name` before it: other pasts are ruled out, and if the one
-    /// taken for true is among them, it is put right.
-    pub fn settle(&mut self, name: &[u8], before: Option<(FilterId, bool)>) {
-        let believed = self.names().get(name).copied();
-        self.alternatives
-            .retain(|names| names.get(name).copied() == before);
-        if believed == before {
-            return;
-        }
-        for (_, names) in &mut self.history {
-            if names.get(name).copied() == believed {
-                match before {
-                    Some(entry) => _ = names.insert(name.to_vec(), entry),
-                    None => _ = names.remove(name),
-                }
-            }
-        }
-    }
-
-    /// Whether it is not known which hidden filters there are.
+    /// Whether a hidden filter may have that name.
     #[must_use]
-    pub fn is_ambiguous(&self) -> bool {
-        self.alternatives.len() > 1
+    pub fn may_be_hidden(&self, name: &[u8]) -> bool {
+        let hidden = |names: &Names| names.get(name).is_some_and(|(_, hidden)| *hidden);
+        self.worlds().iter().any(hidden)
     }
 
     /// Notes a change of the catalogue.
     pub fn change(&mut self, position: Position, change: impl Fn(&mut Names)) {
-        let mut names = self.names().clone();
-        change(&mut names);
-        self.alternatives.iter_mut().for_each(change);
-        self.history.push((position, names));
+        let mut worlds = self.worlds().to_vec();
+        worlds.iter_mut().for_each(change);
+        self.history.push((position, worlds));
     }
 
     /// The process ended with everything before `floor` safe, and `visible` answers now: which
@@ -196,25 +179,19 @@ impl Ledger {
             let shown = names.iter().filter(|(_, (_, hidden))| !hidden);
             shown.map(|(name, (id, _))| (name.clone(), *id)).collect()
         };
-        let Some(at) = candidates
-            .iter()
-            .rposition(|(_, names)| shown(names) == *visible)
-        else {
-            let expected: Vec<_> = candidates.iter().map(|(_, names)| names).collect();
+        let mut alike: Vec<Names> = Vec::new();
+        for names in candidates.iter().rev().flat_map(|(_, worlds)| worlds) {
+            if shown(names) == *visible && !alike.contains(names) {
+                alike.push(names.clone());
+            }
+        }
+        if alike.is_empty() {
             return Err(format!(
-                "the catalogue is of no possible past: {visible:?} of {expected:?}"
+                "the catalogue is of no possible past: {visible:?} of {candidates:?}"
             ));
-        };
-        let rolled_back = at + 1 < candidates.len();
-        let names = candidates[at].1.clone();
-        let alike = candidates.iter().map(|(_, names)| names);
-        self.alternatives = alike
-            .chain(&self.alternatives)
-            .filter(|names| shown(names) == *visible)
-            .cloned()
-            .collect();
-        let known: BTreeSet<FilterId> = self
-            .alternatives
+        }
+        let rolled_back = !self.worlds().iter().any(|names| shown(names) == *visible);
+        let known: BTreeSet<FilterId> = alike
             .iter()
             .flat_map(|names| names.values().map(|(id, _)| *id))
             .collect();
@@ -223,7 +200,7 @@ impl Ledger {
         self.epochs
             .values_mut()
             .for_each(|epoch| epoch.crash(floor));
-        self.history = vec![(0, names)];
+        self.history = vec![(0, alike)];
         (self.committed, self.synced) = (0, 0);
         Ok(rolled_back)
     }

@@ -173,10 +173,9 @@ impl World {
     fn created(&mut self, name: &[u8], created: Creation, epoch: Epoch) -> Checked {
         let now = self.filters_ref().get(name).map(|handle| handle.id());
         self.note(format!("  {created:?}"));
-        let was = |before| self.ledger.may_have_been(name, before);
+        let was = |before| self.ledger.may_be(name, before);
         let position = match (created, now) {
             (Creation::Created(position), Some(id)) if was(None) => {
-                self.ledger.settle(name, None);
                 self.ledger.epochs.insert(id, epoch);
                 self.ledger.change(position, |names| {
                     _ = names.insert(name.to_vec(), (id, false))
@@ -185,7 +184,6 @@ impl World {
             }
             (Creation::Shown(position), Some(id)) if was(Some((id, true))) => {
                 self.hit(Branch::Shown);
-                self.ledger.settle(name, Some((id, true)));
                 self.ledger.change(position, |names| {
                     _ = names.insert(name.to_vec(), (id, false))
                 });
@@ -193,9 +191,7 @@ impl World {
             }
             (Creation::Exists(position), Some(id)) if was(Some((id, false))) => position,
             // An import does not show what is hidden.
-            (Creation::Exists(position), None) if !was(None) || self.ledger.is_ambiguous() => {
-                position
-            }
+            (Creation::Exists(position), None) if self.ledger.may_be_hidden(name) => position,
             (Creation::Reclaiming, None) if was(None) => return Ok(()),
             other => return Err(format!("{name:?}: impossible answer {other:?}")),
         };
