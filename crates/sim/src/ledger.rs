@@ -141,6 +141,16 @@ impl Ledger {
         self.worlds().first().expect("there is at least one past")
     }
 
+    /// Names that are hidden in one past or another.
+    #[must_use]
+    pub fn hidden(&self) -> BTreeSet<Vec<u8>> {
+        let entries = self.worlds().iter().flatten();
+        entries
+            .filter(|(_, (_, hidden))| *hidden)
+            .map(|(name, _)| name.clone())
+            .collect()
+    }
+
     /// Whether an answer may be the right one, given by who finds `before` under `name`.
     #[must_use]
     pub fn may_be(&self, name: &[u8], before: Option<(FilterId, bool)>) -> bool {

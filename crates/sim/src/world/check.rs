@@ -8,7 +8,9 @@ use std::sync::Arc;
 use grapevine_core::catalogue::{FilterId, Storage};
 use grapevine_core::operation::decode;
 use grapevine_store::disk::{CrashPlan, Disk, NameFate, SimulatedDisk, WriteFate};
-use grapevine_store::filters::{FilterError, Filters, Handle, LOG_DIR, Scratch};
+use grapevine_store::filters::{
+    Creation, FilterError, Filters, Handle, LOG_DIR, Recreation, Scratch,
+};
 use grapevine_store::log::Log;
 
 use super::workload::{KEYS, key_bytes};
@@ -195,14 +197,7 @@ impl World {
             result.map_err(|error| format!("cannot unload: {error}"))?;
         }
         // Hidden filters that the log's tail loaded are in memory too; showing them is undone.
-        let hidden: Vec<Vec<u8>> = self
-            .ledger
-            .names()
-            .iter()
-            .filter(|(_, (_, hidden))| *hidden)
-            .map(|(name, _)| name.clone())
-            .collect();
-        for name in hidden {
+        for name in self.ledger.hidden() {
             last = last.max(self.unload_hidden(&name)?);
         }
         let filters = self.filters()?;
@@ -222,10 +217,14 @@ impl World {
         let filters = self.filters()?;
         let failed = |error: FilterError| format!("a hidden filter: {error}");
         let new = super::workload::smallest();
-        filters
-            .create(name, new, grapevine_store::filters::Recreation::AtOnce)
+        let created = filters
+            .create(name, new, Recreation::AtOnce)
             .map_err(failed)?;
         let handle = filters.get(name).ok_or("a shown filter does not answer")?;
+        if matches!(created, Creation::Created(_)) {
+            // It was hidden in another past only.
+            return filters.drop_filter(&handle).map_err(failed);
+        }
         filters.unload(&handle).map_err(failed)?;
         let position = filters.hide(&handle).map_err(failed)?;
         position.ok_or_else(|| "an unloaded filter cannot be hidden".to_owned())
