@@ -230,19 +230,23 @@ impl Engine {
         while !self.is_stopping() {
             {
                 let wanted = self.lock_wanted();
-                let waiting = |wanted: &mut Position| {
-                    self.durability.sync != SyncMode::Always || *wanted <= self.filters.synced()
-                };
                 drop(
                     self.wanted
                         .changed
                         .wait_timeout_while(wanted, interval, |wanted| {
-                            !self.is_stopping() && waiting(wanted)
+                            !self.is_stopping() && !self.is_sync_due(*wanted)
                         }),
                 );
             }
             self.sync_once();
         }
+    }
+
+    /// Whether somebody waits for a sync that can still come: after a failure none will.
+    fn is_sync_due(&self, wanted: Position) -> bool {
+        self.durability.sync == SyncMode::Always
+            && wanted > self.filters.synced()
+            && self.filters.read_only().is_none()
     }
 
     fn sync_once(&self) {
@@ -316,5 +320,83 @@ impl Keepers {
             filters.checkpoint()?;
         }
         filters.mark_synced()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use grapevine_store::disk::{Operation, SimulatedDisk};
+    use grapevine_store::filters::{Creation, Options, Recreation};
+    use grapevine_store::log::LogConfig;
+
+    fn engine(disk: &SimulatedDisk) -> Arc<Engine> {
+        let options = Options {
+            log: LogConfig::default(),
+            memory: 1 << 20,
+            checkpoint_log: 1 << 20,
+            idle_unload: None,
+        };
+        let entropy = Box::new(|| [7; 16]);
+        let (filters, _) =
+            Filters::open(Arc::new(disk.clone()), options, entropy).expect("it opens");
+        let parameters = Parameters {
+            capacity: 100,
+            error: 0.01,
+            growth: Growth::By(2),
+        };
+        let defaults = FilterDefaults {
+            parameters,
+            storage: Storage::Durable,
+        };
+        let durability = Durability {
+            sync: SyncMode::Always,
+            interval: Duration::from_secs(1),
+        };
+        Engine::new(filters, defaults, durability)
+    }
+
+    fn create(engine: &Engine, name: &[u8]) -> Position {
+        let new = engine.defaults().filter(FilterWish::default());
+        match engine.filters().create(name, new, Recreation::AtOnce) {
+            Ok(Creation::Created(position)) => position,
+            other => panic!("not created: {other:?}"),
+        }
+    }
+
+    fn settle(engine: &Engine, position: Position) -> Result<(), FilterError> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        runtime.block_on(engine.settle(position))
+    }
+
+    #[test]
+    fn with_always_a_reply_waits_for_a_sync() {
+        let engine = engine(&SimulatedDisk::new());
+        let position = create(&engine, b"first");
+        assert!(engine.is_sync_due(position) && !engine.is_settled(position));
+        let keepers = engine.start().expect("threads");
+        settle(&engine, position).expect("synced");
+        assert!(engine.filters().synced() >= position);
+        assert!(!engine.is_sync_due(position));
+        keepers.stop().expect("all is written");
+    }
+
+    #[test]
+    fn after_a_failed_sync_replies_are_refused_and_no_sync_is_due() {
+        let disk = SimulatedDisk::new();
+        let engine = engine(&disk);
+        let position = create(&engine, b"first");
+        disk.fail_next(Operation::Sync, 0, std::io::ErrorKind::Other);
+        engine.sync_once();
+        let refused = settle(&engine, position);
+        assert!(
+            matches!(refused, Err(FilterError::ReadOnly(_))),
+            "{refused:?}"
+        );
+        let rests = !engine.is_sync_due(position);
+        assert!(rests, "the thread that syncs would never rest");
     }
 }
