@@ -10,4 +10,5 @@ pub mod limits;
 mod memory;
 pub mod operation;
 pub mod origin;
+pub mod version;
 pub mod wire;
