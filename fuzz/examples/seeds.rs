@@ -2,26 +2,37 @@
 //! `fuzz/` after a format has changed: `cargo run --example seeds`. The seeds of text protocols
 //! are written by hand.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs;
 use std::path::Path;
 
-use grapevine_core::catalogue::{FilterId, FilterRow, LegacyShape, Storage};
+use grapevine_core::catalogue::{FilterId, FilterRow, LayerRow, LegacyShape, Scope, Storage};
 use grapevine_core::filter::legacy::HEADER_BYTES;
 use grapevine_core::filter::parameters::{Growth, LayerId, Parameters};
 use grapevine_core::filter::{Layer, Run};
 use grapevine_core::hash::{KeyHash, Seed};
-use grapevine_core::operation::{CatalogueChange, encode_change, encode_insert};
+use grapevine_core::membership::{GroupIdentity, Member, MemberRow, MemberState, NodeId};
+use grapevine_core::operation::{
+    CatalogueChange, EntryHeader, Grant, Name, Share, Stream, encode_adopted_version, encode_bits,
+    encode_change, encode_grant, encode_group, encode_insert, encode_member,
+};
 use grapevine_core::origin::Origin;
+use grapevine_core::version::Dot;
 use grapevine_fuzz::data_directory::open_empty;
 use grapevine_store::disk::SimulatedDisk;
 use grapevine_store::filters::{NewFilter, Recreation, Scratch};
+use grapevine_store::journal::{Bookmark, Note};
 use grapevine_store::layer_file::write_layer;
 use grapevine_store::manifest::{MANIFEST_FILE, Manifest};
 
 type Outcome = Result<(), Box<dyn Error>>;
 
 const ME: Origin = Origin::new([1; 16]);
+const MADE: Dot = Dot {
+    origin: ME,
+    sequence: 5,
+};
 /// First byte of a seed: the checksums are repaired after a mutation.
 const REPAIR: u8 = 1;
 
@@ -54,12 +65,16 @@ fn parameters() -> Parameters {
 fn row() -> Result<FilterRow, Box<dyn Error>> {
     Ok(FilterRow {
         id: FilterId::new([3; 16]),
+        created: MADE,
+        scope: Scope::Group,
         name: b"seen".to_vec(),
         parameters: parameters(),
         seed: Seed::new([9; 16]),
         storage: Storage::Durable,
-        hidden: false,
-        layers: vec![parameters().layer(0, ME, 1)?],
+        layers: vec![LayerRow {
+            shape: parameters().layer(0, ME, 1)?,
+            opened: MADE,
+        }],
         legacy: vec![LegacyShape {
             index: 0,
             bytes: 600,
@@ -68,15 +83,38 @@ fn row() -> Result<FilterRow, Box<dyn Error>> {
             inserted: 5,
             error: 1e-5,
         }],
+        other: BTreeMap::new(),
     })
 }
 
+fn group() -> GroupIdentity {
+    GroupIdentity {
+        id: [6; 16],
+        seed: Seed::new([7; 16]),
+        met: true,
+    }
+}
+
+fn member() -> MemberRow {
+    let member = Member {
+        name: "alpha".to_owned(),
+        origin: ME,
+        addresses: vec!["127.0.0.1:8676".to_owned()],
+        software: "0.1.0".to_owned(),
+        weight: 1,
+        state: MemberState::Joined,
+    };
+    MemberRow::new(NodeId::new([8; 32]), 3, &member)
+}
+
 fn export() -> Result<Vec<u8>, Box<dyn Error>> {
-    let filters = open_empty();
+    let node = open_empty();
+    let filters = node.filters();
     let new = NewFilter {
         parameters: parameters(),
         storage: Storage::Durable,
         seed: None,
+        scope: Scope::Group,
     };
     filters.create(b"seen", new, Recreation::AtOnce)?;
     let handle = filters.get(b"seen").ok_or("the filter was made")?;
@@ -113,9 +151,18 @@ fn legacy_layer() -> Vec<u8> {
 fn manifest() -> Result<Vec<u8>, Box<dyn Error>> {
     let disk = SimulatedDisk::new();
     Manifest {
-        position: 4096,
-        sequence: 12,
+        bookmark: Bookmark {
+            at: Note {
+                position: 4096,
+                version: [(ME, 12)].into_iter().collect(),
+            },
+            local: 3,
+            earlier: vec![Note::default()],
+        },
         rows: vec![row()?],
+        hidden: vec![],
+        group: Some(group()),
+        members: vec![member()],
     }
     .write(&disk)?;
     let mut bytes = vec![REPAIR];
@@ -124,34 +171,64 @@ fn manifest() -> Result<Vec<u8>, Box<dyn Error>> {
 }
 
 fn operations() -> Result<Vec<(&'static str, Vec<u8>)>, Box<dyn Error>> {
-    let (row, id) = (row()?, FilterId::new([3; 16]));
-    let shape = row.layers[0];
+    let row = row()?;
+    let (epoch, layer) = (row.epoch(), row.layers[0]);
+    let name = Name {
+        name: row.name.clone(),
+    };
     let changes = [
         ("create", CatalogueChange::Create(row.clone())),
         ("import", CatalogueChange::Import(row)),
-        ("drop", CatalogueChange::Drop(id)),
-        ("hide", CatalogueChange::Hide(id)),
-        ("show", CatalogueChange::Show(id)),
-        ("open_layer", CatalogueChange::OpenLayer(id, shape)),
-        ("adopt_layer", CatalogueChange::AdoptLayer(id, shape)),
+        ("drop", CatalogueChange::Drop(epoch)),
+        ("hide", CatalogueChange::Hide(name.clone())),
+        ("show", CatalogueChange::Show(name)),
+        ("open_layer", CatalogueChange::OpenLayer(epoch, layer)),
+        ("adopt_layer", CatalogueChange::AdoptLayer(epoch, layer)),
     ];
-    let sequence = 5u64.to_le_bytes();
+    let header = EntryHeader {
+        stream: Stream::Group,
+        dot: MADE,
+    };
     let mut seeds = Vec::new();
     for (name, change) in changes {
-        let mut bytes = sequence.to_vec();
+        let mut bytes = header.encode().to_vec();
         encode_change(&mut bytes, &change);
         seeds.push((name, bytes));
     }
-    let mut bytes = sequence.to_vec();
+    let mut bytes = header.encode().to_vec();
     let run = Run {
         layer: LayerId {
             index: 0,
             creator: ME,
         },
+        opened: 5,
         count: 2,
         inserted: 2,
     };
-    encode_insert(&mut bytes, id, run, &[KeyHash::default(); 2]);
+    encode_insert(&mut bytes, epoch.filter, run, &[KeyHash::default(); 2]);
     seeds.push(("insert", bytes));
+    let grant = Grant {
+        filter: epoch.filter,
+        layer: layer.shape.id,
+        opened: layer.opened,
+        shares: vec![Share {
+            taker: Origin::new([2; 16]),
+            total: 4,
+        }],
+    };
+    let others: [(&str, &dyn Fn(&mut Vec<u8>)); 5] = [
+        ("grant", &|bytes| encode_grant(bytes, &grant)),
+        ("bits", &|bytes| encode_bits(bytes, &[1, 1999])),
+        ("member", &|bytes| encode_member(bytes, &member())),
+        ("group", &|bytes| encode_group(bytes, &group())),
+        ("adopt_version", &|bytes| {
+            encode_adopted_version(bytes, &[(ME, 7)].into_iter().collect());
+        }),
+    ];
+    for (name, encode) in others {
+        let mut bytes = header.encode().to_vec();
+        encode(&mut bytes);
+        seeds.push((name, bytes));
+    }
     Ok(seeds)
 }

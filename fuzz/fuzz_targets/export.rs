@@ -9,7 +9,8 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {
     let file = checksums::file(input, checksums::repair_export);
-    let filters = open_empty();
+    let node = open_empty();
+    let filters = node.filters();
     let imported = filters.import(b"foreign", &mut &file[..]);
     assert!(filters.memory().used() <= MEMORY_MAX);
     if imported.is_err() {
@@ -31,6 +32,7 @@ fuzz_target!(|input: &[u8]| {
         .expect("it can be exported")
         .expect("memory takes it");
     let again = open_empty();
+    let again = again.filters();
     assert!(matches!(
         again.import(b"copy", &mut &copy[..]),
         Ok(Creation::Created(_))

@@ -1,29 +1,47 @@
-//! An entry of the log: refused, or the same after being written again.
+//! An entry of the log, or an operation from a peer: refused, or the same after being written
+//! again.
 #![no_main]
 
 use grapevine_core::filter::Run;
-use grapevine_core::operation::{Operation, decode, encode_change, encode_insert};
+use grapevine_core::operation::{
+    EntryHeader, Operation, decode, encode_adopted_version, encode_bits, encode_change,
+    encode_grant, encode_group, encode_insert, encode_member,
+};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|entry: &[u8]| {
-    let Ok((sequence, operation)) = decode(entry) else {
+    let Ok((header, bytes)) = EntryHeader::decode(entry) else {
         return;
     };
-    let mut again = sequence.to_le_bytes().to_vec();
+    assert!(entry.starts_with(&header.encode()), "a header has one form");
+    let Ok(operation) = decode(bytes) else {
+        return;
+    };
+    let mut again = Vec::new();
     match &operation {
         Operation::Insert(insert) => {
             let hashes: Vec<_> = insert.hashes().collect();
             let run = Run {
                 layer: insert.layer,
+                opened: insert.opened,
                 count: hashes.len(),
                 inserted: insert.inserted,
             };
             encode_insert(&mut again, insert.filter, run, &hashes);
-            assert_eq!(again, entry, "an insert has one form");
+            assert_eq!(again, bytes, "an insert has one form");
+        }
+        Operation::Bits(bits) => {
+            let indexes: Vec<_> = bits.indexes().collect();
+            encode_bits(&mut again, &indexes);
+            assert_eq!(again, bytes, "bits have one form");
         }
         Operation::Catalogue(change) => encode_change(&mut again, change),
+        Operation::Grant(grant) => encode_grant(&mut again, grant),
+        Operation::Member(row) => encode_member(&mut again, row),
+        Operation::Group(group) => encode_group(&mut again, group),
+        Operation::AdoptVersion(version) => encode_adopted_version(&mut again, version),
     }
-    let (_, second) = decode(&again).expect("what was written is read");
+    let second = decode(&again).expect("what was written is read");
     // Compared as text: a row may hold NaN, which equals nothing.
     assert_eq!(format!("{second:?}"), format!("{operation:?}"));
 });

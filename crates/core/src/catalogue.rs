@@ -1,17 +1,23 @@
 //! The catalogue: which filters there are.
 //!
 //! A filter has a name, which people use, and an id drawn at random when it is made: its epoch.
-//! A drop ends one epoch; a filter made later under the same name is another. Changes name the
-//! id, so replaying one that is already in has no effect.
+//! A drop ends one epoch; a filter made later under the same name is another. Filters of one
+//! name made on two sides of a cut are both there: together they are what the name stands for,
+//! and one of them, the same on every copy, takes what comes.
+//!
+//! A row says which operation made it. So a copy that knows that operation and has no such row
+//! knows that the filter was dropped, and no list of dropped filters is kept.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::filter::parameters::{LayerShape, Parameters};
+use crate::filter::parameters::{LayerId, LayerShape, Parameters};
 use crate::hash::Seed;
-use crate::limits::{LAYERS_PER_FILTER_MAX, NAME_BYTES_MAX};
-use crate::operation::CatalogueChange;
+use crate::limits::NAME_BYTES_MAX;
+use crate::operation::{CatalogueChange, Epoch, Stream};
+use crate::origin::Origin;
+use crate::version::{Dot, VersionVector};
 
 /// The random 128-bit name of one epoch of a filter.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -67,12 +73,59 @@ pub struct LegacyShape {
     pub error: f64,
 }
 
+/// A layer as the catalogue knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LayerRow {
+    /// Its description.
+    pub shape: LayerShape,
+    /// The operation that opened it.
+    pub opened: Dot,
+}
+
+/// The operation that opened a layer which none did: one in memory only, or not yet entered.
+pub const NEVER: Dot = Dot {
+    origin: Origin::new([0; 16]),
+    sequence: 0,
+};
+
+impl From<LayerShape> for LayerRow {
+    fn from(shape: LayerShape) -> Self {
+        LayerRow {
+            shape,
+            opened: NEVER,
+        }
+    }
+}
+
+/// Who has a filter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Scope {
+    /// Every member of the group.
+    Group,
+    /// This node alone.
+    Local,
+}
+
+impl Scope {
+    /// The stream that its operations belong to.
+    pub fn stream(self) -> Stream {
+        match self {
+            Scope::Group => Stream::Group,
+            Scope::Local => Stream::Local,
+        }
+    }
+}
+
 /// Everything about a filter but its bits.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FilterRow {
     /// The epoch.
     pub id: FilterId,
-    /// 1 to 200 bytes, any.
+    /// The operation that made it.
+    pub created: Dot,
+    /// Who has it.
+    pub scope: Scope,
+    /// 1 to 200 bytes, any but white space.
     #[serde(with = "serde_bytes")]
     pub name: Vec<u8>,
     /// What its own layers are to hold and promise.
@@ -81,15 +134,47 @@ pub struct FilterRow {
     pub seed: Seed,
     /// Whether its keys outlive the process.
     pub storage: Storage,
-    /// True after `clear`: it does not answer to its name until it is created again.
-    pub hidden: bool,
-    /// Its layers, in the order they were opened; none for one kept in memory.
-    pub layers: Vec<LayerShape>,
+    /// Its layers, ascending by name; none for one kept in memory.
+    pub layers: Vec<LayerRow>,
     /// Its layers of a foreign geometry, oldest first.
     pub legacy: Vec<LegacyShape>,
+    /// What a newer version says of it.
+    #[serde(flatten)]
+    pub other: BTreeMap<String, rmpv::Value>,
 }
 
 impl FilterRow {
+    /// The epoch with the operation that made it.
+    pub fn epoch(&self) -> Epoch {
+        Epoch {
+            filter: self.id,
+            created: self.created,
+        }
+    }
+
+    /// The layer of that name.
+    pub fn layer(&self, id: LayerId) -> Option<&LayerRow> {
+        self.layers.iter().find(|layer| layer.shape.id == id)
+    }
+
+    /// Adds a layer, or notes an earlier opening of one that is there; true if that was news.
+    fn add_layer(&mut self, layer: LayerRow) -> bool {
+        match self
+            .layers
+            .binary_search_by_key(&layer.shape.id, |known| known.shape.id)
+        {
+            Ok(known) if self.layers[known].opened <= layer.opened => false,
+            Ok(known) => {
+                self.layers[known].opened = layer.opened;
+                true
+            }
+            Err(place) => {
+                self.layers.insert(place, layer);
+                true
+            }
+        }
+    }
+
     /// Bound on the false-positive rate over all layers, those of a foreign geometry included.
     pub fn error(&self) -> f64 {
         self.parameters.error + self.legacy.iter().map(|layer| layer.error).sum::<f64>()
@@ -125,15 +210,23 @@ pub fn validate_name(name: &[u8]) -> Result<(), NameError> {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Catalogue {
     rows: BTreeMap<FilterId, FilterRow>,
-    names: BTreeMap<Vec<u8>, FilterId>,
+    names: BTreeMap<Vec<u8>, BTreeSet<FilterId>>,
+    /// Names that do not answer on this node.
+    hidden: BTreeSet<Vec<u8>>,
 }
 
 impl Catalogue {
-    /// A catalogue of stored rows.
-    pub fn from_rows(rows: impl IntoIterator<Item = FilterRow>) -> Self {
+    /// A catalogue of stored rows and hidden names.
+    pub fn from_rows(
+        rows: impl IntoIterator<Item = FilterRow>,
+        hidden: impl IntoIterator<Item = Vec<u8>>,
+    ) -> Self {
         let mut catalogue = Catalogue::default();
         for row in rows {
-            catalogue.apply(&CatalogueChange::Create(row));
+            catalogue.create(&row);
+        }
+        for name in hidden {
+            catalogue.hide(&name);
         }
         catalogue
     }
@@ -143,46 +236,99 @@ impl Catalogue {
         self.rows.get(&id)
     }
 
-    /// The row that a name stands for now, hidden or not.
-    pub fn named(&self, name: &[u8]) -> Option<&FilterRow> {
-        self.names.get(name).and_then(|id| self.rows.get(id))
+    /// All rows that a name stands for now, the one that takes new keys first.
+    pub fn named(&self, name: &[u8]) -> Vec<&FilterRow> {
+        let ids = self.names.get(name).into_iter().flatten();
+        let mut rows: Vec<_> = ids.filter_map(|id| self.rows.get(id)).collect();
+        // A node's own filter stands before the group's; otherwise ids are in order.
+        rows.sort_by_key(|row| row.scope == Scope::Group);
+        rows
     }
 
-    /// All rows.
+    /// Whether a name does not answer on this node.
+    pub fn is_hidden(&self, name: &[u8]) -> bool {
+        self.hidden.contains(name)
+    }
+
+    /// Names that do not answer on this node.
+    pub fn hidden(&self) -> impl ExactSizeIterator<Item = &[u8]> {
+        self.hidden.iter().map(Vec::as_slice)
+    }
+
+    /// All rows, ascending by id.
     pub fn rows(&self) -> impl ExactSizeIterator<Item = &FilterRow> {
         self.rows.values()
+    }
+
+    /// The rows after `after`, ascending by id.
+    pub fn rows_after(&self, after: Option<FilterId>) -> impl Iterator<Item = &FilterRow> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let from = after.map_or(Unbounded, Excluded);
+        self.rows.range((from, Unbounded)).map(|(_, row)| row)
     }
 
     /// Applies one change; true if it made a difference.
     pub fn apply(&mut self, change: &CatalogueChange) -> bool {
         match change {
             CatalogueChange::Create(row) | CatalogueChange::Import(row) => self.create(row),
-            CatalogueChange::Drop(id) => self.drop(*id),
-            CatalogueChange::Hide(id) => {
-                self.edit(*id, |row| !std::mem::replace(&mut row.hidden, true))
+            CatalogueChange::Drop(epoch) => self.drop(epoch.filter),
+            CatalogueChange::Hide(name) => self.hide(&name.name),
+            CatalogueChange::Show(name) => self.hidden.remove(&name.name),
+            CatalogueChange::OpenLayer(epoch, layer)
+            | CatalogueChange::AdoptLayer(epoch, layer) => {
+                let row = self.rows.get_mut(&epoch.filter);
+                row.is_some_and(|row| row.add_layer(*layer))
             }
-            CatalogueChange::Show(id) => {
-                self.edit(*id, |row| std::mem::replace(&mut row.hidden, false))
-            }
-            CatalogueChange::OpenLayer(id, layer) | CatalogueChange::AdoptLayer(id, layer) => self
-                .edit(*id, |row| {
-                    let known = row.layers.iter().any(|known| known.id == layer.id);
-                    let fits = !known && row.layers.len() < LAYERS_PER_FILTER_MAX;
-                    if fits {
-                        row.layers.push(*layer);
-                    }
-                    fits
-                }),
         }
+    }
+
+    /// What is to change here so that the rows of ids in a range are what a merge with a copy's
+    /// makes of them. `theirs` are that copy's rows of the group in the range, which had all of
+    /// `version`; `ours` is what is in here. A row that only one side has was dropped by the
+    /// other if that one knows the operation that made it.
+    pub fn reconcile(
+        &self,
+        after: Option<FilterId>,
+        up_to: Option<FilterId>,
+        theirs: &[FilterRow],
+        version: &VersionVector,
+        ours: &VersionVector,
+    ) -> Vec<CatalogueChange> {
+        let mut changes = Vec::new();
+        let known: BTreeSet<FilterId> = theirs.iter().map(|row| row.id).collect();
+        let in_range = self
+            .rows_after(after)
+            .take_while(|row| up_to.is_none_or(|up_to| row.id <= up_to));
+        for row in in_range.filter(|row| row.scope == Scope::Group) {
+            if !known.contains(&row.id) && version.covers(row.created) {
+                changes.push(CatalogueChange::Drop(row.epoch()));
+            }
+        }
+        for row in theirs.iter().filter(|row| row.scope == Scope::Group) {
+            match self.rows.get(&row.id) {
+                None if ours.covers(row.created) => {}
+                None => changes.push(CatalogueChange::Create(row.clone())),
+                Some(own) => {
+                    let news = row.layers.iter().filter(|layer| {
+                        own.layer(layer.shape.id)
+                            .is_none_or(|known| known.opened > layer.opened)
+                    });
+                    changes
+                        .extend(news.map(|layer| CatalogueChange::OpenLayer(row.epoch(), *layer)));
+                }
+            }
+        }
+        changes
     }
 
     fn create(&mut self, row: &FilterRow) -> bool {
         if self.rows.contains_key(&row.id) {
             return false;
         }
-        if let Some(before) = self.names.insert(row.name.clone(), row.id) {
-            self.rows.remove(&before);
-        }
+        self.names
+            .entry(row.name.clone())
+            .or_default()
+            .insert(row.id);
         self.rows.insert(row.id, row.clone());
         true
     }
@@ -191,79 +337,20 @@ impl Catalogue {
         let Some(row) = self.rows.remove(&id) else {
             return false;
         };
-        if self.names.get(&row.name) == Some(&id) {
-            self.names.remove(&row.name);
+        if let Some(ids) = self.names.get_mut(&row.name) {
+            ids.remove(&id);
+            if ids.is_empty() {
+                self.names.remove(&row.name);
+                self.hidden.remove(&row.name);
+            }
         }
         true
     }
 
-    fn edit(&mut self, id: FilterId, change: impl FnOnce(&mut FilterRow) -> bool) -> bool {
-        self.rows.get_mut(&id).is_some_and(change)
+    fn hide(&mut self, name: &[u8]) -> bool {
+        self.names.contains_key(name) && self.hidden.insert(name.to_vec())
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::filter::parameters::Growth;
-    use crate::origin::Origin;
-
-    fn row(id: u8, name: &str) -> FilterRow {
-        let parameters = Parameters {
-            capacity: 10,
-            error: 0.01,
-            growth: Growth::By(2),
-        };
-        FilterRow {
-            id: FilterId::new([id; 16]),
-            name: name.as_bytes().to_vec(),
-            parameters,
-            seed: Seed::new([0; 16]),
-            storage: Storage::Durable,
-            hidden: false,
-            layers: vec![],
-            legacy: vec![],
-        }
-    }
-
-    #[test]
-    fn a_drop_ends_the_epoch_it_saw_and_no_other() {
-        let mut catalogue = Catalogue::default();
-        let (first, second) = (row(1, "a"), row(2, "a"));
-        assert!(catalogue.apply(&CatalogueChange::Create(first.clone())));
-        assert!(!catalogue.apply(&CatalogueChange::Create(first.clone())));
-        assert!(catalogue.apply(&CatalogueChange::Drop(first.id)));
-        assert!(catalogue.apply(&CatalogueChange::Create(second.clone())));
-        assert!(!catalogue.apply(&CatalogueChange::Drop(first.id)));
-        assert_eq!(catalogue.named(b"a"), Some(&second));
-    }
-
-    #[test]
-    fn changes_have_no_effect_twice() {
-        let mut catalogue = Catalogue::from_rows([row(1, "a")]);
-        let id = FilterId::new([1; 16]);
-        let layer = row(1, "a")
-            .parameters
-            .layer(0, Origin::new([1; 16]), 1)
-            .unwrap();
-        for change in [
-            CatalogueChange::OpenLayer(id, layer),
-            CatalogueChange::Hide(id),
-            CatalogueChange::Show(id),
-            CatalogueChange::Drop(id),
-        ] {
-            assert!(catalogue.apply(&change), "{change:?}");
-            assert!(!catalogue.apply(&change), "{change:?}");
-        }
-        assert_eq!(catalogue, Catalogue::default());
-    }
-
-    #[test]
-    fn names_are_bounded_and_fit_a_line() {
-        assert_eq!(validate_name(&[b'x'; 200]), Ok(()));
-        assert_eq!(validate_name(&[b'x'; 201]), Err(NameError::Length(201)));
-        assert_eq!(validate_name(b""), Err(NameError::Length(0)));
-        assert_eq!(validate_name(b"a b"), Err(NameError::Byte(1)));
-        assert_eq!(validate_name(b"../\xe9\0:"), Ok(()));
-    }
-}
+mod tests;

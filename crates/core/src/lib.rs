@@ -7,6 +7,7 @@ pub mod catalogue;
 pub mod filter;
 pub mod hash;
 pub mod limits;
+pub mod membership;
 mod memory;
 pub mod operation;
 pub mod origin;

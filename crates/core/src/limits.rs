@@ -2,7 +2,7 @@
 
 /// Longest name of a collection, in bytes (bloomd's bound).
 pub const NAME_BYTES_MAX: usize = 200;
-/// Largest body of a catalogue operation, in bytes: a row with all the layers it can have.
-pub const OPERATION_BODY_BYTES_MAX: usize = 1 << 20;
-/// Most layers of one filter, over all creators.
-pub const LAYERS_PER_FILTER_MAX: usize = 4096;
+/// Largest body of an operation on rows, in bytes: a row with all the layers it can have.
+pub const OPERATION_BODY_BYTES_MAX: usize = 256 << 10;
+/// Layers of one filter, over all creators, from which on no more are opened.
+pub const LAYERS_PER_FILTER_MAX: usize = 1024;

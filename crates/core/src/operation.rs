@@ -1,34 +1,42 @@
-//! Operations: every change of the node's state as bytes, for the log now and for peers.
+//! Operations: every change of a node's state as bytes, for the log and for peers.
 //!
 //! Effects travel, not commands: an insert is the hashes of the keys that were new and the layer
 //! they went into; a creation is the finished row. Applying an operation never fails for a
 //! reason of state, and applying one twice is the same as once.
 //!
 //! ```text
-//! entry    = sequence u64 | kind u8 | body
-//! insert   = filter 16 | layer index u32 | layer creator 16 | inserted u64 | hashes 16 each
-//! other    = a MessagePack map; fields that this version does not know are passed over
+//! entry     = stream u8 | origin 16 | sequence u64 | operation
+//! operation = kind u8 | body
+//! insert    = filter 16 | layer index u32 | layer creator 16 | opened u64 | inserted u64 | hashes 16 each
+//! bits      = indexes u16 each
+//! other     = a MessagePack map; fields that this version does not know are carried along
 //! ```
-//! Integers are little endian. `inserted` is the number of keys the origin had put into the
-//! layer once these were in; it only grows, so replay sets the counter to the largest seen.
-//! The encoders write what follows the sequence number, which is given out by the log's owner.
+//! Integers are little endian. `opened` is the number of the creator's operation that opened the
+//! layer: a copy that does not have it yet must wait for it, one that has it and no such layer
+//! knows that the filter was dropped. `inserted` is the number of keys the origin had put into
+//! the layer once these were in; it only grows, so replay sets the counter to the largest seen.
+//! What an operation rests on in the same way is its [`Operation::needs`].
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::catalogue::{FilterId, FilterRow};
+use crate::catalogue::{FilterId, FilterRow, LayerRow};
 use crate::filter::Run;
-use crate::filter::parameters::{LayerId, LayerShape};
+use crate::filter::parameters::LayerId;
 use crate::hash::KeyHash;
 use crate::limits::OPERATION_BODY_BYTES_MAX;
+use crate::membership::{GroupIdentity, MemberRow};
 use crate::origin::Origin;
+use crate::version::{Dot, VersionVector};
 
-/// Bytes before the body of every entry.
-const ENTRY_HEADER_BYTES: usize = 9;
+/// Bytes before the operation in every entry.
+pub const ENTRY_HEADER_BYTES: usize = 1 + Origin::BYTES + 8;
 /// Bytes of an insert before its hashes.
-pub const INSERT_HEADER_BYTES: usize = 16 + 4 + 16 + 8;
+pub const INSERT_HEADER_BYTES: usize = 16 + 4 + 16 + 8 + 8;
 /// Most hashes in one insert; a larger change is written as several.
 pub const INSERT_HASHES_MAX: usize = 16 * 1024;
+/// Most bits in one operation on a bitmap.
+pub const BITS_MAX: usize = 16 * 1024;
 
 const KIND_INSERT: u8 = 1;
 const KIND_CREATE: u8 = 2;
@@ -38,6 +46,64 @@ const KIND_SHOW: u8 = 5;
 const KIND_OPEN_LAYER: u8 = 6;
 const KIND_ADOPT_LAYER: u8 = 7;
 const KIND_IMPORT: u8 = 8;
+const KIND_GRANT: u8 = 9;
+const KIND_BITS: u8 = 10;
+const KIND_MEMBER: u8 = 11;
+const KIND_GROUP: u8 = 12;
+const KIND_ADOPT_VERSION: u8 = 13;
+
+/// Who an operation is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Stream {
+    /// This node alone.
+    Local,
+    /// Every member of the group.
+    Group,
+}
+
+/// What an entry of the log says before the operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EntryHeader {
+    /// Who it is for.
+    pub stream: Stream,
+    /// Who made it, and its number among those that it made for this stream, from 1 on.
+    pub dot: Dot,
+}
+
+impl EntryHeader {
+    /// Its bytes.
+    pub fn encode(&self) -> [u8; ENTRY_HEADER_BYTES] {
+        let mut bytes = [0; ENTRY_HEADER_BYTES];
+        bytes[0] = match self.stream {
+            Stream::Local => 0,
+            Stream::Group => 1,
+        };
+        bytes[1..17].copy_from_slice(&self.dot.origin.bytes());
+        bytes[17..].copy_from_slice(&self.dot.sequence.to_le_bytes());
+        bytes
+    }
+
+    /// Reads the header of an entry; gives it and the operation's bytes.
+    pub fn decode(entry: &[u8]) -> Result<(Self, &[u8]), OperationError> {
+        let Some((header, operation)) = entry.split_first_chunk::<ENTRY_HEADER_BYTES>() else {
+            return Err(OperationError::Short {
+                length: entry.len(),
+            });
+        };
+        let stream = match header[0] {
+            0 => Stream::Local,
+            1 => Stream::Group,
+            unknown => return Err(OperationError::Stream(unknown)),
+        };
+        let origin: [u8; 16] = header[1..17].try_into().expect("sixteen bytes");
+        let sequence = u64::from_le_bytes(header[17..].try_into().expect("eight bytes"));
+        let dot = Dot {
+            origin: Origin::new(origin),
+            sequence,
+        };
+        Ok((EntryHeader { stream, dot }, operation))
+    }
+}
 
 /// A change of the catalogue: rare, and applied by the catalogue's one owner.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,15 +113,54 @@ pub enum CatalogueChange {
     /// A filter now exists whose layers' bits were put beside the log before this was written.
     Import(FilterRow),
     /// This epoch of a filter is gone, with everything in it.
-    Drop(FilterId),
-    /// The filter no longer answers to its name, but its data stays (bloomd's `clear`).
-    Hide(FilterId),
-    /// A hidden filter answers again.
-    Show(FilterId),
+    Drop(Epoch),
+    /// The filters of this name no longer answer, but their data stays (bloomd's `clear`).
+    Hide(Name),
+    /// They answer again.
+    Show(Name),
     /// A filter has one more layer.
-    OpenLayer(FilterId, LayerShape),
+    OpenLayer(Epoch, LayerRow),
     /// A filter has one more layer, whose bits were put beside the log before this was written.
-    AdoptLayer(FilterId, LayerShape),
+    AdoptLayer(Epoch, LayerRow),
+}
+
+/// One epoch of a filter, and the operation that made it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Epoch {
+    /// Its id.
+    pub filter: FilterId,
+    /// The operation that made it.
+    pub created: Dot,
+}
+
+/// The name of a collection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Name {
+    /// 1 to 200 bytes, any but white space.
+    #[serde(with = "serde_bytes")]
+    pub name: Vec<u8>,
+}
+
+/// Rights to insert into a layer, handed on by the origin of the operation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant {
+    /// The filter, by epoch.
+    pub filter: FilterId,
+    /// The layer.
+    pub layer: LayerId,
+    /// The operation that opened it.
+    pub opened: Dot,
+    /// Who was ever given how many in all by this giver.
+    pub shares: Vec<Share>,
+}
+
+/// One member's part of a grant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Share {
+    /// Who may spend them.
+    pub taker: Origin,
+    /// Rights that the giver has given it in all; it only grows.
+    pub total: u64,
 }
 
 /// New keys of one layer.
@@ -65,6 +170,8 @@ pub struct Insert<'a> {
     pub filter: FilterId,
     /// The layer the keys went into.
     pub layer: LayerId,
+    /// Number of the operation of the layer's creator that opened it.
+    pub opened: u64,
     /// Keys the origin had inserted into the layer once these were in.
     pub inserted: u64,
     hashes: &'a [u8],
@@ -88,6 +195,60 @@ pub enum Operation<'a> {
     Insert(Insert<'a>),
     /// A change of the catalogue.
     Catalogue(CatalogueChange),
+    /// Rights handed on.
+    Grant(Grant),
+    /// Bits of the bitmap that are set now.
+    Bits(Bits<'a>),
+    /// What a member of the group is, or was.
+    Member(MemberRow),
+    /// The group that this node belongs to now.
+    Group(GroupIdentity),
+    /// A snapshot was taken over: this node has everything up to here.
+    AdoptVersion(VersionVector),
+}
+
+impl Operation<'_> {
+    /// The stream it belongs to in a node whose collections are the group's.
+    pub fn is_for_all(&self) -> bool {
+        !matches!(
+            self,
+            Operation::Group(_)
+                | Operation::AdoptVersion(_)
+                | Operation::Catalogue(CatalogueChange::Hide(_) | CatalogueChange::Show(_))
+        )
+    }
+
+    /// The operation that must be in before this one can be applied, if there is one.
+    pub fn needs(&self) -> Option<Dot> {
+        match self {
+            Operation::Insert(insert) => Some(Dot {
+                origin: insert.layer.creator,
+                sequence: insert.opened,
+            }),
+            Operation::Grant(grant) => Some(grant.opened),
+            Operation::Catalogue(
+                CatalogueChange::Drop(epoch)
+                | CatalogueChange::OpenLayer(epoch, _)
+                | CatalogueChange::AdoptLayer(epoch, _),
+            ) => Some(epoch.created),
+            _ => None,
+        }
+    }
+}
+
+/// Indexes of bits.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Bits<'a>(&'a [u8]);
+
+impl<'a> Bits<'a> {
+    /// The indexes, in the order they were written.
+    pub fn indexes(&self) -> impl ExactSizeIterator<Item = u16> + 'a {
+        self.0
+            .as_chunks()
+            .0
+            .iter()
+            .map(|bytes| u16::from_le_bytes(*bytes))
+    }
 }
 
 /// Why bytes are not an operation.
@@ -103,6 +264,15 @@ pub enum OperationError {
     #[error("insert carries {bytes} bytes of hashes, not 1 to {INSERT_HASHES_MAX} times 16")]
     Hashes {
         /// Bytes of hashes.
+        bytes: usize,
+    },
+    /// A stream that this version does not know.
+    #[error("operation of unknown stream {0}: written by a newer version")]
+    Stream(u8),
+    /// Indexes of bits are not a whole number, none, or too many.
+    #[error("{bytes} bytes of bit indexes, not 1 to {BITS_MAX} times 2")]
+    Bits {
+        /// Bytes of indexes.
         bytes: usize,
     },
     /// A kind that this version does not know.
@@ -129,6 +299,7 @@ pub fn encode_insert(buffer: &mut Vec<u8>, filter: FilterId, run: Run, hashes: &
     buffer.extend_from_slice(&filter.bytes());
     buffer.extend_from_slice(&run.layer.index.to_le_bytes());
     buffer.extend_from_slice(&run.layer.creator.bytes());
+    buffer.extend_from_slice(&run.opened.to_le_bytes());
     buffer.extend_from_slice(&run.inserted.to_le_bytes());
     for hash in hashes {
         buffer.extend_from_slice(&hash.to_bytes());
@@ -136,14 +307,50 @@ pub fn encode_insert(buffer: &mut Vec<u8>, filter: FilterId, run: Run, hashes: &
 }
 
 #[derive(Serialize, Deserialize)]
-struct OpenLayerBody {
+struct LayerBody {
     filter: FilterId,
-    layer: LayerShape,
+    created: Dot,
+    layer: LayerRow,
 }
 
-#[derive(Serialize, Deserialize)]
-struct FilterBody {
-    filter: FilterId,
+impl LayerBody {
+    fn parts(self) -> (Epoch, LayerRow) {
+        let LayerBody {
+            filter,
+            created,
+            layer,
+        } = self;
+        (Epoch { filter, created }, layer)
+    }
+}
+
+/// Appends the bits that are set now (1 to [`BITS_MAX`]) to `buffer`.
+pub fn encode_bits(buffer: &mut Vec<u8>, indexes: &[u16]) {
+    debug_assert!((1..=BITS_MAX).contains(&indexes.len()));
+    buffer.push(KIND_BITS);
+    for index in indexes {
+        buffer.extend_from_slice(&index.to_le_bytes());
+    }
+}
+
+/// Appends a grant to `buffer`.
+pub fn encode_grant(buffer: &mut Vec<u8>, grant: &Grant) {
+    encode_body(buffer, KIND_GRANT, grant);
+}
+
+/// Appends a member's row to `buffer`.
+pub fn encode_member(buffer: &mut Vec<u8>, row: &MemberRow) {
+    encode_body(buffer, KIND_MEMBER, row);
+}
+
+/// Appends the group that the node belongs to now to `buffer`.
+pub fn encode_group(buffer: &mut Vec<u8>, group: &GroupIdentity) {
+    encode_body(buffer, KIND_GROUP, group);
+}
+
+/// Appends the version of a snapshot that was taken over to `buffer`.
+pub fn encode_adopted_version(buffer: &mut Vec<u8>, version: &VersionVector) {
+    encode_body(buffer, KIND_ADOPT_VERSION, version);
 }
 
 /// Appends a catalogue change to `buffer`.
@@ -151,33 +358,25 @@ pub fn encode_change(buffer: &mut Vec<u8>, change: &CatalogueChange) {
     match change {
         CatalogueChange::Create(row) => encode_body(buffer, KIND_CREATE, row),
         CatalogueChange::Import(row) => encode_body(buffer, KIND_IMPORT, row),
-        CatalogueChange::Drop(filter) => {
-            encode_body(buffer, KIND_DROP, &FilterBody { filter: *filter });
+        CatalogueChange::Drop(epoch) => encode_body(buffer, KIND_DROP, epoch),
+        CatalogueChange::Hide(name) => encode_body(buffer, KIND_HIDE, name),
+        CatalogueChange::Show(name) => encode_body(buffer, KIND_SHOW, name),
+        CatalogueChange::OpenLayer(epoch, layer) => {
+            encode_layer(buffer, KIND_OPEN_LAYER, epoch, layer);
         }
-        CatalogueChange::Hide(filter) => {
-            encode_body(buffer, KIND_HIDE, &FilterBody { filter: *filter });
-        }
-        CatalogueChange::Show(filter) => {
-            encode_body(buffer, KIND_SHOW, &FilterBody { filter: *filter });
-        }
-        CatalogueChange::OpenLayer(filter, layer) => {
-            encode_body(
-                buffer,
-                KIND_OPEN_LAYER,
-                &OpenLayerBody {
-                    filter: *filter,
-                    layer: *layer,
-                },
-            );
-        }
-        CatalogueChange::AdoptLayer(filter, layer) => {
-            let body = OpenLayerBody {
-                filter: *filter,
-                layer: *layer,
-            };
-            encode_body(buffer, KIND_ADOPT_LAYER, &body);
+        CatalogueChange::AdoptLayer(epoch, layer) => {
+            encode_layer(buffer, KIND_ADOPT_LAYER, epoch, layer);
         }
     }
+}
+
+fn encode_layer(buffer: &mut Vec<u8>, kind: u8, epoch: &Epoch, layer: &LayerRow) {
+    let body = LayerBody {
+        filter: epoch.filter,
+        created: epoch.created,
+        layer: *layer,
+    };
+    encode_body(buffer, kind, &body);
 }
 
 fn encode_body(buffer: &mut Vec<u8>, kind: u8, body: &impl Serialize) {
@@ -186,41 +385,49 @@ fn encode_body(buffer: &mut Vec<u8>, kind: u8, body: &impl Serialize) {
         .expect("rows are plain data and memory does not refuse a write");
 }
 
-/// Reads one entry: its sequence number and the operation.
-pub fn decode(entry: &[u8]) -> Result<(u64, Operation<'_>), OperationError> {
-    let short = OperationError::Short {
-        length: entry.len(),
+/// Reads one operation.
+pub fn decode(operation: &[u8]) -> Result<Operation<'_>, OperationError> {
+    let Some((kind, body)) = operation.split_first() else {
+        return Err(OperationError::Short { length: 0 });
     };
-    let Some((sequence, rest)) = entry.split_first_chunk::<8>() else {
-        return Err(short);
-    };
-    let Some((kind, body)) = rest.split_first() else {
-        return Err(short);
-    };
-    let sequence = u64::from_le_bytes(*sequence);
-    if *kind == KIND_INSERT {
-        return Ok((sequence, Operation::Insert(decode_insert(body)?)));
+    let kind = *kind;
+    if kind == KIND_INSERT {
+        return Ok(Operation::Insert(decode_insert(body)?));
+    }
+    if kind == KIND_BITS {
+        return Ok(Operation::Bits(decode_bits(body)?));
     }
     if body.len() > OPERATION_BODY_BYTES_MAX {
         return Err(OperationError::TooLong(body.len()));
     }
-    let change = match *kind {
-        KIND_CREATE => CatalogueChange::Create(decode_body(KIND_CREATE, body)?),
-        KIND_IMPORT => CatalogueChange::Import(decode_body(KIND_IMPORT, body)?),
-        KIND_DROP => CatalogueChange::Drop(decode_body::<FilterBody>(KIND_DROP, body)?.filter),
-        KIND_HIDE => CatalogueChange::Hide(decode_body::<FilterBody>(KIND_HIDE, body)?.filter),
-        KIND_SHOW => CatalogueChange::Show(decode_body::<FilterBody>(KIND_SHOW, body)?.filter),
+    let change = match kind {
+        KIND_CREATE => CatalogueChange::Create(decode_body(kind, body)?),
+        KIND_IMPORT => CatalogueChange::Import(decode_body(kind, body)?),
+        KIND_DROP => CatalogueChange::Drop(decode_body(kind, body)?),
+        KIND_HIDE => CatalogueChange::Hide(decode_body(kind, body)?),
+        KIND_SHOW => CatalogueChange::Show(decode_body(kind, body)?),
         KIND_OPEN_LAYER => {
-            let OpenLayerBody { filter, layer } = decode_body(KIND_OPEN_LAYER, body)?;
-            CatalogueChange::OpenLayer(filter, layer)
+            let (epoch, layer) = decode_body::<LayerBody>(kind, body)?.parts();
+            CatalogueChange::OpenLayer(epoch, layer)
         }
         KIND_ADOPT_LAYER => {
-            let OpenLayerBody { filter, layer } = decode_body(KIND_ADOPT_LAYER, body)?;
-            CatalogueChange::AdoptLayer(filter, layer)
+            let (epoch, layer) = decode_body::<LayerBody>(kind, body)?.parts();
+            CatalogueChange::AdoptLayer(epoch, layer)
         }
+        KIND_GRANT => return Ok(Operation::Grant(decode_body(kind, body)?)),
+        KIND_MEMBER => return Ok(Operation::Member(decode_body(kind, body)?)),
+        KIND_GROUP => return Ok(Operation::Group(decode_body(kind, body)?)),
+        KIND_ADOPT_VERSION => return Ok(Operation::AdoptVersion(decode_body(kind, body)?)),
         kind => return Err(OperationError::Kind(kind)),
     };
-    Ok((sequence, Operation::Catalogue(change)))
+    Ok(Operation::Catalogue(change))
+}
+
+fn decode_bits(body: &[u8]) -> Result<Bits<'_>, OperationError> {
+    if body.is_empty() || body.len() > BITS_MAX * 2 || !body.len().is_multiple_of(2) {
+        return Err(OperationError::Bits { bytes: body.len() });
+    }
+    Ok(Bits(body))
 }
 
 fn decode_body<T: DeserializeOwned>(kind: u8, body: &[u8]) -> Result<T, OperationError> {
@@ -230,7 +437,7 @@ fn decode_body<T: DeserializeOwned>(kind: u8, body: &[u8]) -> Result<T, Operatio
 fn decode_insert(body: &[u8]) -> Result<Insert<'_>, OperationError> {
     let Some((header, hashes)) = body.split_first_chunk::<INSERT_HEADER_BYTES>() else {
         return Err(OperationError::Short {
-            length: body.len() + ENTRY_HEADER_BYTES,
+            length: body.len() + 1,
         });
     };
     let most = INSERT_HASHES_MAX * KeyHash::BYTES;
@@ -245,130 +452,19 @@ fn decode_insert(body: &[u8]) -> Result<Insert<'_>, OperationError> {
             .expect("the range has sixteen bytes")
     };
     let index = u32::from_le_bytes(header[16..20].try_into().expect("four bytes"));
-    let inserted = u64::from_le_bytes(header[36..44].try_into().expect("eight bytes"));
+    let opened = u64::from_le_bytes(header[36..44].try_into().expect("eight bytes"));
+    let inserted = u64::from_le_bytes(header[44..52].try_into().expect("eight bytes"));
     Ok(Insert {
         filter: FilterId::new(field(0)),
         layer: LayerId {
             index,
             creator: Origin::new(field(20)),
         },
+        opened,
         inserted,
         hashes,
     })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::catalogue::{LegacyShape, Storage};
-    use crate::filter::parameters::{Growth, Parameters};
-    use crate::hash::Seed;
-    use proptest::prelude::*;
-
-    fn row(name: Vec<u8>, capacity: u64) -> FilterRow {
-        let parameters = Parameters {
-            capacity,
-            error: 1e-4,
-            growth: Growth::By(4),
-        };
-        FilterRow {
-            id: FilterId::new([3; 16]),
-            name,
-            parameters,
-            seed: Seed::new([9; 16]),
-            storage: Storage::Durable,
-            hidden: false,
-            layers: vec![parameters.layer(0, Origin::new([1; 16]), 1).unwrap()],
-            legacy: vec![LegacyShape {
-                index: 0,
-                bytes: 600,
-                checksum: 7,
-                capacity: 9,
-                inserted: 5,
-                error: 1e-5,
-            }],
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn catalogue_changes_survive_their_bytes(
-            name in prop::collection::vec(any::<u8>(), 1..200),
-            capacity in 1..1_000_000u64,
-            sequence in any::<u64>(),
-        ) {
-            let row = row(name, capacity);
-            let (id, layer) = (row.id, row.layers[0]);
-            for change in [
-                CatalogueChange::Create(row.clone()),
-                CatalogueChange::Import(row),
-                CatalogueChange::Drop(id),
-                CatalogueChange::Hide(id),
-                CatalogueChange::Show(id),
-                CatalogueChange::OpenLayer(id, layer),
-                CatalogueChange::AdoptLayer(id, layer),
-            ] {
-                let mut bytes = sequence.to_le_bytes().to_vec();
-                encode_change(&mut bytes, &change);
-                let decoded = decode(&bytes).unwrap();
-                prop_assert_eq!(decoded, (sequence, Operation::Catalogue(change)));
-            }
-        }
-
-        #[test]
-        fn inserts_survive_their_bytes(
-            hashes in prop::collection::vec(any::<(u64, u64)>(), 1..100),
-            index in any::<u32>(), inserted in any::<u64>(), sequence in any::<u64>(),
-        ) {
-            let hashes: Vec<_> =
-                hashes.into_iter().map(|(low, high)| KeyHash { low, high }).collect();
-            let layer = LayerId { index, creator: Origin::new([7; 16]) };
-            let run = Run { layer, count: hashes.len(), inserted };
-            let mut bytes = sequence.to_le_bytes().to_vec();
-            encode_insert(&mut bytes, FilterId::new([2; 16]), run, &hashes);
-            let (read, Operation::Insert(insert)) = decode(&bytes).unwrap() else {
-                panic!("an insert decodes as an insert");
-            };
-            prop_assert_eq!((read, insert.layer, insert.inserted), (sequence, layer, inserted));
-            prop_assert_eq!(insert.hashes().collect::<Vec<_>>(), hashes);
-        }
-
-        #[test]
-        fn any_bytes_decode_or_are_refused(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
-            let _ = decode(&bytes);
-        }
-    }
-
-    #[test]
-    fn what_is_cut_short_or_from_the_future_is_named() {
-        assert!(matches!(
-            decode(&[0; 8]),
-            Err(OperationError::Short { length: 8 })
-        ));
-        assert!(matches!(
-            decode(&[0, 0, 0, 0, 0, 0, 0, 0, 99]),
-            Err(OperationError::Kind(99))
-        ));
-        let mut bytes = vec![0; 8];
-        let layer = LayerId {
-            index: 0,
-            creator: Origin::new([7; 16]),
-        };
-        let run = Run {
-            layer,
-            count: 1,
-            inserted: 1,
-        };
-        encode_insert(
-            &mut bytes,
-            FilterId::new([2; 16]),
-            run,
-            &[KeyHash::default()],
-        );
-        bytes.pop();
-        assert!(matches!(
-            decode(&bytes),
-            Err(OperationError::Hashes { bytes: 15 })
-        ));
-    }
-}
+mod tests;

@@ -5,8 +5,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use grapevine_store::collections::{Collections, OpenError, Recovered};
 use grapevine_store::disk::{DirectoryLock, LockError, RealDisk};
-use grapevine_store::filters::{Entropy, Filters, OpenError, Options, Recovered};
+use grapevine_store::filters::{Entropy, Options};
 use grapevine_store::log::LogConfig;
 
 use crate::config::Config;
@@ -46,7 +47,7 @@ pub enum DataDirectoryError {
 
 /// A data directory that is this process's until this is dropped.
 pub(crate) struct Opened {
-    pub(crate) filters: Filters,
+    pub(crate) collections: Collections,
     pub(crate) recovered: Recovered,
     pub(crate) lock: DirectoryLock,
 }
@@ -64,13 +65,13 @@ pub(crate) fn open(config: &Config) -> Result<Opened, DataDirectoryError> {
         held @ LockError::Held { .. } => DataDirectoryError::InUse(held),
         other => DataDirectoryError::Lock(other),
     })?;
-    let opened = Filters::open(Arc::new(disk), options(config), entropy()?);
-    let (filters, recovered) = opened.map_err(|source| DataDirectoryError::Open {
+    let opened = Collections::open(Arc::new(disk), options(config), entropy()?);
+    let (collections, recovered) = opened.map_err(|source| DataDirectoryError::Open {
         path: path.clone(),
         source,
     })?;
     Ok(Opened {
-        filters,
+        collections,
         recovered,
         lock,
     })
@@ -106,7 +107,7 @@ pub(crate) fn options(config: &Config) -> Options {
 /// them leaves nothing safe to do.
 pub(crate) fn entropy() -> Result<Entropy, DataDirectoryError> {
     getrandom::fill(&mut [0; 16]).map_err(DataDirectoryError::Entropy)?;
-    Ok(Box::new(|| {
+    Ok(Arc::new(|| {
         let mut bytes = [0; 16];
         getrandom::fill(&mut bytes).expect("a system that gave random bytes goes on giving them");
         bytes

@@ -10,9 +10,11 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use grapevine_core::catalogue::Storage;
+use grapevine_core::catalogue::{Scope, Storage};
 use grapevine_core::filter::parameters::{Growth, Parameters};
+use grapevine_store::collections::Collections;
 use grapevine_store::filters::{FilterError, Filters, NewFilter};
+use grapevine_store::journal::Journal;
 use grapevine_store::log::Position;
 use tokio::sync::watch;
 
@@ -54,6 +56,11 @@ impl FilterDefaults {
             parameters,
             storage,
             seed: None,
+            scope: if wish.local {
+                Scope::Local
+            } else {
+                Scope::Group
+            },
         }
     }
 }
@@ -69,11 +76,13 @@ pub struct FilterWish {
     pub in_memory: Option<bool>,
     /// It does not grow.
     pub fixed: bool,
+    /// It is kept on this node alone.
+    pub local: bool,
 }
 
 /// The node's state and its durability.
 pub struct Engine {
-    filters: Filters,
+    collections: Collections,
     defaults: FilterDefaults,
     durability: Durability,
     synced: watch::Sender<Result<Position, FilterError>>,
@@ -94,12 +103,16 @@ struct Wanted {
 }
 
 impl Engine {
-    /// An engine over opened filters. [`Engine::start`] gives it its threads.
+    /// An engine over an opened data directory. [`Engine::start`] gives it its threads.
     #[must_use]
-    pub fn new(filters: Filters, defaults: FilterDefaults, durability: Durability) -> Arc<Self> {
+    pub fn new(
+        collections: Collections,
+        defaults: FilterDefaults,
+        durability: Durability,
+    ) -> Arc<Self> {
         Arc::new(Engine {
-            synced: watch::Sender::new(Ok(filters.synced())),
-            filters,
+            synced: watch::Sender::new(Ok(collections.journal().synced())),
+            collections,
             defaults,
             durability,
             wanted: Wanted::default(),
@@ -109,10 +122,22 @@ impl Engine {
         })
     }
 
+    /// Everything that the data directory holds.
+    #[must_use]
+    pub fn collections(&self) -> &Collections {
+        &self.collections
+    }
+
     /// The filters.
     #[must_use]
     pub fn filters(&self) -> &Filters {
-        &self.filters
+        self.collections.filters()
+    }
+
+    /// The journal that every change goes through.
+    #[must_use]
+    pub fn journal(&self) -> &Journal {
+        self.collections.journal()
     }
 
     /// What a new filter is like when its creator does not say.
@@ -127,8 +152,8 @@ impl Engine {
     pub fn is_settled(&self, position: Position) -> bool {
         position
             <= match self.durability.sync {
-                SyncMode::Always => self.filters.synced(),
-                SyncMode::Os | SyncMode::Interval => self.filters.committed(),
+                SyncMode::Always => self.journal().synced(),
+                SyncMode::Os | SyncMode::Interval => self.journal().committed(),
             }
     }
 
@@ -146,7 +171,7 @@ impl Engine {
         // Let the other connections that have input join the batch; the first to come back
         // writes for all of them.
         tokio::task::yield_now().await;
-        self.filters.commit(position)
+        Ok(self.journal().commit(position)?)
     }
 
     async fn wait_for_sync(&self, position: Position) -> Result<(), FilterError> {
@@ -245,23 +270,26 @@ impl Engine {
     /// Whether somebody waits for a sync that can still come: after a failure none will.
     fn is_sync_due(&self, wanted: Position) -> bool {
         self.durability.sync == SyncMode::Always
-            && wanted > self.filters.synced()
-            && self.filters.read_only().is_none()
+            && wanted > self.journal().synced()
+            && self.journal().read_only().is_none()
     }
 
     fn sync_once(&self) {
         if self.durability.sync == SyncMode::Os {
             return;
         }
-        let outcome = if self.filters.synced() < self.filters.appended() {
-            self.filters.sync()
+        let outcome = if self.journal().synced() < self.journal().appended() {
+            self.journal().sync()
         } else {
-            self.filters.mark_synced().map(|()| self.filters.synced())
+            self.filters()
+                .journal()
+                .mark_synced()
+                .map(|()| self.journal().synced())
         };
         if let Err(error) = &outcome {
             self.complain("syncing the log", error);
         }
-        drop(self.synced.send_replace(outcome));
+        drop(self.synced.send_replace(outcome.map_err(FilterError::from)));
     }
 
     /// Unloads what is idle, removes what was dropped, takes snapshots when they are due.
@@ -275,14 +303,14 @@ impl Engine {
                         .wait_timeout_while(guard, TIDY_EVERY, |_| !self.is_stopping()),
                 );
             }
-            if self.filters.read_only().is_some() {
+            if self.journal().read_only().is_some() {
                 continue;
             }
-            if let Err(error) = self.filters.tidy(self.started.elapsed().as_secs()) {
+            if let Err(error) = self.filters().tidy(self.started.elapsed().as_secs()) {
                 self.complain("tidying", &error);
             }
-            if self.filters.checkpoint_due() {
-                match self.filters.checkpoint() {
+            if self.collections.checkpoint_due() {
+                match self.collections.checkpoint() {
                     Ok(()) => tracing::debug!("took a snapshot"),
                     Err(error) => self.complain("taking a snapshot", &error),
                 }
@@ -314,12 +342,12 @@ impl Keepers {
             // A panic in it has aborted the process.
             drop(thread.join());
         }
-        let filters = &self.engine.filters;
-        filters.sync()?;
-        if filters.log_tail() > 0 {
-            filters.checkpoint()?;
+        let collections = &self.engine.collections;
+        collections.journal().sync()?;
+        if collections.log_tail() > 0 {
+            collections.checkpoint()?;
         }
-        filters.mark_synced()
+        Ok(collections.journal().mark_synced()?)
     }
 }
 
@@ -327,7 +355,7 @@ impl Keepers {
 mod tests {
     use super::*;
     use grapevine_store::disk::{Operation, SimulatedDisk};
-    use grapevine_store::filters::{Creation, Options, Recreation};
+    use grapevine_store::filters::{Creation, Entropy, Options, Recreation};
     use grapevine_store::log::LogConfig;
 
     fn engine(disk: &SimulatedDisk) -> Arc<Engine> {
@@ -337,9 +365,9 @@ mod tests {
             checkpoint_log: 1 << 20,
             idle_unload: None,
         };
-        let entropy = Box::new(|| [7; 16]);
-        let (filters, _) =
-            Filters::open(Arc::new(disk.clone()), options, entropy).expect("it opens");
+        let entropy: Entropy = Arc::new(|| [7; 16]);
+        let (collections, _) =
+            Collections::open(Arc::new(disk.clone()), options, entropy).expect("it opens");
         let parameters = Parameters {
             capacity: 100,
             error: 0.01,
@@ -353,7 +381,7 @@ mod tests {
             sync: SyncMode::Always,
             interval: Duration::from_secs(1),
         };
-        Engine::new(filters, defaults, durability)
+        Engine::new(collections, defaults, durability)
     }
 
     fn create(engine: &Engine, name: &[u8]) -> Position {
@@ -379,7 +407,7 @@ mod tests {
         assert!(engine.is_sync_due(position) && !engine.is_settled(position));
         let keepers = engine.start().expect("threads");
         settle(&engine, position).expect("synced");
-        assert!(engine.filters().synced() >= position);
+        assert!(engine.filters().journal().synced() >= position);
         assert!(!engine.is_sync_due(position));
         keepers.stop().expect("all is written");
     }

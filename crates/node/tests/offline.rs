@@ -8,8 +8,9 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 
 use grapevine_core::filter::Outcome;
+use grapevine_store::collections::Collections;
 use grapevine_store::disk::{DirectoryLock, RealDisk};
-use grapevine_store::filters::{Filters, Options, Scratch};
+use grapevine_store::filters::{Entropy, Filters, Options, Scratch};
 use grapevine_store::log::LogConfig;
 use serde_json::Value;
 
@@ -42,16 +43,16 @@ fn import(home: &Path, from: &Path) -> io::Result<Output> {
     grapevine(home, &["import", "bloomd", &from.to_string_lossy()])
 }
 
-fn open(directory: &Path) -> Result<Filters, Box<dyn std::error::Error>> {
+fn open(directory: &Path) -> Result<Collections, Box<dyn std::error::Error>> {
     let options = Options {
         log: LogConfig::default(),
         memory: 1 << 30,
         checkpoint_log: 1 << 20,
         idle_unload: None,
     };
-    let entropy = Box::new(|| [7; 16]);
+    let entropy: Entropy = Arc::new(|| [7; 16]);
     let disk = Arc::new(RealDisk::new(directory.to_owned()));
-    Ok(Filters::open(disk, options, entropy)?.0)
+    Ok(Collections::open(disk, options, entropy)?.0)
 }
 
 fn found(filters: &Filters, name: &str, keys: &[String]) -> Result<Vec<bool>, io::Error> {
@@ -116,25 +117,23 @@ fn a_bloomd_directory_is_taken_over_whole() -> Done {
     );
     assert!(text.contains("3 filters imported, 0 refused"), "{text}");
     let data = home.path().join("data");
-    let filters = open(&data)?;
-    answers_as_the_c_server(&filters)?;
+    let node = open(&data)?;
+    let filters = node.filters();
+    answers_as_the_c_server(filters)?;
     let fresh: Vec<String> = (0..2000).map(|i| format!("fresh-{i}")).collect();
     let keys: Vec<&[u8]> = fresh.iter().map(String::as_bytes).collect();
     let strict = filters.get(b"strict").ok_or("no filter")?;
     let mut scratch = Scratch::default();
     let position = filters.set(&strict, &keys, &mut scratch)?;
-    filters.commit(position)?;
+    filters.journal().commit(position)?;
     let new = scratch.outcomes().iter().filter(|o| **o == Outcome::New);
     assert!(new.count() >= 1999);
-    drop(filters);
-    let filters = open(&data)?;
-    answers_as_the_c_server(&filters)?;
-    assert!(
-        found(&filters, "strict", &fresh)?
-            .iter()
-            .all(|found| *found)
-    );
-    drop(filters);
+    drop(node);
+    let node = open(&data)?;
+    let filters = node.filters();
+    answers_as_the_c_server(filters)?;
+    assert!(found(filters, "strict", &fresh)?.iter().all(|found| *found));
+    drop(node);
     let verified = grapevine(home.path(), &["verify"])?;
     assert_eq!(verified.status.code(), Some(0), "{}", out(&verified));
 
@@ -213,7 +212,7 @@ fn backup_and_restore_give_the_same_answers_under_another_origin() -> Done {
     fs::rename(home.path().join("data"), home.path().join("old"))?;
     let restored = grapevine(home.path(), &["restore", "copy"])?;
     assert_eq!(restored.status.code(), Some(0), "{}", err(&restored));
-    answers_as_the_c_server(&open(&home.path().join("data"))?)?;
+    answers_as_the_c_server(open(&home.path().join("data"))?.filters())?;
     let origin = |place: &str| -> io::Result<String> {
         let text = fs::read_to_string(home.path().join(place).join("identity"))?;
         let line = text.lines().find(|line| line.starts_with("origin "));

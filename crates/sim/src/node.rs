@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use grapevine_store::collections::{Collections, OpenError, Recovered};
 use grapevine_store::disk::{Disk, DiskFile, OpenMode, SimulatedDisk};
-use grapevine_store::filters::{Entropy, Filters, OpenError, Options, Recovered};
+use grapevine_store::filters::{Entropy, Options};
 use grapevine_store::log::LogConfig;
 
 use crate::random::Random;
@@ -42,7 +43,7 @@ pub fn options(random: &mut Random) -> Options {
 /// Distinct bytes each time, the same ones for each run of a seed.
 pub fn entropy(seed: u64, drawn: &Arc<AtomicU64>) -> Entropy {
     let drawn = Arc::clone(drawn);
-    Box::new(move || {
+    Arc::new(move || {
         let number = drawn.fetch_add(1, Ordering::Relaxed);
         let mut random = Random::new(seed ^ number.wrapping_mul(0xD6E8_FEB8_6659_FD93));
         let (low, high) = (random.bits(), random.bits());
@@ -56,7 +57,7 @@ pub fn open(
     mutation: Mutation,
     options: Options,
     entropy: Entropy,
-) -> Result<(Filters, Recovered), OpenError> {
+) -> Result<(Collections, Recovered), OpenError> {
     let plain = Arc::new(disk.clone());
     let disk: Arc<dyn Disk> = match mutation {
         Mutation::SyncsIgnored | Mutation::NameSyncsIgnored => Arc::new(Forgetful {
@@ -65,7 +66,7 @@ pub fn open(
         }),
         Mutation::None | Mutation::AcknowledgedEarly => plain,
     };
-    Filters::open(disk, options, entropy)
+    Collections::open(disk, options, entropy)
 }
 
 /// A disk whose syncs of files, or else of names, do nothing.

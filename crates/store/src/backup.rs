@@ -35,9 +35,11 @@ use grapevine_core::catalogue::{FilterRow, Storage};
 use thiserror::Error;
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::collections::OpenError;
 use crate::disk::{Disk, DiskFile, OpenMode, RealDisk, parent, read_file, replace_file};
-use crate::filters::{FILTERS_DIR, LOG_DIR, OpenError, layer_path, legacy_path};
+use crate::filters::{FILTERS_DIR, layer_path, legacy_path};
 use crate::identity::{Identity, IdentityError};
+use crate::journal::LOG_DIR;
 use crate::log::{HeldSegments, copy_file};
 use crate::manifest::{self, MANIFEST_FILE, Manifest, ManifestError};
 use crate::staging::{Staging, StagingError};
@@ -236,9 +238,9 @@ impl Copying<'_> {
             Err(error) => return Err(at(MANIFEST_FILE)(error)),
         };
         let manifest = Manifest::decode(&bytes)?;
-        let held = HeldSegments::open(self.source, LOG_DIR, manifest.position);
+        let held = HeldSegments::open(self.source, LOG_DIR, manifest.position());
         let Some(mut held) = held.map_err(at(LOG_DIR))? else {
-            return Ok(Err(manifest.position));
+            return Ok(Err(manifest.position()));
         };
         for row in &manifest.rows {
             for path in files(row) {
@@ -335,7 +337,9 @@ fn files(row: &FilterRow) -> impl Iterator<Item = String> {
         Storage::Durable => &row.layers[..],
         Storage::Memory => &[],
     };
-    let layers = layers.iter().map(|layer| layer_path(row.id, layer.id));
+    let layers = layers
+        .iter()
+        .map(|layer| layer_path(row.id, layer.shape.id));
     let foreign = row.legacy.iter();
     layers.chain(foreign.map(|layer| legacy_path(row.id, layer.index)))
 }

@@ -1,4 +1,5 @@
-//! Who a data directory is: its origin and the secret seed of the filters made in it.
+//! Who a data directory is: its origin, its secret key, and the secret seed of the filters made
+//! in it.
 //!
 //! The file `identity` is text, one `key value` line each, the last one a checksum of the lines
 //! before it. It is written once and never changed; a restored directory gets a new origin.
@@ -6,6 +7,7 @@
 use std::io;
 
 use grapevine_core::hash::Seed;
+use grapevine_core::membership::NodeId;
 use grapevine_core::origin::Origin;
 use thiserror::Error;
 use xxhash_rust::xxh3::xxh3_64;
@@ -14,16 +16,40 @@ use crate::disk::{Disk, read_file, replace_file};
 
 /// Name of the file in the data directory.
 pub const IDENTITY_FILE: &str = "identity";
-const FORMAT_VERSION: u32 = 1;
+const FORMAT_VERSION: u32 = 2;
 const BYTES_MAX: u64 = 4096;
+
+/// The secret half of a node's Ed25519 key.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct NodeSecret([u8; 32]);
+
+impl NodeSecret {
+    /// From 32 random bytes.
+    pub const fn new(bytes: [u8; 32]) -> Self {
+        NodeSecret(bytes)
+    }
+
+    /// The bytes. Secret.
+    pub const fn bytes(self) -> [u8; 32] {
+        self.0
+    }
+}
+
+impl std::fmt::Debug for NodeSecret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("NodeSecret(…)")
+    }
+}
 
 /// The lasting facts of a data directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// Its name in every operation it makes.
     pub origin: Origin,
-    /// Seed of filters that are not given one of their own. Secret.
+    /// Seed of filters that are not given one of their own, until the node meets a group. Secret.
     pub seed: Seed,
+    /// Proves to other nodes who this one is. Secret.
+    pub key: NodeSecret,
 }
 
 /// Why an identity cannot be read or written.
@@ -46,6 +72,18 @@ pub enum IdentityError {
 }
 
 impl Identity {
+    /// A new one, of random bytes.
+    pub fn random(entropy: &dyn Fn() -> [u8; 16]) -> Self {
+        let mut key = [0; 32];
+        key[..16].copy_from_slice(&entropy());
+        key[16..].copy_from_slice(&entropy());
+        Identity {
+            origin: Origin::new(entropy()),
+            seed: Seed::new(entropy()),
+            key: NodeSecret::new(key),
+        }
+    }
+
     /// Reads the identity of a directory; none when it has no such file.
     pub fn read(disk: &dyn Disk) -> Result<Option<Self>, IdentityError> {
         match read_file(disk, IDENTITY_FILE, BYTES_MAX) {
@@ -62,9 +100,10 @@ impl Identity {
 
     fn encode(&self) -> String {
         let lines = format!(
-            "grapevine {FORMAT_VERSION}\norigin {}\nseed {}\n",
+            "grapevine {FORMAT_VERSION}\norigin {}\nseed {}\nkey {}\n",
             self.origin,
             Origin::new(self.seed.bytes()),
+            NodeId::new(self.key.bytes()),
         );
         format!("{lines}checksum {:016x}\n", xxh3_64(lines.as_bytes()))
     }
@@ -93,19 +132,23 @@ impl Identity {
         Ok(Identity {
             origin,
             seed: Seed::new(hex(field("seed")?)?),
+            key: NodeSecret::new(hex(field("key")?)?),
         })
     }
 }
 
-fn hex(digits: &str) -> Result<[u8; 16], IdentityError> {
-    let wrong = IdentityError::Corrupt("a value is not 32 hexadecimal digits");
-    if digits.len() != 32 {
-        return Err(wrong);
+fn hex<const N: usize>(digits: &str) -> Result<[u8; N], IdentityError> {
+    if digits.len() != 2 * N {
+        return Err(IdentityError::Corrupt("a value has a wrong length"));
     }
-    match u128::from_str_radix(digits, 16) {
-        Ok(value) => Ok(value.to_be_bytes()),
-        Err(_) => Err(wrong),
+    let mut bytes = [0; N];
+    for (byte, digits) in bytes.iter_mut().zip(digits.as_bytes().chunks(2)) {
+        let value = std::str::from_utf8(digits)
+            .ok()
+            .and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        *byte = value.ok_or(IdentityError::Corrupt("a value is not hexadecimal"))?;
     }
+    Ok(bytes)
 }
 
 #[cfg(test)]
@@ -116,6 +159,7 @@ mod tests {
         Identity {
             origin: Origin::new([0xab; 16]),
             seed: Seed::new(*b"sixteen byte key"),
+            key: NodeSecret::new([0x5c; 32]),
         }
     }
 

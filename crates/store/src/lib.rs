@@ -4,10 +4,12 @@
 #![forbid(unsafe_code)]
 
 pub mod backup;
+pub mod collections;
 pub mod disk;
 pub mod filters;
 pub mod identity;
 pub mod import;
+pub mod journal;
 pub mod layer_file;
 pub mod log;
 pub mod manifest;

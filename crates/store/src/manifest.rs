@@ -1,4 +1,4 @@
-//! The manifest: the catalogue as of one position of the log. Together with the layer files it
+//! The manifest: everything but bits as of one position of the log. Together with the layer files it
 //! is the snapshot that recovery starts from; what the log holds from that position on is
 //! replayed over it.
 //!
@@ -9,31 +9,45 @@
 use std::io;
 
 use grapevine_core::catalogue::FilterRow;
+use grapevine_core::membership::{GroupIdentity, MemberRow};
 use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
 use thiserror::Error;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::disk::{Disk, read_file, replace_file};
+use crate::journal::Bookmark;
 use crate::log::Position;
 
 /// Name of the file in the data directory.
 pub const MANIFEST_FILE: &str = "manifest";
 const MAGIC: &[u8; 8] = b"GrpvnMan";
-const FORMAT_VERSION: u32 = 1;
+const FORMAT_VERSION: u32 = 2;
 const HEADER_BYTES: usize = 16;
 const CHECKSUM_BYTES: usize = 8;
 /// Largest manifest read: room for about a million filters.
 pub(crate) const BYTES_MAX: u64 = 1 << 30;
 
-/// What is known of everything before [`position`](Self::position).
+/// What is known of everything before the position of [`bookmark`](Self::bookmark).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// Replay the log from here.
-    pub position: Position,
-    /// Sequence number of the next operation at that position.
-    pub sequence: u64,
+    /// Replay the log from here; what was in before.
+    pub bookmark: Bookmark,
     /// All filters.
     pub rows: Vec<FilterRow>,
+    /// Names that do not answer on this node.
+    pub hidden: Vec<ByteBuf>,
+    /// The group that the node belongs to; none before its first start has ended.
+    pub group: Option<GroupIdentity>,
+    /// All nodes that belong to the group, or did.
+    pub members: Vec<MemberRow>,
+}
+
+impl Manifest {
+    /// Where to replay the log from.
+    pub fn position(&self) -> Position {
+        self.bookmark.at.position
+    }
 }
 
 /// Why a manifest cannot be read or written.
@@ -112,10 +126,14 @@ impl Manifest {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use grapevine_core::catalogue::{FilterId, Storage};
+    use crate::journal::Note;
+    use grapevine_core::catalogue::{FilterId, LayerRow, Scope, Storage};
     use grapevine_core::filter::parameters::{Growth, Parameters};
     use grapevine_core::hash::Seed;
+    use grapevine_core::membership::NodeId;
     use grapevine_core::origin::Origin;
+    use grapevine_core::version::Dot;
+    use std::collections::BTreeMap;
 
     fn manifest() -> Manifest {
         let parameters = Parameters {
@@ -123,20 +141,48 @@ mod tests {
             error: 1e-7,
             growth: Growth::Fixed,
         };
+        let me = Origin::new([1; 16]);
+        let created = Dot {
+            origin: me,
+            sequence: 3,
+        };
         let row = FilterRow {
             id: FilterId::new([3; 16]),
+            created,
+            scope: Scope::Group,
             name: b"caf\xe9".to_vec(),
             parameters,
             seed: Seed::new([4; 16]),
             storage: Storage::Durable,
-            hidden: true,
-            layers: vec![parameters.layer(0, Origin::new([1; 16]), 1).unwrap()],
+            layers: vec![LayerRow {
+                shape: parameters.layer(0, me, 1).unwrap(),
+                opened: created,
+            }],
             legacy: vec![],
+            other: BTreeMap::new(),
+        };
+        let note = |position| Note {
+            position,
+            version: [(me, position / 3)].into_iter().collect(),
         };
         Manifest {
-            position: 1 << 40,
-            sequence: 7,
+            bookmark: Bookmark {
+                at: note(1 << 40),
+                local: 7,
+                earlier: vec![note(9)],
+            },
             rows: vec![row],
+            hidden: vec![ByteBuf::from(b"caf\xe9")],
+            group: Some(GroupIdentity {
+                id: [5; 16],
+                seed: Seed::new([6; 16]),
+                met: true,
+            }),
+            members: vec![MemberRow {
+                node: NodeId::new([8; 32]),
+                version: 2,
+                body: vec![0x80],
+            }],
         }
     }
 

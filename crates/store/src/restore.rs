@@ -14,13 +14,14 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use grapevine_core::hash::Seed;
 use grapevine_core::origin::Origin;
 
 use crate::backup::{BackupError, Copied, copy, ensure_data_directory};
+use crate::collections::{Collections, Recovered};
 use crate::disk::{Disk, RealDisk};
-use crate::filters::{Entropy, FilterError, Filters, LOG_DIR, Options, Recovered};
+use crate::filters::{Entropy, FilterError, Options};
 use crate::identity::{IDENTITY_FILE, Identity};
+use crate::journal::LOG_DIR;
 use crate::log::{Log, LogConfig};
 use crate::manifest::{MANIFEST_FILE, Manifest};
 use crate::staging::{Staging, StagingError};
@@ -36,8 +37,8 @@ pub struct Restored {
     pub before: Origin,
     /// The origin of the restored one.
     pub now: Origin,
-    /// Number of the first operation that the restored directory will make.
-    pub sequence: u64,
+    /// Operations that the old origin had made when the backup was taken.
+    pub operations: u64,
     /// Filters in it.
     pub filters: usize,
 }
@@ -71,7 +72,7 @@ pub fn restore(
     Ok(restored)
 }
 
-/// Gives the data directory on `disk`, a copy that nobody uses, a new origin. Interrupted half
+/// Gives the data directory on `disk`, a copy that nobody uses, a new origin and key. Interrupted half
 /// way it leaves a directory that cannot be opened.
 ///
 /// # Errors
@@ -82,15 +83,14 @@ pub fn renew(
     options: Options,
     entropy: Entropy,
 ) -> Result<Restored, BackupError> {
-    let (now, salt) = (Origin::new(entropy()), Seed::new(entropy()).bytes());
-    let (filters, recovered) = Filters::open(Arc::clone(&disk), options, entropy)?;
+    let (fresh, salt) = (Identity::random(&*entropy), entropy());
+    let (collections, recovered) = Collections::open(Arc::clone(&disk), options, entropy)?;
     if let Some((_, reason)) = recovered.damaged.first() {
         return Err(FilterError::Damaged(Arc::clone(reason)).into());
     }
-    let before = filters.identity();
-    filters.checkpoint()?;
-    let seed = before.seed;
-    drop(filters);
+    let before = *collections.filters().identity();
+    collections.checkpoint()?;
+    drop(collections);
     let Some(manifest) = Manifest::read(&*disk)? else {
         return Err(BackupError::NotADirectory {
             path: MANIFEST_FILE.into(),
@@ -105,7 +105,11 @@ pub fn renew(
         let path = format!("{LOG_DIR}/{name}");
         disk.remove(&path).map_err(|error| io(&path, error))?;
     }
-    let identity = Identity { origin: now, seed };
+    // The seed stays: the filters were made with it.
+    let identity = Identity {
+        seed: before.seed,
+        ..fresh
+    };
     identity.write(&*disk)?;
     let config = LogConfig {
         salt: u64::from_le_bytes(std::array::from_fn(|index| salt[index])),
@@ -114,9 +118,9 @@ pub fn renew(
     Log::create(
         Arc::clone(&disk),
         LOG_DIR,
-        now.bytes(),
+        identity.origin.bytes(),
         config,
-        manifest.position,
+        manifest.position(),
     )?;
     disk.sync_dir("")
         .map_err(|error| io(IDENTITY_FILE, error))?;
@@ -124,8 +128,8 @@ pub fn renew(
         copied,
         recovered,
         before: before.origin,
-        now,
-        sequence: manifest.sequence,
+        now: identity.origin,
+        operations: manifest.bookmark.at.version.get(before.origin),
         filters: manifest.rows.len(),
     })
 }

@@ -10,18 +10,23 @@
 
 mod files;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use grapevine_core::catalogue::{Catalogue, FilterId, Storage};
 use grapevine_core::filter::parameters::LayerId;
-use grapevine_core::operation::{CatalogueChange, Insert, Operation, OperationError, decode};
+use grapevine_core::operation::{
+    CatalogueChange, EntryHeader, Insert, Operation, OperationError, Stream, decode,
+};
+use grapevine_core::origin::Origin;
+use grapevine_core::version::Dot;
 use thiserror::Error;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::disk::{Disk, OpenMode, read_file};
-use crate::filters::{FILTERS_DIR, LOG_DIR};
+use crate::filters::FILTERS_DIR;
 use crate::identity::{IDENTITY_FILE, Identity, IdentityError};
+use crate::journal::LOG_DIR;
 use crate::layer_file::LayerFileError;
 use crate::log::{self, Checked, Place, Position};
 use crate::manifest::{self, MANIFEST_FILE, Manifest, ManifestError};
@@ -259,7 +264,7 @@ fn verify_once(disk: &dyn Disk) -> io::Result<VerifyReport> {
     judge_log(
         checked,
         identity,
-        known.then_some(manifest.position),
+        known.then_some(manifest.position()),
         &mut report,
     );
     files::check(disk, &replay, known, &mut report)?;
@@ -309,7 +314,7 @@ struct Replay<'a> {
     from: Position,
     /// Without a manifest nothing is known of the layers that the log names.
     known: bool,
-    last: Option<u64>,
+    last: BTreeMap<(Stream, Origin), u64>,
     rows: Rows,
 }
 
@@ -323,26 +328,27 @@ struct Rows {
 impl<'a> Replay<'a> {
     fn new(manifest: &Manifest, known: bool, report: &'a mut VerifyReport) -> Self {
         let mut rows = Rows {
-            catalogue: Catalogue::from_rows(manifest.rows.iter().cloned()),
+            catalogue: Catalogue::from_rows(manifest.rows.iter().cloned(), []),
             ..Rows::default()
         };
         for row in &manifest.rows {
             rows.written
-                .extend(row.layers.iter().map(|layer| (row.id, layer.id)));
+                .extend(row.layers.iter().map(|layer| (row.id, layer.shape.id)));
         }
         Replay {
             report,
             doubtful: Vec::new(),
-            from: manifest.position,
+            from: manifest.position(),
             known,
-            last: None,
+            last: BTreeMap::new(),
             rows,
         }
     }
 
     fn entry(&mut self, place: Place<'_>, entry: &[u8]) {
-        let found = decode(entry);
-        let (sequence, operation) = match found {
+        let found = EntryHeader::decode(entry)
+            .and_then(|(header, bytes)| decode(bytes).map(|operation| (header, operation)));
+        let (header, operation) = match found {
             Ok(found) => found,
             Err(error) => {
                 return self
@@ -351,14 +357,15 @@ impl<'a> Replay<'a> {
             }
         };
         self.report.counts.operations += 1;
-        if let Some(before) = self.last.filter(|before| sequence <= *before) {
+        let Dot { origin, sequence } = header.dot;
+        let before = self.last.insert((header.stream, origin), sequence);
+        if let Some(before) = before.filter(|before| sequence <= *before) {
             let fault = Fault::Sequence {
                 found: sequence,
                 before,
             };
             self.report.find(place.file, place.offset, fault);
         }
-        self.last = Some(sequence);
         match operation {
             Operation::Insert(insert) => {
                 self.report.counts.keys += insert.hashes().len() as u64;
@@ -367,7 +374,7 @@ impl<'a> Replay<'a> {
             Operation::Catalogue(change) if place.position >= self.from => {
                 self.rows.apply(&change);
             }
-            Operation::Catalogue(_) => {}
+            _ => {}
         }
     }
 
@@ -375,8 +382,7 @@ impl<'a> Replay<'a> {
         let Some(row) = self.rows.catalogue.row(insert.filter) else {
             return;
         };
-        let known = row.storage == Storage::Memory
-            || row.layers.iter().any(|layer| layer.id == insert.layer);
+        let known = row.storage == Storage::Memory || row.layer(insert.layer).is_some();
         if !known && place.position >= self.from {
             let fault = Fault::UnknownLayer;
             push(
@@ -408,8 +414,10 @@ impl Rows {
         match change {
             CatalogueChange::Import(row) => self
                 .written
-                .extend(row.layers.iter().map(|layer| (row.id, layer.id))),
-            CatalogueChange::AdoptLayer(id, layer) => _ = self.written.insert((*id, layer.id)),
+                .extend(row.layers.iter().map(|layer| (row.id, layer.shape.id))),
+            CatalogueChange::AdoptLayer(epoch, layer) => {
+                self.written.insert((epoch.filter, layer.shape.id));
+            }
             _ => {}
         }
     }

@@ -11,15 +11,17 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
 use fixture::{
-    answers, create, entropy, foreign, found, keys, new_filter, new_in, open, options, paths, set,
+    Opened, answers, create, entropy, foreign, found, keys, new_filter, new_in, open, options,
+    paths, set,
 };
 use grapevine_core::filter::Outcome;
 use grapevine_core::filter::parameters::Growth;
-use grapevine_core::operation::decode;
+use grapevine_core::operation::EntryHeader;
 use grapevine_store::backup::{BackupError, backup, copy};
 use grapevine_store::disk::{Disk, RealDisk, SimulatedDisk};
-use grapevine_store::filters::{Filters, LOG_DIR, Recreation};
+use grapevine_store::filters::Recreation;
 use grapevine_store::identity::Identity;
+use grapevine_store::journal::LOG_DIR;
 use grapevine_store::log::verify_entries;
 use grapevine_store::manifest::Manifest;
 use grapevine_store::restore::{Restored, restore};
@@ -29,7 +31,7 @@ fn real(path: &Path) -> Arc<dyn Disk> {
     Arc::new(RealDisk::new(path.to_owned()))
 }
 
-fn directory(path: &Path) -> Filters {
+fn directory(path: &Path) -> Opened {
     RealDisk::new(path.to_owned())
         .create_root()
         .expect("a root");
@@ -44,7 +46,8 @@ fn restored(from: &Path, to: &Path) -> Restored {
 fn numbers(disk: &dyn Disk) -> Vec<u64> {
     let mut numbers = Vec::new();
     verify_entries(disk, LOG_DIR, |_, entry| {
-        numbers.push(decode(entry).expect("an operation").0);
+        let (header, _) = EntryHeader::decode(entry).expect("an operation");
+        numbers.push(header.dot.sequence);
     })
     .expect("a log");
     numbers
@@ -60,7 +63,7 @@ const KEYS_MAX: u64 = 60_000;
 
 /// Writers that set ever new keys, a thread that takes one snapshot after the other, and one that
 /// makes, imports and drops filters.
-fn use_until(stop: &AtomicBool, filters: &Filters, acknowledged: &[AtomicU64; 3]) {
+fn use_until(stop: &AtomicBool, filters: &Opened, acknowledged: &[AtomicU64; 3]) {
     let running = || !stop.load(Ordering::Acquire);
     thread::scope(|scope| {
         for (name, acknowledged) in FILTERS.iter().zip(acknowledged) {
@@ -80,7 +83,7 @@ fn use_until(stop: &AtomicBool, filters: &Filters, acknowledged: &[AtomicU64; 3]
         }
         scope.spawn(|| {
             while running() {
-                filters.checkpoint().expect("a snapshot");
+                filters.0.checkpoint().expect("a snapshot");
             }
         });
         scope.spawn(|| {
@@ -153,7 +156,7 @@ fn what_only_the_log_names_is_copied() {
     let gone = create(&filters, "gone", 100);
     set(&filters, &gone, &keys(0..50));
     set(&filters, &a, &keys(0..500));
-    filters.checkpoint().unwrap();
+    filters.0.checkpoint().unwrap();
     filters.drop_filter(&gone).unwrap();
     filters.tidy(0).unwrap();
     filters.import_bloomd(foreign("small")).unwrap();
@@ -163,7 +166,7 @@ fn what_only_the_log_names_is_copied() {
     set(&filters, &b, &keys(900..1000));
     filters.merge(&b, &mut &exported[..]).unwrap();
     set(&filters, &a, &keys(500..2000));
-    filters.sync().unwrap();
+    filters.journal().sync().unwrap();
 
     let target = SimulatedDisk::new();
     let copied = copy(&disk, &target).unwrap();
@@ -198,7 +201,7 @@ fn a_restored_directory_is_another_origin_and_goes_on_counting() {
     let fixed = filters.get(b"fixed").unwrap();
     set(&filters, &a, &keys(0..1000));
     set(&filters, &fixed, &keys(0..1000));
-    filters.checkpoint().unwrap();
+    filters.0.checkpoint().unwrap();
     set(&filters, &a, &keys(1000..1500));
     let before = filters.identity();
     backup(&at("source"), &at("backup")).unwrap();
@@ -209,12 +212,15 @@ fn a_restored_directory_is_another_origin_and_goes_on_counting() {
     let made = restored(&at("backup"), &at("restored"));
     assert_eq!((made.before, made.filters), (before.origin, 2));
     assert_ne!(made.now, before.origin);
-    assert_eq!(made.sequence, last + 1);
+    assert_eq!(made.operations, last);
     let disk = real(&at("restored"));
     let identity = Identity::read(&*disk).unwrap().unwrap();
     assert_eq!((identity.origin, identity.seed), (made.now, before.seed));
     let manifest = Manifest::read(&*disk).unwrap().unwrap();
-    assert_eq!(manifest.sequence, last + 1);
+    assert_eq!(
+        manifest.bookmark.at.version.iter().map(|(_, n)| n).max(),
+        Some(last)
+    );
     assert!(numbers(&*disk).is_empty(), "the log is empty");
 
     let copy = open(Arc::clone(&disk));
@@ -236,9 +242,9 @@ fn a_restored_directory_is_another_origin_and_goes_on_counting() {
     let fixed = copy.get(b"fixed").unwrap();
     let outcomes = set(&copy, &fixed, &keys(999..1001));
     assert_eq!(outcomes, [Outcome::Seen, Outcome::Full]);
-    copy.sync().unwrap();
+    copy.journal().sync().unwrap();
     let numbers = numbers(&*disk);
-    assert!(numbers.iter().all(|number| *number > last), "{numbers:?}");
+    assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>());
     drop(copy);
     let copy = open(disk);
     let a = copy.get(b"a").unwrap();
@@ -253,7 +259,7 @@ fn a_backup_is_its_owners_alone_and_whole() {
     let a = create(&filters, "a", 100);
     set(&filters, &a, &keys(0..300));
     filters.import_bloomd(foreign("small")).unwrap();
-    filters.checkpoint().unwrap();
+    filters.0.checkpoint().unwrap();
     fs::create_dir(at("backup")).unwrap();
     backup(&at("source"), &at("backup")).unwrap();
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
@@ -289,7 +295,7 @@ fn a_damaged_source_or_backup_is_refused_by_name() {
     let filters = directory(&at("source"));
     let a = create(&filters, "a", 1000);
     set(&filters, &a, &keys(0..1000));
-    filters.checkpoint().unwrap();
+    filters.0.checkpoint().unwrap();
     drop(filters);
     backup(&at("source"), &at("backup")).unwrap();
     for place in ["source", "backup"] {

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use grapevine_core::catalogue::Storage;
+use grapevine_core::catalogue::{Scope, Storage};
 use grapevine_core::filter::Outcome;
 use grapevine_core::filter::parameters::{Growth, Parameters};
+use grapevine_store::collections::Collections;
 use grapevine_store::disk::RealDisk;
 use grapevine_store::filters::{
     Creation, Entropy, FilterError, Filters, NewFilter, Options, Recreation, Scratch,
@@ -19,9 +20,20 @@ const WRITERS: u64 = 4;
 const ROUNDS: u64 = 150;
 const KEYS_PER_ROUND: u64 = 20;
 
-fn open(root: &Path) -> Filters {
+/// An opened data directory: its filters, and what concerns them all.
+struct Opened(Collections);
+
+impl std::ops::Deref for Opened {
+    type Target = Filters;
+
+    fn deref(&self) -> &Filters {
+        self.0.filters()
+    }
+}
+
+fn open(root: &Path) -> Opened {
     static DRAWN: AtomicU64 = AtomicU64::new(1);
-    let entropy: Entropy = Box::new(|| {
+    let entropy: Entropy = Arc::new(|| {
         let number = u128::from(DRAWN.fetch_add(1, Ordering::Relaxed));
         number
             .wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835)
@@ -37,9 +49,8 @@ fn open(root: &Path) -> Filters {
         idle_unload: Some(Duration::from_secs(0)),
     };
     let disk = RealDisk::new(root.to_owned());
-    Filters::open(Arc::new(disk), options, entropy)
-        .expect("it opens")
-        .0
+    let opened = Collections::open(Arc::new(disk), options, entropy);
+    Opened(opened.expect("it opens").0)
 }
 
 fn new() -> NewFilter {
@@ -51,6 +62,7 @@ fn new() -> NewFilter {
         },
         storage: Storage::Durable,
         seed: None,
+        scope: Scope::Group,
     }
 }
 
@@ -64,7 +76,7 @@ fn set(filters: &Filters, name: &[u8], keys: &[Vec<u8>]) -> Result<u64, FilterEr
     let slices: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
     let mut scratch = Scratch::default();
     let position = filters.set(&handle, &slices, &mut scratch)?;
-    filters.commit(position)?;
+    filters.journal().commit(position)?;
     let new = scratch
         .outcomes()
         .iter()
@@ -83,11 +95,11 @@ fn found(filters: &Filters, name: &[u8], keys: &[Vec<u8>]) -> usize {
 }
 
 /// Snapshots, unloads and tidies until told to stop.
-fn disturb(filters: &Filters, name: &[u8], stop: &AtomicBool) {
+fn disturb(filters: &Opened, name: &[u8], stop: &AtomicBool) {
     let mut now = 0;
     while !stop.load(Ordering::Relaxed) {
         now += 1;
-        filters.checkpoint().expect("a snapshot");
+        filters.0.checkpoint().expect("a snapshot");
         if let Some(handle) = filters.get(name) {
             filters.unload(&handle).expect("unloaded");
         }
@@ -178,7 +190,7 @@ fn filters_made_and_dropped_during_snapshots_leave_only_the_last_ones() {
                     let handle = filters.get(&name).expect("it answers");
                     if round + 1 < ROUNDS / 3 {
                         let position = filters.drop_filter(&handle).expect("dropped");
-                        filters.commit(position).expect("committed");
+                        filters.journal().commit(position).expect("committed");
                     }
                 }
             })

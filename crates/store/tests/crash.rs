@@ -4,8 +4,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use grapevine_core::catalogue::Storage;
+use grapevine_core::catalogue::{Scope, Storage};
 use grapevine_core::filter::parameters::{Growth, Parameters};
+use grapevine_store::collections::{Collections, OpenError};
 use grapevine_store::disk::{CrashPlan, NameFate, SimulatedDisk, WriteFate};
 use grapevine_store::filters::{
     Creation, Entropy, FilterError, Filters, NewFilter, Options, Recreation, Scratch,
@@ -42,7 +43,7 @@ struct Ledger {
 
 fn entropy() -> Entropy {
     let drawn = AtomicU64::new(1);
-    Box::new(move || {
+    Arc::new(move || {
         let number = u128::from(drawn.fetch_add(1, Ordering::Relaxed));
         number
             .wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835)
@@ -50,7 +51,18 @@ fn entropy() -> Entropy {
     })
 }
 
-fn open(disk: &SimulatedDisk) -> Result<Filters, grapevine_store::filters::OpenError> {
+/// An opened data directory: its filters, and what concerns them all.
+struct Opened(Collections);
+
+impl std::ops::Deref for Opened {
+    type Target = Filters;
+
+    fn deref(&self) -> &Filters {
+        self.0.filters()
+    }
+}
+
+fn open(disk: &SimulatedDisk) -> Result<Opened, OpenError> {
     let log = LogConfig {
         segment_size: 1024,
         ..LogConfig::default()
@@ -61,7 +73,8 @@ fn open(disk: &SimulatedDisk) -> Result<Filters, grapevine_store::filters::OpenE
         checkpoint_log: 1 << 20,
         idle_unload: None,
     };
-    Ok(Filters::open(Arc::new(disk.clone()), options, entropy())?.0)
+    let opened = Collections::open(Arc::new(disk.clone()), options, entropy())?;
+    Ok(Opened(opened.0))
 }
 
 fn keys(range: std::ops::Range<u64>) -> Vec<Vec<u8>> {
@@ -77,6 +90,7 @@ fn new() -> NewFilter {
         },
         storage: Storage::Durable,
         seed: None,
+        scope: Scope::Group,
     }
 }
 
@@ -86,16 +100,16 @@ fn set(filters: &Filters, ledger: &mut Ledger, up_to: u64) -> Result<(), FilterE
     let slices: Vec<&[u8]> = all.iter().map(Vec::as_slice).collect();
     ledger.tried = ledger.tried.max(up_to);
     filters.set(&handle, &slices, &mut Scratch::default())?;
-    filters.sync()?;
+    filters.journal().sync()?;
     ledger.in_a = up_to;
     Ok(())
 }
 
 /// Create, set, snapshot, grow, unload, import, merge, drop; every reply after a sync.
-fn script(filters: &Filters, ledger: &mut Ledger) -> Result<(), FilterError> {
+fn script(filters: &Opened, ledger: &mut Ledger) -> Result<(), FilterError> {
     filters.create(b"a", new(), Recreation::AtOnce)?;
     set(filters, ledger, 6)?;
-    filters.checkpoint()?;
+    filters.0.checkpoint()?;
     set(filters, ledger, 12)?;
     let handle = filters.get(b"a").ok_or(FilterError::NotFound)?;
     let mut file = Vec::new();
@@ -106,19 +120,19 @@ fn script(filters: &Filters, ledger: &mut Ledger) -> Result<(), FilterError> {
     set(filters, ledger, 20)?;
     let created = filters.import(b"b", &mut &file[..])?;
     assert!(matches!(created, Creation::Created(_)));
-    filters.sync()?;
+    filters.journal().sync()?;
     ledger.in_b = Some(12);
-    filters.checkpoint()?;
+    filters.0.checkpoint()?;
     let other = filters.get(b"b").ok_or(FilterError::NotFound)?;
     filters.merge(&other, &mut &file[..])?;
-    filters.sync()?;
+    filters.journal().sync()?;
     ledger.b_dropping = true;
     filters.drop_filter(&other)?;
-    filters.sync()?;
+    filters.journal().sync()?;
     ledger.b_dropped = true;
     filters.tidy(0)?;
     set(filters, ledger, 30)?;
-    filters.checkpoint()?;
+    filters.0.checkpoint()?;
     Ok(())
 }
 

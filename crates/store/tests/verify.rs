@@ -4,22 +4,25 @@ mod fixture;
 
 use std::sync::Arc;
 
-use fixture::{create, entropy, foreign, keys, open, options, paths, set};
+use fixture::{Opened, create, entropy, foreign, keys, open, options, paths, set};
 use grapevine_core::filter::parameters::LayerId;
+use grapevine_core::operation::{ENTRY_HEADER_BYTES, EntryHeader, Stream};
 use grapevine_core::origin::Origin;
+use grapevine_core::version::Dot;
+use grapevine_store::collections::Collections;
 use grapevine_store::disk::{CrashPlan, Disk, NameFate, OpenMode, SimulatedDisk, WriteFate};
-use grapevine_store::filters::{Filters, LOG_DIR};
 use grapevine_store::identity::Identity;
+use grapevine_store::journal::LOG_DIR;
 use grapevine_store::log::{self, Log};
 use grapevine_store::manifest::Manifest;
 use grapevine_store::verify::{Fault, VerifyReport, verify};
 
 /// Filters in every state: with files and a log behind them, with a log only, of foreign layers.
-fn fill(filters: &Filters) {
+fn fill(filters: &Opened) {
     let a = create(filters, "a", 100);
     set(filters, &a, &keys(0..1000));
     filters.import_bloomd(foreign("small")).expect("imported");
-    filters.checkpoint().expect("a snapshot");
+    filters.0.checkpoint().expect("a snapshot");
     set(filters, &a, &keys(1000..4000));
     let b = create(filters, "b", 100);
     set(filters, &b, &keys(0..300));
@@ -27,8 +30,8 @@ fn fill(filters: &Filters) {
     set(filters, &dropped, &keys(0..10));
     filters.drop_filter(&dropped).expect("dropped");
     filters.import_bloomd(foreign("strict")).expect("imported");
-    filters.sync().expect("synced");
-    filters.mark_synced().expect("a mark");
+    filters.journal().sync().expect("synced");
+    filters.journal().mark_synced().expect("a mark");
 }
 
 fn filled() -> SimulatedDisk {
@@ -171,15 +174,15 @@ fn files_in_the_wrong_place_are_named() {
 fn a_snapshot_that_the_log_does_not_reach_is_found() {
     let disk = filled();
     let mut manifest = Manifest::read(&disk).unwrap().unwrap();
-    let sound = manifest.position;
+    let sound = manifest.position();
     for position in [0, 1 << 40] {
-        manifest.position = position;
+        manifest.bookmark.at.position = position;
         manifest.write(&disk).unwrap();
         let report = check(&disk);
         let held = |f: &grapevine_store::verify::Finding| matches!(f.what, Fault::NotHeld { position: p, .. } if p == position);
         assert!(report.findings.iter().any(held), "{report:?}");
     }
-    manifest.position = sound;
+    manifest.bookmark.at.position = sound;
     manifest.write(&disk).unwrap();
     for name in disk.list(LOG_DIR).unwrap() {
         disk.remove(&format!("{LOG_DIR}/{name}")).unwrap();
@@ -191,7 +194,7 @@ fn a_snapshot_that_the_log_does_not_reach_is_found() {
 /// Appends entries to the log of `disk` as they are.
 fn append(disk: &SimulatedDisk, entries: &[Vec<u8>]) {
     let identity = Identity::read(disk).unwrap().unwrap();
-    let position = Manifest::read(disk).unwrap().unwrap().position;
+    let position = Manifest::read(disk).unwrap().unwrap().position();
     let id = identity.origin.bytes();
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
     let (log, _) = Log::open(disk, LOG_DIR, id, options().log, position).unwrap();
@@ -202,10 +205,20 @@ fn append(disk: &SimulatedDisk, entries: &[Vec<u8>]) {
     log.mark_synced().unwrap();
 }
 
+/// What an entry of some origin begins with.
+fn header(sequence: u64) -> [u8; ENTRY_HEADER_BYTES] {
+    let dot = Dot {
+        origin: Origin::new([1; 16]),
+        sequence,
+    };
+    let stream = Stream::Group;
+    EntryHeader { stream, dot }.encode()
+}
+
 #[test]
 fn entries_that_are_no_operations_are_found_with_their_place() {
     let whole = filled();
-    let next = |number: u64| [&number.to_le_bytes()[..], &[99, 1, 2]].concat();
+    let next = |number: u64| [&header(number)[..], &[99, 1, 2]].concat();
     let disk = whole.fork();
     append(&disk, &[next(1 << 40)]);
     let report = check(&disk);
@@ -215,21 +228,26 @@ fn entries_that_are_no_operations_are_found_with_their_place() {
     assert!(matches!(finding.what, Fault::Operation(_)), "{finding:?}");
     let bytes = disk.bytes(&finding.file).unwrap();
     let at = finding.offset as usize + 4;
-    assert_eq!(bytes[at..at + 11], next(1 << 40), "the offset is right");
+    assert_eq!(
+        bytes[at..at + ENTRY_HEADER_BYTES + 3],
+        next(1 << 40),
+        "the offset is right"
+    );
 
     let row = Manifest::read(&whole).unwrap().unwrap().rows.remove(0);
     let insert = |number: u64, creator: Origin| {
         let layer = LayerId { index: 0, creator };
         let run = grapevine_core::filter::Run {
             layer,
+            opened: 1,
             count: 1,
             inserted: 1,
         };
-        let mut entry = number.to_le_bytes().to_vec();
+        let mut entry = header(number).to_vec();
         grapevine_core::operation::encode_insert(&mut entry, row.id, run, &[Default::default()]);
         entry
     };
-    let known = row.layers[0].id.creator;
+    let known = row.layers[0].shape.id.creator;
     let disk = whole.fork();
     append(&disk, &[insert(1 << 40, Origin::new([9; 16]))]);
     let report = check(&disk);
@@ -286,9 +304,9 @@ fn a_power_cut_leaves_nothing_to_find() {
     for cut in (0..operations).step_by(3) {
         let disk = SimulatedDisk::new();
         disk.cut_power_at_operation(cut);
-        let opened = Filters::open(Arc::new(disk.clone()), options(), entropy());
+        let opened = Collections::open(Arc::new(disk.clone()), options(), entropy());
         if let Ok((filters, _)) = opened {
-            work_until_it_fails(&filters);
+            work_until_it_fails(&Opened(filters));
         }
         disk.crash(CrashPlan {
             writes: WriteFate::Random,
@@ -306,7 +324,7 @@ fn a_power_cut_leaves_nothing_to_find() {
 }
 
 /// What [`fill`] does, up to the first refusal.
-fn work_until_it_fails(filters: &Filters) {
+fn work_until_it_fails(filters: &Opened) {
     let work = || -> Result<(), grapevine_store::filters::FilterError> {
         let growth = grapevine_core::filter::parameters::Growth::By(4);
         let new = fixture::new_filter(100, growth);
@@ -321,8 +339,8 @@ fn work_until_it_fails(filters: &Filters) {
                 .get(b"a")
                 .ok_or(grapevine_store::filters::FilterError::NotFound)?;
             let position = filters.set(&a, &part, &mut scratch)?;
-            filters.commit(position)?;
-            filters.checkpoint()?;
+            filters.journal().commit(position)?;
+            filters.0.checkpoint()?;
         }
         let small = filters.get(b"small");
         if let Some(small) = small {

@@ -1,15 +1,18 @@
 //! One layer of a filter: its bits and the rights to insert into it.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use super::geometry::{Geometry, GeometryError, Probe};
 use super::lines::Lines;
 use super::model::LINE_BITS;
 use super::parameters::{LayerId, LayerShape};
 use super::rights::{Rights, RightsError};
+use crate::catalogue::{LayerRow, NEVER};
 use crate::hash::KeyHash;
+use crate::operation::Share;
 use crate::origin::Origin;
+use crate::version::Dot;
 
 /// Lines looked at for an estimate of the fill: enough for two digits, few enough to answer at
 /// once whatever the size.
@@ -21,29 +24,50 @@ const APPLY_BATCH: usize = 64;
 /// A layer in memory.
 pub struct Layer {
     shape: LayerShape,
+    /// The operation that opened it, once there is one.
+    opened: OnceLock<Dot>,
     me: Origin,
     lines: Lines,
     /// Keys this node inserted: its spent rights.
     inserted: AtomicU64,
-    /// Rights this node can still spend: those it holds less those reserved or spent.
-    available: AtomicU64,
+    /// Rights this node can still spend: those it holds less those reserved or spent. Below zero
+    /// only while a replay has seen more spent than it has yet seen given.
+    available: AtomicI64,
     /// Grants, and what the other members spent.
     rights: Mutex<Rights>,
+    /// Changes that the number of keys does not show.
+    changes: AtomicU64,
 }
 
 impl Layer {
     /// An empty layer as seen by `me`.
-    pub fn new(shape: LayerShape, me: Origin) -> Result<Self, GeometryError> {
+    pub fn new(row: impl Into<LayerRow>, me: Origin) -> Result<Self, GeometryError> {
+        let LayerRow { shape, opened } = row.into();
         let geometry = shape.geometry.validate()?;
         let rights = Rights::new(shape.capacity, shape.id.creator);
-        Ok(Layer {
+        let layer = Layer {
             shape,
+            opened: OnceLock::new(),
             me,
             lines: Lines::zeroed(geometry),
             inserted: AtomicU64::new(0),
-            available: AtomicU64::new(rights.held_by(me)),
+            available: AtomicI64::new(signed(rights.received_by(me))),
             rights: Mutex::new(rights),
-        })
+            changes: AtomicU64::new(0),
+        };
+        layer.enter(opened);
+        Ok(layer)
+    }
+
+    /// Notes the operation that opened it. A layer that another than its creator brought, from a
+    /// file, takes no new keys: who inserts names the operation by its number and the creator.
+    pub(super) fn enter(&self, opened: Dot) {
+        if opened == NEVER || self.opened.set(opened).is_err() {
+            return;
+        }
+        if opened.origin != self.shape.id.creator {
+            self.available.store(i64::MIN / 2, Relaxed);
+        }
     }
 
     /// Its name.
@@ -54,6 +78,11 @@ impl Layer {
     /// Its description.
     pub fn shape(&self) -> LayerShape {
         self.shape
+    }
+
+    /// The operation that opened it.
+    pub fn opened(&self) -> Dot {
+        self.opened.get().copied().unwrap_or(NEVER)
     }
 
     #[inline]
@@ -108,14 +137,14 @@ impl Layer {
     pub(super) fn reserve(&self, wanted: u64) -> u64 {
         let mut taken = 0;
         let _ = self.available.fetch_update(Relaxed, Relaxed, |available| {
-            taken = available.min(wanted);
+            taken = available.clamp(0, signed(wanted));
             (taken > 0).then(|| available - taken)
         });
-        taken
+        taken.unsigned_abs()
     }
 
     pub(super) fn release(&self, unused: u64) {
-        self.available.fetch_add(unused, Relaxed);
+        self.available.fetch_add(signed(unused), Relaxed);
     }
 
     /// Turns reserved rights into spent ones and returns the total this node has spent.
@@ -125,7 +154,7 @@ impl Layer {
 
     /// Rights this node can still spend here.
     pub fn available(&self) -> u64 {
-        self.available.load(Relaxed)
+        self.available.load(Relaxed).max(0).unsigned_abs()
     }
 
     /// Keys this node has inserted here.
@@ -142,11 +171,56 @@ impl Layer {
         others.saturating_add(self.inserted_here())
     }
 
+    /// A number that grows with every change: whoever has written the layer at one revision need
+    /// not write it again while it is the same.
+    pub fn revision(&self) -> u64 {
+        self.inserted().saturating_add(self.changes.load(Relaxed))
+    }
+
+    /// Notes a change that the number of keys does not show.
+    pub fn touch(&self) {
+        self.changes.fetch_add(1, Relaxed);
+    }
+
     /// The rights as known here.
     pub fn rights(&self) -> Rights {
         let mut rights = self.lock().clone();
         rights.observe_spent(self.me, self.inserted_here());
         rights
+    }
+
+    /// Hands up to `wanted` of this node's rights to each of `takers`, as far as they reach;
+    /// gives each one's total. The caller makes the operation that says so.
+    pub fn grant(&self, takers: &[(Origin, u64)]) -> Vec<Share> {
+        let mut rights = self.lock();
+        self.touch();
+        let mut shares = Vec::new();
+        for (taker, wanted) in takers {
+            let given = self.reserve(*wanted);
+            if given > 0 && *taker != self.me {
+                let total = rights.granted(self.me, *taker).saturating_add(given);
+                rights.observe_granted(self.me, *taker, total);
+                shares.push(Share {
+                    taker: *taker,
+                    total,
+                });
+            } else {
+                self.release(given);
+            }
+        }
+        shares
+    }
+
+    /// Notes that `giver` has handed on rights, as one of its operations says. For this node
+    /// itself that is a replay.
+    pub fn observe_grant(&self, giver: Origin, shares: &[Share]) {
+        let mut rights = self.lock();
+        self.touch();
+        self.change(&mut rights, |rights| {
+            for share in shares {
+                rights.observe_granted(giver, share.taker, share.total);
+            }
+        });
     }
 
     /// Notes that `member` had inserted `total` keys here, as one of its operations says. For
@@ -155,8 +229,7 @@ impl Layer {
         let mut rights = self.lock();
         rights.observe_spent(member, total);
         if member == self.me {
-            let before = self.inserted.fetch_max(total, Relaxed);
-            self.take_available(total.saturating_sub(before));
+            self.observe_own(total);
         }
     }
 
@@ -164,26 +237,24 @@ impl Layer {
     /// [`Layer::observe_inserted`], for this node's own numbers this is a reload.
     pub fn merge_rights(&self, other: &Rights) -> Result<(), RightsError> {
         let mut rights = self.lock();
-        let held_before = rights
-            .held_by(self.me)
-            .saturating_add(rights.spent_by(self.me));
-        rights.merge(other)?;
-        let held_after = rights
-            .held_by(self.me)
-            .saturating_add(rights.spent_by(self.me));
-        self.available
-            .fetch_add(held_after.saturating_sub(held_before), Relaxed);
-        self.take_available(held_before.saturating_sub(held_after));
-        let spent = rights.spent_by(self.me);
-        let before = self.inserted.fetch_max(spent, Relaxed);
-        self.take_available(spent.saturating_sub(before));
+        self.change(&mut rights, |rights| rights.merge(other))?;
+        self.observe_own(rights.spent_by(self.me));
         Ok(())
     }
 
-    fn take_available(&self, count: u64) {
-        let _ = self.available.fetch_update(Relaxed, Relaxed, |available| {
-            Some(available.saturating_sub(count))
-        });
+    /// Lets what this node was given, less what it gave, follow a change of the rights.
+    fn change<T>(&self, rights: &mut Rights, change: impl FnOnce(&mut Rights) -> T) -> T {
+        let before = signed(rights.received_by(self.me)) - signed(rights.given_by(self.me));
+        let outcome = change(rights);
+        let after = signed(rights.received_by(self.me)) - signed(rights.given_by(self.me));
+        self.available.fetch_add(after - before, Relaxed);
+        outcome
+    }
+
+    fn observe_own(&self, total: u64) {
+        let before = self.inserted.fetch_max(total, Relaxed);
+        let news = total.saturating_sub(before);
+        self.available.fetch_sub(signed(news), Relaxed);
     }
 
     /// Number of 64-bit words of the bit array.
@@ -225,6 +296,11 @@ impl Layer {
     fn lock(&self) -> std::sync::MutexGuard<'_, Rights> {
         self.rights.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Counts of rights stay far below 2^63: no layer has room for so many keys.
+fn signed(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX / 4)
 }
 
 /// How full a layer is.

@@ -76,24 +76,40 @@ impl Rights {
     /// Rights that `member` may still spend or hand on, as far as known here. Exact for the
     /// member itself, never too high for another once its own grants are known.
     pub fn held_by(&self, member: Origin) -> u64 {
+        self.received_by(member)
+            .saturating_sub(self.given_by(member))
+            .saturating_sub(self.spent_by(member))
+    }
+
+    /// Rights that `member` ever had: as the creator, and from others.
+    pub fn received_by(&self, member: Origin) -> u64 {
         let own = if member == self.creator {
             self.capacity
         } else {
             0
         };
-        let taken = self
-            .granted
+        self.granted
             .values()
-            .filter_map(|takers| takers.get(&member));
-        let received = taken.fold(own, |sum, given| sum.saturating_add(*given));
-        let given: u64 = self.granted.get(&member).map_or(0, |takers| {
+            .filter_map(|takers| takers.get(&member))
+            .fold(own, |sum, given| sum.saturating_add(*given))
+    }
+
+    /// Rights that `member` ever handed on.
+    pub fn given_by(&self, member: Origin) -> u64 {
+        self.granted.get(&member).map_or(0, |takers| {
             takers
                 .values()
                 .fold(0, |sum, given| sum.saturating_add(*given))
-        });
-        received
-            .saturating_sub(given)
-            .saturating_sub(self.spent_by(member))
+        })
+    }
+
+    /// Rights that `giver` ever handed to `taker`.
+    pub fn granted(&self, giver: Origin, taker: Origin) -> u64 {
+        self.granted
+            .get(&giver)
+            .and_then(|takers| takers.get(&taker))
+            .copied()
+            .unwrap_or(0)
     }
 
     /// `member` inserts `count` keys.
@@ -123,6 +139,17 @@ impl Rights {
         *spent = (*spent).max(total);
     }
 
+    /// Notes that `giver` has handed `total` rights in all to `taker`, as its own operations say.
+    pub fn observe_granted(&mut self, giver: Origin, taker: Origin, total: u64) {
+        let given = self
+            .granted
+            .entry(giver)
+            .or_default()
+            .entry(taker)
+            .or_default();
+        *given = (*given).max(total);
+    }
+
     /// Takes in what another copy knows.
     pub fn merge(&mut self, other: &Rights) -> Result<(), RightsError> {
         if (self.capacity, self.creator) != (other.capacity, other.creator) {
@@ -135,10 +162,8 @@ impl Rights {
             self.observe_spent(*member, *total);
         }
         for (giver, takers) in &other.granted {
-            let own = self.granted.entry(*giver).or_default();
             for (taker, total) in takers {
-                let given = own.entry(*taker).or_default();
-                *given = (*given).max(*total);
+                self.observe_granted(*giver, *taker, *total);
             }
         }
         Ok(())

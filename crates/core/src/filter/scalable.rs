@@ -7,6 +7,7 @@ use super::geometry::{GeometryError, Probe};
 use super::layer::Layer;
 use super::legacy::{BloomdLayer, LegacyHashes};
 use super::parameters::{Growth, LayerId, LayerShape, Parameters, ParametersError};
+use crate::catalogue::LayerRow;
 use crate::hash::{KeyHash, Seed};
 use crate::origin::Origin;
 
@@ -51,6 +52,8 @@ pub struct Effect {
 pub struct Run {
     /// The layer they went into.
     pub layer: LayerId,
+    /// Number of the operation that opened it.
+    pub opened: u64,
     /// How many.
     pub count: usize,
     /// Keys this node had inserted into the layer once they were in: a counter that only grows.
@@ -139,16 +142,19 @@ impl Filter {
     }
 
     /// Adds a layer. Adding one that is there changes nothing.
-    pub fn add_layer(&self, shape: LayerShape) -> Result<&Arc<Layer>, AddLayerError> {
-        if let Some(layer) = self.layer(shape.id) {
+    pub fn add_layer(&self, row: impl Into<LayerRow>) -> Result<&Arc<Layer>, AddLayerError> {
+        let row = row.into();
+        let id = row.shape.id;
+        if let Some(layer) = self.layer(id) {
+            layer.enter(row.opened);
             return Ok(layer);
         }
-        let layer = Arc::new(Layer::new(shape, self.me)?);
+        let layer = Arc::new(Layer::new(row, self.me)?);
         // No insert is under way while the layers change, so whoever holds an arbiter has seen
         // all layers that any other holder of it saw.
         let _all: Vec<MutexGuard<'_, ()>> = self.arbiters.iter().map(lock).collect();
         self.layers
-            .push(layer, |other| other.id() == shape.id)
+            .push(layer, |other| other.id() == id)
             .ok_or(AddLayerError::TooMany(CHAIN_MAX))
     }
 
@@ -403,6 +409,7 @@ impl Spending<'_> {
         if self.spent > 0 {
             effect.runs.push(Run {
                 layer: self.layer.id(),
+                opened: self.layer.opened().sequence,
                 count: self.spent as usize,
                 inserted: self.layer.spend_reserved(self.spent),
             });

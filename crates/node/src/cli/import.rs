@@ -54,7 +54,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Outcome, Failure> {
     for imported in directory.into_filters() {
         let entered = imported
             .map_err(Refused::from)
-            .and_then(|imported| enter(&node.filters, imported));
+            .and_then(|imported| enter(node.collections.filters(), imported));
         match entered {
             Ok(line) => {
                 taken += 1;
@@ -67,8 +67,8 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Outcome, Failure> {
             }
         }
     }
-    let last = node.filters.sync();
-    last.and_then(|_| node.filters.mark_synced())
+    let last = node.collections.journal().sync();
+    last.and_then(|_| node.collections.journal().mark_synced())
         .map_err(Failure::from_error)?;
     writeln!(
         output,
@@ -109,7 +109,7 @@ fn enter(filters: &Filters, imported: ImportedFilter) -> Result<String, Refused>
         if matches!(created, Creation::Exists(_) | Creation::Reclaiming) {
             return Ok(false);
         }
-        filters.sync()?;
+        filters.journal().sync()?;
         if let Some(handle) = filters.get(&name) {
             filters.unload(&handle)?;
         }

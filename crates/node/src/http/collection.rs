@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use grapevine_core::catalogue::Storage;
+use grapevine_core::catalogue::{Scope, Storage};
 use grapevine_core::filter::Filter;
 use grapevine_core::filter::parameters::Growth;
 use grapevine_store::filters::{Creation, FilterError, Filters, Handle, Recreation};
@@ -76,6 +76,10 @@ fn outline(handle: &Handle) -> Value {
             Storage::Durable => "durable",
             Storage::Memory => "memory",
         },
+        "scope": match handle.scope() {
+            Scope::Group => "group",
+            Scope::Local => "local",
+        },
         "loaded": handle.is_loaded(),
         "inserted": summary.inserted,
         "capacity": summary.capacity,
@@ -92,6 +96,7 @@ struct Wish {
     error: Option<f64>,
     in_memory: Option<bool>,
     fixed: bool,
+    local: bool,
 }
 
 /// `PUT /api/v1/filters/{name}`.
@@ -111,6 +116,7 @@ pub(super) async fn create(
         error: wish.error,
         in_memory: wish.in_memory,
         fixed: wish.fixed,
+        local: wish.local,
     });
     let given = name.0.clone();
     // A large filter's memory is cleared before it answers.
@@ -201,7 +207,7 @@ pub(super) async fn remove(State(api): State<Arc<Api>>, name: FilterName) -> Ans
 /// `POST /api/v1/flush`.
 pub(super) async fn flush_all(State(api): State<Arc<Api>>) -> Answer {
     api.engine
-        .run_blocking(|engine| engine.filters().checkpoint())
+        .run_blocking(|engine| engine.collections().checkpoint())
         .await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }

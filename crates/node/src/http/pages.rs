@@ -46,7 +46,7 @@ pub(super) async fn ready(State(api): State<Arc<Api>>) -> Response {
     let reason = if api.stopping.load(Ordering::Relaxed) {
         Some("the node is stopping".into())
     } else {
-        api.engine.filters().read_only()
+        api.engine.filters().journal().read_only()
     };
     let Some(reason) = reason else {
         return answer::with_type(StatusCode::OK, TEXT_TYPE, "ready\n".into());

@@ -75,7 +75,7 @@ impl NodeState {
 
     fn log(&self, figures: &mut Figures<'_>) -> fmt::Result {
         let filters = self.engine.filters();
-        let counts = filters.log_counts();
+        let counts = filters.journal().log_counts();
         let counters = [
             (
                 "grapevine_log_written_bytes",
@@ -94,7 +94,10 @@ impl NodeState {
         for (name, help, count) in counters {
             figures.counter(name, help, count)?;
         }
-        let unsynced = filters.appended().saturating_sub(filters.synced());
+        let unsynced = filters
+            .journal()
+            .appended()
+            .saturating_sub(filters.journal().synced());
         figures.gauge(
             "grapevine_log_unsynced_bytes",
             "Bytes of the log that a power cut would lose",
@@ -103,12 +106,12 @@ impl NodeState {
         figures.gauge(
             "grapevine_log_tail_bytes",
             "Bytes of the log that a restart would replay",
-            filters.log_tail(),
+            self.engine.collections().log_tail(),
         )?;
         figures.gauge(
             "grapevine_read_only",
             "1 when the node takes no writes, else 0",
-            u64::from(filters.read_only().is_some()),
+            u64::from(filters.journal().read_only().is_some()),
         )
     }
 

@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use grapevine_core::catalogue::Storage;
 use grapevine_core::filter::parameters::{Growth, Parameters};
+use grapevine_store::collections::Recovered;
 use grapevine_store::disk::DirectoryLock;
-use grapevine_store::filters::{FilterError, Filters, Recovered};
+use grapevine_store::filters::{FilterError, Filters};
 use grapevine_store::import::bloomd::BloomdDirectory;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
@@ -105,13 +106,14 @@ pub fn run(
 /// Takes the data directory and recovers what is in it.
 fn open(config: &Config, service: &Service) -> Result<(DirectoryLock, Arc<Engine>), ServeError> {
     let Opened {
-        filters,
+        collections,
         recovered,
         lock,
     } = data_directory::open(config)?;
-    report(&filters, &recovered);
+    let filters = collections.filters();
+    report(filters, &recovered);
     if let (Some(directory), true) = (&service.takes_over, recovered.created) {
-        take_over(&filters, directory);
+        take_over(filters, directory);
     }
     let parameters = Parameters {
         capacity: config.filters.capacity,
@@ -124,7 +126,7 @@ fn open(config: &Config, service: &Service) -> Result<(DirectoryLock, Arc<Engine
     };
     Ok((
         lock,
-        Engine::new(filters, defaults, config.durability.clone()),
+        Engine::new(collections, defaults, config.durability.clone()),
     ))
 }
 

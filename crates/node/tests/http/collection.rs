@@ -176,7 +176,7 @@ fn close_clear_and_flush_keep_the_keys() {
         1
     );
     assert_eq!(served.post("/api/v1/flush", "text/plain", b"").status, 204);
-    assert_eq!(served.engine.filters().log_tail(), 0);
+    assert_eq!(served.engine.collections().log_tail(), 0);
 
     let memory = served.request("PUT /api/v1/filters/m", "", b"{\"in_memory\": true}");
     assert_eq!(memory.json()["filter"]["storage"], "memory");

@@ -12,8 +12,9 @@ use grapevine::http::{Limits, Server, TokenSource};
 use grapevine::metrics::Metrics;
 use grapevine_core::catalogue::Storage;
 use grapevine_core::filter::parameters::{Growth, Parameters};
+use grapevine_store::collections::Collections;
 use grapevine_store::disk::{Disk, RealDisk};
-use grapevine_store::filters::{Entropy, Filters, Options};
+use grapevine_store::filters::{Entropy, Options};
 use grapevine_store::log::LogConfig;
 use serde_json::Value;
 use tokio::net::TcpListener;
@@ -59,12 +60,12 @@ impl Served {
             checkpoint_log: 1 << 30,
             idle_unload: None,
         };
-        let entropy: Entropy = Box::new(|| {
+        let entropy: Entropy = Arc::new(|| {
             let mut bytes = [0; 16];
             getrandom::fill(&mut bytes).expect("random bytes");
             bytes
         });
-        let (filters, _) = Filters::open(disk, options, entropy).expect("it opens");
+        let (collections, _) = Collections::open(disk, options, entropy).expect("it opens");
         let parameters = Parameters {
             capacity: 10_000,
             error: 1e-4,
@@ -78,7 +79,7 @@ impl Served {
             parameters,
             storage: Storage::Durable,
         };
-        let engine = Engine::new(filters, defaults, durability);
+        let engine = Engine::new(collections, defaults, durability);
         let keepers = engine.start().expect("threads");
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)

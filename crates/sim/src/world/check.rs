@@ -6,11 +6,10 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use grapevine_core::catalogue::{FilterId, Storage};
-use grapevine_core::operation::decode;
+use grapevine_core::operation::EntryHeader;
 use grapevine_store::disk::{CrashPlan, Disk, NameFate, SimulatedDisk, WriteFate};
-use grapevine_store::filters::{
-    Creation, FilterError, Filters, Handle, LOG_DIR, Recreation, Scratch,
-};
+use grapevine_store::filters::{Creation, FilterError, Filters, Handle, Recreation, Scratch};
+use grapevine_store::journal::LOG_DIR;
 use grapevine_store::log::Log;
 
 use super::workload::{KEYS, key_bytes};
@@ -71,7 +70,7 @@ impl World {
             Err(_) if self.disk.is_down() || self.fault.is_some() => return Ok(()),
             Err(error) => return Err(format!("{:?} does not answer: {error}", handle.name())),
         };
-        let position = filters.appended();
+        let position = filters.journal().appended();
         let summary = handle.summary();
         if let Some(filter) = handle.in_memory() {
             for layer in filter.layers() {
@@ -125,8 +124,8 @@ impl World {
     fn contents_of(&self, disk: &SimulatedDisk) -> Result<String, String> {
         let entropy = node::entropy(self.plan.seed, &Arc::default());
         let opened = node::open(disk, Mutation::None, self.options, entropy);
-        let (filters, _) = opened.map_err(|error| format!("the next start fails: {error}"))?;
-        contents(&filters).map_err(|error| format!("after the next start: {error}"))
+        let (collections, _) = opened.map_err(|error| format!("the next start fails: {error}"))?;
+        contents(collections.filters()).map_err(|error| format!("after the next start: {error}"))
     }
 
     /// A node that no longer writes still answers what it acknowledged, and takes nothing.
@@ -137,7 +136,9 @@ impl World {
             let key = key_bytes(self.plan.seed % KEYS);
             let mut scratch = Scratch::default();
             let set = filters.set(&handle, &[&key], &mut scratch);
-            if set.and_then(|position| filters.commit(position)).is_ok()
+            if set
+                .and_then(|position| Ok(filters.journal().commit(position)?))
+                .is_ok()
                 && handle.storage() == Storage::Durable
                 && before
                     .as_ref()
@@ -147,7 +148,7 @@ impl World {
             }
             if let (Ok((before, _)), Ok((after, position))) = (before, answers(filters, &handle))
                 && before != after
-                && filters.commit(position).is_ok()
+                && filters.journal().commit(position).is_ok()
             {
                 return Err("a read-only node acknowledged a key it had refused".to_owned());
             }
@@ -167,10 +168,14 @@ impl World {
             .ok_or("a log without segments")?;
         let opened = Log::open(Arc::new(disk), LOG_DIR, id, self.options.log, first);
         let (log, _) = opened.map_err(|error| error.to_string())?;
-        let (mut last, mut wrong) = (None, None);
-        let read = log.read_from(first, |position, entry| match decode(entry) {
-            Ok((sequence, _)) if last.is_none_or(|last| sequence > last) => {
-                last = Some(sequence);
+        let (mut last, mut wrong) = (BTreeMap::new(), None);
+        let read = log.read_from(first, |position, entry| match EntryHeader::decode(entry) {
+            Ok((header, _))
+                if last
+                    .get(&header.stream)
+                    .is_none_or(|last| header.dot.sequence > *last) =>
+            {
+                last.insert(header.stream, header.dot.sequence);
                 ControlFlow::Continue(())
             }
             other => {
@@ -201,7 +206,10 @@ impl World {
             last = last.max(self.unload_hidden(&name)?);
         }
         let filters = self.filters()?;
-        filters.sync().map_err(|error| error.to_string())?;
+        filters
+            .journal()
+            .sync()
+            .map_err(|error| error.to_string())?;
         let used = filters.memory().used();
         if used > 0 {
             return Err(format!("{used} bytes are taken by nothing"));

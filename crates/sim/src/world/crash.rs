@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 
+use grapevine_store::collections::{OpenError, Recovered};
 use grapevine_store::disk::{CrashPlan, NameFate, Operation, WriteFate};
-use grapevine_store::filters::{OpenError, Recovered};
 
 use super::{Checked, World};
 use crate::branch::Branch;
@@ -51,9 +51,9 @@ impl World {
 
     fn open(&mut self) -> Result<Recovered, OpenError> {
         let entropy = node::entropy(self.plan.seed, &self.drawn);
-        let (filters, recovered) =
+        let (collections, recovered) =
             node::open(&self.disk, self.plan.mutation, self.options, entropy)?;
-        self.filters = Some(filters);
+        self.collections = Some(collections);
         Ok(recovered)
     }
 
@@ -85,7 +85,7 @@ impl World {
     pub(super) fn power_cut(&mut self) -> Checked {
         self.note("power cut".to_owned());
         self.hit(Branch::PowerCut);
-        self.filters = None;
+        self.collections = None;
         self.crash_disk();
         self.fault = None;
         self.disk.set_capacity(u64::MAX);
@@ -105,7 +105,7 @@ impl World {
         }
         self.note("kill".to_owned());
         self.hit(Branch::Kill);
-        self.filters = None;
+        self.collections = None;
         self.disk.kill();
         self.disk.set_capacity(u64::MAX);
         self.disk_full = false;
@@ -127,11 +127,11 @@ impl World {
     /// Everything is made durable and the process ends by itself.
     pub(super) fn restart_cleanly(&mut self) -> Checked {
         if let Ok(filters) = self.filters()
-            && filters.read_only().is_none()
+            && filters.journal().read_only().is_none()
             && self.fault.is_none()
         {
-            let synced = filters.sync().and_then(|position| {
-                filters.mark_synced()?;
+            let synced = filters.journal().sync().and_then(|position| {
+                filters.journal().mark_synced()?;
                 Ok(position)
             });
             if let Ok(position) = synced {
@@ -164,11 +164,11 @@ impl World {
         }
         if self.fault.take() == Some(Operation::Read) {
             // What could not be read for a moment must not be lost for good.
-            let snapshot = self.filters()?.checkpoint();
+            let snapshot = self.collections()?.checkpoint();
             self.note(format!(
                 "  snapshot while something was unreadable: {snapshot:?}"
             ));
-            self.filters = None;
+            self.collections = None;
             self.disk.kill();
             self.start()?;
         }
@@ -182,7 +182,7 @@ impl World {
         if self.disk.is_down() {
             return Ok(());
         }
-        if self.filters()?.read_only().is_none() {
+        if self.filters()?.journal().read_only().is_none() {
             let planned = self.fault.is_some() || self.disk_full;
             return if planned {
                 Ok(())

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use grapevine_store::collections::Collections;
 use grapevine_store::disk::{Operation, SimulatedDisk};
 use grapevine_store::filters::{Filters, Options};
 
@@ -62,7 +63,7 @@ struct World {
     options: Options,
     drawn: Arc<AtomicU64>,
     /// None only while the process is down.
-    filters: Option<Filters>,
+    collections: Option<Collections>,
     ledger: Ledger,
     durability: Durability,
     /// A failure was planned since the last restart, of this kind.
@@ -102,7 +103,7 @@ impl World {
             disk: SimulatedDisk::new(),
             options,
             drawn: Arc::default(),
-            filters: None,
+            collections: None,
             ledger: Ledger::default(),
             durability,
             fault: None,
@@ -144,7 +145,11 @@ impl World {
     }
 
     fn filters(&self) -> Result<&Filters, String> {
-        self.filters
+        self.collections().map(Collections::filters)
+    }
+
+    fn collections(&self) -> Result<&Collections, String> {
+        self.collections
             .as_ref()
             .ok_or_else(|| "the node is down".to_owned())
     }

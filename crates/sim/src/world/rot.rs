@@ -31,14 +31,14 @@ impl World {
     /// Flips one bit in one file of a node that ended cleanly, and starts it.
     pub(super) fn rot(&mut self) -> Checked {
         if self.random.one_in(2) {
-            self.filters()?
+            self.collections()?
                 .checkpoint()
                 .map_err(|error| error.to_string())?;
         }
         self.restart_cleanly()?;
-        let marked = self.filters()?.mark_synced();
+        let marked = self.filters()?.journal().mark_synced();
         marked.map_err(|error| error.to_string())?;
-        self.filters = None;
+        self.collections = None;
         self.disk.kill();
         let mut all = Vec::new();
         files(&self.disk, "", &mut all).map_err(|error| error.to_string())?;
@@ -52,8 +52,8 @@ impl World {
             .map_err(|error| error.to_string())?;
         let entropy = node::entropy(self.plan.seed, &self.drawn);
         let opened = node::open(&self.disk, self.plan.mutation, self.options, entropy);
-        let filters = match opened {
-            Ok((filters, _)) => filters,
+        let collections = match opened {
+            Ok((collections, _)) => collections,
             Err(error) => {
                 self.hit(Branch::RotRefused);
                 let error = error.to_string();
@@ -65,7 +65,7 @@ impl World {
                 };
             }
         };
-        self.filters = Some(filters);
+        self.collections = Some(collections);
         self.check_rotten(&path)
     }
 

@@ -3,11 +3,14 @@
 use std::io::ErrorKind;
 use std::sync::Arc;
 
-use grapevine_core::catalogue::{FilterId, Storage};
+use grapevine_core::catalogue::{FilterId, Scope, Storage};
 use grapevine_core::filter::Outcome;
 use grapevine_core::filter::parameters::{Growth, Parameters};
+use grapevine_store::collections::Collections;
 use grapevine_store::disk::{Disk, Operation};
-use grapevine_store::filters::{Creation, FilterError, Handle, NewFilter, Recreation, Scratch};
+use grapevine_store::filters::{
+    Creation, FilterError, Filters, Handle, NewFilter, Recreation, Scratch,
+};
 use grapevine_store::log::Position;
 
 use super::{Checked, Durability, World};
@@ -46,6 +49,7 @@ pub(super) fn smallest() -> NewFilter {
         },
         storage: Storage::Durable,
         seed: None,
+        scope: Scope::Group,
     }
 }
 
@@ -79,10 +83,14 @@ impl World {
     }
 
     /// The filters of a node that is known to run.
-    fn filters_ref(&self) -> &grapevine_store::filters::Filters {
-        self.filters
+    fn collections_ref(&self) -> &Collections {
+        self.collections
             .as_ref()
             .expect("steps are taken by a node that runs")
+    }
+
+    fn filters_ref(&self) -> &Filters {
+        self.collections_ref().filters()
     }
 
     fn handle(&mut self) -> Option<Arc<Handle>> {
@@ -96,7 +104,7 @@ impl World {
             self.ledger.committed = self.ledger.committed.max(position);
             return Ok(());
         }
-        self.filters_ref().commit(position)?;
+        self.filters_ref().journal().commit(position)?;
         self.ledger.committed = self.ledger.committed.max(position);
         if self.durability == Durability::Always {
             self.synced()?;
@@ -105,8 +113,8 @@ impl World {
     }
 
     fn synced(&mut self) -> Result<(), FilterError> {
-        let appended = self.filters_ref().appended();
-        self.filters_ref().sync()?;
+        let appended = self.filters_ref().journal().appended();
+        self.filters_ref().journal().sync()?;
         self.ledger.committed = self.ledger.committed.max(appended);
         self.ledger.synced = self.ledger.synced.max(appended);
         Ok(())
@@ -151,6 +159,7 @@ impl World {
                 Storage::Durable
             },
             seed: None,
+            scope: Scope::Group,
         };
         let recreation =
             [Recreation::AtOnce, Recreation::WhenReclaimed][self.random.below(2) as usize];
@@ -213,7 +222,7 @@ impl World {
             self.hit(Branch::PagedIn);
         }
         let layers = handle.summary().layers;
-        let segments = self.filters_ref().log_counts().segments;
+        let segments = self.filters_ref().journal().log_counts().segments;
         let mut scratch = Scratch::default();
         let set = self.filters_ref().set(&handle, &slices, &mut scratch);
         let Ok(position) = set else {
@@ -232,7 +241,7 @@ impl World {
             self.since_snapshot.push(Branch::LayerReplayed);
         }
         let acknowledged = self.acknowledge(position);
-        if self.filters_ref().log_counts().segments > segments {
+        if self.filters_ref().journal().log_counts().segments > segments {
             self.hit(Branch::SegmentBegun);
         }
         self.answered("set", acknowledged).map(drop)
@@ -297,7 +306,7 @@ impl World {
         };
         self.note(format!("check {:?}", handle.name()));
         self.check_filter(&handle)?;
-        let acknowledged = self.acknowledge(self.filters_ref().appended());
+        let acknowledged = self.acknowledge(self.filters_ref().journal().appended());
         self.answered("check", acknowledged).map(drop)
     }
 
@@ -352,8 +361,8 @@ impl World {
 
     fn checkpoint(&mut self) -> Checked {
         self.note("snapshot".to_owned());
-        let appended = self.filters_ref().appended();
-        let taken = self.filters_ref().checkpoint();
+        let appended = self.filters_ref().journal().appended();
+        let taken = self.collections_ref().checkpoint();
         if taken.is_err() {
             self.hit(Branch::SnapshotAhead);
         }

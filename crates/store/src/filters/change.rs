@@ -1,12 +1,16 @@
 //! Changes of the catalogue: filters made, dropped, hidden and shown, and layers opened.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use grapevine_core::catalogue::{Catalogue, FilterId, FilterRow, Storage, validate_name};
+use grapevine_core::catalogue::{
+    Catalogue, FilterId, FilterRow, LayerRow, Scope, Storage, validate_name,
+};
 use grapevine_core::filter::Filter;
 use grapevine_core::filter::parameters::{LayerShape, Parameters};
 use grapevine_core::hash::Seed;
-use grapevine_core::operation::{CatalogueChange, encode_change};
+use grapevine_core::operation::{CatalogueChange, Epoch, Name, Stream, encode_change};
+use grapevine_core::version::Dot;
 
 use super::Filters;
 use super::error::FilterError;
@@ -21,8 +25,10 @@ pub struct NewFilter {
     pub parameters: Parameters,
     /// Whether its keys outlive the process.
     pub storage: Storage,
-    /// Its own seed; none: the data directory's.
+    /// Its own seed; none: the group's.
     pub seed: Option<Seed>,
+    /// Who has it.
+    pub scope: Scope,
 }
 
 /// Whether a name may be used again while the files of its last bearer are being removed.
@@ -59,125 +65,168 @@ impl Filters {
         new.parameters.validate()?;
         self.ensure_writable()?;
         let mut catalogue = lock(&self.catalogue);
-        if let Some(row) = catalogue.named(name) {
-            if !row.hidden {
-                return Ok(Creation::Exists(self.log.appended()));
+        if !catalogue.named(name).is_empty() {
+            if !catalogue.is_hidden(name) {
+                return Ok(Creation::Exists(self.journal.appended()));
             }
-            let id = row.id;
-            let position = self.change(&mut catalogue, CatalogueChange::Show(id))?;
-            let mut handles = self.handles_write();
-            if let Some(handle) = handles.by_id.get(&id).cloned() {
-                handles.by_name.insert(name.to_vec(), handle);
-            }
+            let name = Name {
+                name: name.to_vec(),
+            };
+            let (position, _) = self.change(&mut catalogue, Stream::Local, |_| {
+                CatalogueChange::Show(name.clone())
+            })?;
+            self.handles_write().name(&catalogue, &name.name);
             return Ok(Creation::Shown(position));
         }
         if recreation == Recreation::WhenReclaimed && self.is_reclaiming(name) {
             return Ok(Creation::Reclaiming);
         }
-        let first = new.parameters.layer(0, self.identity.origin, 1)?;
-        let row = FilterRow {
-            id: FilterId::new((self.entropy)()),
-            name: name.to_vec(),
-            parameters: new.parameters,
-            seed: new.seed.unwrap_or(self.identity.seed),
-            storage: new.storage,
-            hidden: false,
-            layers: if new.storage == Storage::Durable {
-                vec![first]
-            } else {
-                vec![]
-            },
-            legacy: vec![],
-        };
-        let loaded = self.empty(&row, &[first])?;
-        let handle = Handle::new(&row, Bits::Loaded(loaded));
-        let position = self.enter(&mut catalogue, handle, CatalogueChange::Create(row))?;
+        let first = new
+            .parameters
+            .layer(0, self.identity.origin, self.members())?;
+        let seed = new.seed.unwrap_or(*lock(&self.seed));
+        let loaded = self.empty(new.parameters, seed)?;
+        loaded.memory.grow(first.geometry.bytes())?;
+        let id = FilterId::new((self.entropy)());
+        let position = self.enter(&mut catalogue, loaded, new.scope, |created| {
+            let layer = LayerRow {
+                shape: first,
+                opened: created,
+            };
+            CatalogueChange::Create(FilterRow {
+                id,
+                created,
+                scope: new.scope,
+                name: name.to_vec(),
+                parameters: new.parameters,
+                seed,
+                storage: new.storage,
+                layers: match new.storage {
+                    Storage::Durable => vec![layer],
+                    Storage::Memory => vec![],
+                },
+                legacy: vec![],
+                other: BTreeMap::new(),
+            })
+        })?;
         Ok(Creation::Created(position))
     }
 
-    /// An empty filter in memory with these layers.
-    pub(super) fn empty(
-        &self,
-        row: &FilterRow,
-        layers: &[LayerShape],
-    ) -> Result<Loaded, FilterError> {
-        let memory = Reservation::empty(&self.memory);
-        let filter = Filter::new(row.parameters, row.seed, self.identity.origin);
-        for shape in layers {
-            memory.grow(shape.geometry.bytes())?;
-            filter.add_layer(*shape)?;
-        }
+    /// A filter in memory without layers yet.
+    pub(super) fn empty(&self, parameters: Parameters, seed: Seed) -> Result<Loaded, FilterError> {
         Ok(Loaded {
-            filter: Arc::new(filter),
-            memory,
+            filter: Arc::new(Filter::new(parameters, seed, self.identity.origin)),
+            memory: Reservation::empty(&self.memory),
         })
     }
 
-    /// Logs a new filter and makes it answer to its name.
+    /// Logs a new filter and makes it answer to its name. Layers of its row that `loaded` does
+    /// not have yet are added, their memory being taken.
     pub(super) fn enter(
         &self,
         catalogue: &mut Catalogue,
-        handle: Handle,
-        change: CatalogueChange,
+        loaded: Loaded,
+        scope: Scope,
+        change: impl FnOnce(Dot) -> CatalogueChange,
     ) -> Result<Position, FilterError> {
-        let position = self.change(catalogue, change)?;
-        self.register(handle, false);
+        let (position, change) = self.change(catalogue, scope.stream(), change)?;
+        let (CatalogueChange::Create(row) | CatalogueChange::Import(row)) = &change else {
+            unreachable!("only a creation enters a filter");
+        };
+        for layer in &row.layers {
+            loaded.filter.add_layer(*layer)?;
+        }
+        if row.layers.is_empty() && row.legacy.is_empty() {
+            let first = row
+                .parameters
+                .layer(0, self.identity.origin, self.members())?;
+            loaded.filter.add_layer(first)?;
+        }
+        self.register(catalogue, Handle::new(row, Bits::Loaded(loaded)));
         Ok(position)
     }
 
-    /// Ends this epoch of the filter. It no longer answers; its files are removed in the
-    /// background.
+    /// Ends the filters that the handle's name stands for. They no longer answer; their files
+    /// are removed in the background.
     pub fn drop_filter(&self, handle: &Handle) -> Result<Position, FilterError> {
         self.ensure_writable()?;
-        let position = {
+        let (dropped, position) = {
             let mut catalogue = lock(&self.catalogue);
             if catalogue.row(handle.id).is_none() {
                 return Err(FilterError::NotFound);
             }
-            let position = self.change(&mut catalogue, CatalogueChange::Drop(handle.id))?;
-            let mut handles = self.handles_write();
-            handles.by_id.remove(&handle.id);
-            if handles
-                .by_name
-                .get(&handle.name)
-                .is_some_and(|other| other.id == handle.id)
-            {
-                handles.by_name.remove(&handle.name);
+            let mut rows: Vec<(Epoch, Scope)> = Vec::new();
+            for row in catalogue.named(&handle.name) {
+                rows.push((row.epoch(), row.scope));
             }
-            lock(&self.reclaiming).insert(handle.id, (handle.name.clone(), position));
-            position
+            let (mut dropped, mut position) = (Vec::new(), 0);
+            for (epoch, scope) in rows {
+                let drop = |_| CatalogueChange::Drop(epoch);
+                (position, _) = self.change(&mut catalogue, scope.stream(), drop)?;
+                dropped.extend(self.forget(&catalogue, epoch.filter, position));
+            }
+            (dropped, position)
         };
-        *handle.bits_write() = Bits::Gone;
+        for handle in dropped {
+            *handle.bits_write() = Bits::Gone;
+        }
         Ok(position)
     }
 
-    /// Makes an unloaded filter stop answering to its name, keeping its data. None when it is in
-    /// memory: it has to be unloaded first, and one that is kept in memory only never is.
+    /// Makes a dropped filter unknown; its files are to be removed. The caller ends its bits,
+    /// without the catalogue's lock.
+    pub(super) fn forget(
+        &self,
+        catalogue: &Catalogue,
+        id: FilterId,
+        position: Position,
+    ) -> Option<Arc<Handle>> {
+        let handle = self.unregister(catalogue, id)?;
+        lock(&self.reclaiming).insert(id, (handle.name.clone(), position));
+        Some(handle)
+    }
+
+    /// Makes an unloaded filter stop answering to its name on this node, keeping its data. None
+    /// when it is in memory: it has to be unloaded first, and one that is kept in memory only
+    /// never is.
     pub fn hide(&self, handle: &Handle) -> Result<Option<Position>, FilterError> {
         self.ensure_writable()?;
-        if handle.is_loaded() {
+        if handle.is_loaded() || handle.also().iter().any(|other| other.is_loaded()) {
             return Ok(None);
         }
         let mut catalogue = lock(&self.catalogue);
-        if catalogue.row(handle.id).is_none_or(|row| row.hidden) {
+        if catalogue.row(handle.id).is_none() || catalogue.is_hidden(&handle.name) {
             return Err(FilterError::NotFound);
         }
-        let position = self.change(&mut catalogue, CatalogueChange::Hide(handle.id))?;
-        self.handles_write().by_name.remove(&handle.name);
+        let name = Name {
+            name: handle.name.clone(),
+        };
+        let (position, _) = self.change(&mut catalogue, Stream::Local, |_| {
+            CatalogueChange::Hide(name)
+        })?;
+        self.handles_write().name(&catalogue, &handle.name);
         Ok(Some(position))
     }
 
-    /// Logs and applies a change of the catalogue, whose lock the caller holds.
+    /// Logs and applies a change of the catalogue, whose lock the caller holds. What the change
+    /// is may depend on the operation's own dot.
     pub(super) fn change(
         &self,
         catalogue: &mut Catalogue,
-        change: CatalogueChange,
-    ) -> Result<Position, FilterError> {
-        let mut encoded = Vec::new();
-        encode_change(&mut encoded, &change);
-        let position = self.append(&encoded)?;
+        stream: Stream,
+        change: impl FnOnce(Dot) -> CatalogueChange,
+    ) -> Result<(Position, CatalogueChange), FilterError> {
+        let mut made = None;
+        let (position, _) = self.journal.append(stream, |dot, entry| {
+            let change = change(dot);
+            let mut encoded = Vec::new();
+            encode_change(&mut encoded, &change);
+            entry.extend_from_slice(&encoded);
+            made = Some(change);
+        })?;
+        let change = made.expect("an entry that was appended was written");
         catalogue.apply(&change);
-        Ok(position)
+        Ok((position, change))
     }
 
     pub(super) fn log_layer(
@@ -185,7 +234,16 @@ impl Filters {
         catalogue: &mut Catalogue,
         handle: &Handle,
         shape: LayerShape,
-    ) -> Result<Position, FilterError> {
-        self.change(catalogue, CatalogueChange::OpenLayer(handle.id, shape))
+    ) -> Result<LayerRow, FilterError> {
+        let epoch = catalogue
+            .row(handle.id)
+            .map(FilterRow::epoch)
+            .ok_or(FilterError::NotFound)?;
+        let mut layer = LayerRow::from(shape);
+        self.change(catalogue, handle.scope.stream(), |opened| {
+            layer.opened = opened;
+            CatalogueChange::OpenLayer(epoch, layer)
+        })?;
+        Ok(layer)
     }
 }

@@ -10,14 +10,9 @@ use grapevine_core::catalogue::{FilterId, Storage};
 use super::Filters;
 use super::error::FilterError;
 use super::handle::{Bits, FILTERS_DIR, Handle, directory, lock};
-use crate::manifest::{Manifest, ManifestError};
 
 /// Most names removed from one filter's directory.
 const FILES_PER_FILTER_MAX: usize = 100_000;
-
-/// A segment of at least this size is ended by a snapshot and removed after it; a smaller one is
-/// not worth the file.
-const ROLL_OVER_BYTES: u64 = 256 << 10;
 
 /// What a round of tidying did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,14 +24,8 @@ pub struct Clearance {
 }
 
 impl Filters {
-    /// Whether the log has grown so much that a snapshot is due.
-    pub fn checkpoint_due(&self) -> bool {
-        let tail = self.log.appended().saturating_sub(self.tried.load(Relaxed));
-        tail >= self.options.checkpoint_log && tail >= self.unwritten() / 2
-    }
-
     /// Bytes of the layers that a snapshot would write.
-    fn unwritten(&self) -> u64 {
+    pub(crate) fn unwritten(&self) -> u64 {
         let of_filter = |handle: &Handle| {
             let filter = handle
                 .in_memory()
@@ -44,7 +33,7 @@ impl Filters {
             let snapshots = lock(&handle.snapshots);
             let changed = filter
                 .layers()
-                .filter(|layer| snapshots.get(&layer.id()) != Some(&layer.inserted()));
+                .filter(|layer| snapshots.get(&layer.id()) != Some(&layer.revision()));
             Some(
                 changed
                     .map(|layer| layer.shape().geometry.bytes())
@@ -57,49 +46,17 @@ impl Filters {
             .sum()
     }
 
-    /// Takes a snapshot of everything that changed and drops the log before it. Requests go on
-    /// meanwhile. While a filter is damaged, files are written but recovery goes on from where
-    /// it would have before.
-    pub fn checkpoint(&self) -> Result<(), FilterError> {
-        self.ensure_writable()?;
-        let mut snapshot = lock(&self.snapshot);
-        self.log.roll_over(ROLL_OVER_BYTES)?;
-        let manifest = {
-            let catalogue = lock(&self.catalogue);
-            // The append lock holds position and sequence number together.
-            let appender = self.log.begin()?;
-            let position = self.log.appended();
-            let sequence = self.sequence.load(Relaxed);
-            drop(appender);
-            Manifest {
-                position,
-                sequence,
-                rows: catalogue.rows().cloned().collect(),
-            }
-        };
+    /// Writes the files of all layers that have changed. Gives whether the log may be forgotten
+    /// up to where it was before the call: not while a filter is damaged, since what it was given
+    /// since its last good file is only in the log. Should the file come back, by a disk that
+    /// reads again or from a backup, replay must begin there.
+    pub(crate) fn write_all(&self) -> Result<bool, FilterError> {
+        let _alone = lock(&self.snapshot);
         for handle in self.all() {
             self.write_layers(&handle)
                 .map_err(|error| self.snapshot_failed(&error))?;
         }
-        // The manifest must not say more than the log holds after a power cut.
-        self.log.sync()?;
-        self.tried.store(manifest.position, Relaxed);
-        // What a damaged filter was given since its last good file is only in the log. Should the
-        // file come back, by a disk that reads again or from a backup, replay must begin there.
-        if self.all().iter().any(|handle| handle.damage().is_some()) {
-            return Ok(());
-        }
-        manifest.write(&*self.disk).map_err(|error| match error {
-            ManifestError::Io(error) => self.snapshot_failed(&error),
-            error => self.snapshot_failed(&io::Error::other(error.to_string())),
-        })?;
-        *snapshot = manifest.position;
-        self.snapshot_position.store(manifest.position, Relaxed);
-        // A removal that may not be durable, followed by others that are, would leave a hole.
-        self.log
-            .truncate_before(manifest.position)
-            .map_err(|error| self.snapshot_failed(&io::Error::other(error)))?;
-        Ok(())
+        Ok(self.all().iter().all(|handle| handle.damage().is_none()))
     }
 
     /// Makes one filter's keys durable in their compact form.
@@ -108,10 +65,14 @@ impl Filters {
         if handle.is_gone() {
             return Err(FilterError::NotFound);
         }
-        let _alone = lock(&self.snapshot);
-        self.write_layers(handle)
-            .map_err(|error| self.snapshot_failed(&error))?;
-        self.log.sync()?;
+        {
+            let _alone = lock(&self.snapshot);
+            for handle in std::iter::once(handle).chain(handle.also().iter().map(AsRef::as_ref)) {
+                self.write_layers(handle)
+                    .map_err(|error| self.snapshot_failed(&error))?;
+            }
+        }
+        self.journal.sync()?;
         Ok(())
     }
 
@@ -150,8 +111,8 @@ impl Filters {
         self.ensure_writable()?;
         // A snapshot under way may still be writing a file of a filter that was dropped.
         let _alone = lock(&self.snapshot);
-        if self.log.synced() < last {
-            self.log.sync()?;
+        if self.journal.synced() < last {
+            self.journal.sync()?;
         }
         for (id, _) in &dropped {
             self.remove_files(*id)

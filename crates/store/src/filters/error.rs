@@ -1,19 +1,15 @@
 //! Why the filters of a node cannot do what they were asked.
 
-use std::io;
 use std::sync::Arc;
 
 use grapevine_core::catalogue::NameError;
 use grapevine_core::filter::AddLayerError;
 use grapevine_core::filter::parameters::ParametersError;
-use grapevine_core::operation::OperationError;
 use thiserror::Error;
 
 use super::memory::OverBound;
-use crate::identity::IdentityError;
+use crate::journal::ReadOnly;
 use crate::layer_file::LayerFileError;
-use crate::log::{LogError, OpenError as LogOpenError, Position, ReadError};
-use crate::manifest::ManifestError;
 
 /// Why a request was refused or failed. Unless said otherwise nothing was changed.
 #[derive(Clone, Debug, Error)]
@@ -57,58 +53,10 @@ pub enum FilterError {
     InMemory,
 }
 
-impl From<LogError> for FilterError {
-    fn from(error: LogError) -> Self {
-        FilterError::ReadOnly(error.to_string().into())
+impl From<ReadOnly> for FilterError {
+    fn from(error: ReadOnly) -> Self {
+        FilterError::ReadOnly(error.0)
     }
-}
-
-/// Why a data directory cannot be opened. It was not changed.
-#[derive(Debug, Error)]
-pub enum OpenError {
-    /// Its identity cannot be read.
-    #[error(transparent)]
-    Identity(#[from] IdentityError),
-    /// Its manifest cannot be read.
-    #[error(transparent)]
-    Manifest(#[from] ManifestError),
-    /// There is an identity and filters but no manifest.
-    #[error("the manifest is missing though there is an identity")]
-    NoManifest,
-    /// There is a log or a manifest but no identity.
-    #[error("the identity is missing though there is {0}")]
-    NoIdentity(&'static str),
-    /// Its log cannot be opened.
-    #[error(transparent)]
-    Log(#[from] LogOpenError),
-    /// Its log cannot be read.
-    #[error(transparent)]
-    Read(#[from] ReadError),
-    /// An entry of the log is no operation this program knows.
-    #[error("log position {position}: {source}")]
-    Operation {
-        /// Where it ends.
-        position: Position,
-        /// What is wrong with it.
-        source: OperationError,
-    },
-    /// An insert names a layer that was never opened.
-    #[error("log position {position}: an insert into a layer that was never opened")]
-    UnknownLayer {
-        /// Where it ends.
-        position: Position,
-    },
-    /// The filters in the log do not fit the memory bound.
-    #[error(transparent)]
-    Memory(#[from] OverBound),
-    /// The disk refused.
-    #[error("{path}: {source}")]
-    Io {
-        /// With which file.
-        path: String,
-        /// The system's answer.
-        source: io::Error,
-    },
 }
 
 /// Why a filter's bits were not read into memory.

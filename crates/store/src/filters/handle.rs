@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use grapevine_core::catalogue::{FilterId, FilterRow, Storage};
+use grapevine_core::catalogue::{FilterId, FilterRow, Scope, Storage};
 use grapevine_core::filter::Filter;
 use grapevine_core::filter::parameters::{LayerId, Parameters};
 use grapevine_core::hash::Seed;
@@ -21,12 +21,16 @@ pub struct Handle {
     pub(super) error: f64,
     pub(super) seed: Seed,
     pub(super) storage: Storage,
+    pub(super) scope: Scope,
     pub(super) bits: RwLock<Bits>,
+    /// Other filters of the same name, made where this one was not known: they are looked up
+    /// too, and take no new keys.
+    also: RwLock<Arc<[Arc<Handle>]>>,
     /// Held for reading from before an insert sets its bits until it has been appended to the
     /// log. Whoever answers from a bit it saw passes through it for writing, and so knows that
     /// the operation behind that bit has a position.
     pub(super) inserting: RwLock<()>,
-    /// Layers that have a file, with the number of keys it covers.
+    /// Layers that have a file, with the revision that it holds.
     pub(super) snapshots: Mutex<BTreeMap<LayerId, u64>>,
     pub(super) summary: Mutex<Summary>,
     pub(super) usage: Usage,
@@ -129,7 +133,9 @@ impl Handle {
             error: row.error(),
             seed: row.seed,
             storage: row.storage,
+            scope: row.scope,
             bits: RwLock::new(bits),
+            also: RwLock::new(Arc::new([])),
             inserting: RwLock::new(()),
             snapshots: Mutex::new(BTreeMap::new()),
             summary: Mutex::new(summary),
@@ -164,6 +170,24 @@ impl Handle {
         self.storage
     }
 
+    /// Who has it.
+    pub fn scope(&self) -> Scope {
+        self.scope
+    }
+
+    /// Other filters of the same name, made where this one was not known.
+    pub fn also(&self) -> Arc<[Arc<Handle>]> {
+        Arc::clone(&self.also.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn stand_alone(&self) {
+        self.stand_with(Vec::new());
+    }
+
+    pub(super) fn stand_with(&self, others: Vec<Arc<Handle>>) {
+        *self.also.write().unwrap_or_else(PoisonError::into_inner) = others.into();
+    }
+
     /// Whether its bits are in memory, so that using it reads no file.
     pub fn is_loaded(&self) -> bool {
         matches!(*self.bits_read(), Bits::Loaded(_))
@@ -172,6 +196,7 @@ impl Handle {
     /// Whether using it would read files first.
     pub fn needs_load(&self) -> bool {
         matches!(*self.bits_read(), Bits::Unloaded)
+            || self.also().iter().any(|other| other.needs_load())
     }
 
     /// Whether it was dropped.
@@ -195,12 +220,22 @@ impl Handle {
         }
     }
 
-    /// Its sizes, from memory or as of when it was unloaded.
+    /// Its sizes, from memory or as of when it was unloaded, those of the others of its name
+    /// included.
     pub fn summary(&self) -> Summary {
-        match &*self.bits_read() {
+        let own = match &*self.bits_read() {
             Bits::Loaded(loaded) => Summary::of(&loaded.filter),
             _ => *lock(&self.summary),
-        }
+        };
+        self.also().iter().fold(own, |sum, other| {
+            let other = other.summary();
+            Summary {
+                capacity: sum.capacity.saturating_add(other.capacity),
+                inserted: sum.inserted.saturating_add(other.inserted),
+                bytes: sum.bytes + other.bytes,
+                layers: sum.layers + other.layers,
+            }
+        })
     }
 
     /// How often it was asked what.

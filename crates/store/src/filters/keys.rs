@@ -5,13 +5,14 @@ use std::sync::RwLockReadGuard;
 use std::sync::atomic::Ordering::Relaxed;
 
 use grapevine_core::catalogue::Storage;
-use grapevine_core::filter::{Effect, Filter, Key, Outcome, Progress};
+use grapevine_core::filter::{AddLayerError, Effect, Filter, Key, Outcome, Progress};
+use grapevine_core::limits::LAYERS_PER_FILTER_MAX;
 use grapevine_core::operation::{INSERT_HASHES_MAX, encode_insert};
 
 use super::Filters;
 use super::error::FilterError;
 use super::handle::{Bits, Handle, Loaded, lock};
-use crate::log::{LogState, Position};
+use crate::log::Position;
 
 /// How often a filter that is unloaded as soon as it was loaded is loaded again.
 const LOAD_ATTEMPTS_MAX: usize = 16;
@@ -52,6 +53,10 @@ impl Filters {
         scratch.found.clear();
         scratch.found.resize(keys.len(), false);
         filter.check(&keys, &mut scratch.found);
+        let also = handle.also();
+        if !also.is_empty() {
+            self.check_others(&also, &keys, &mut scratch.found)?;
+        }
         let hits = scratch.found.iter().filter(|found| **found).count() as u64;
         handle.usage.check_hits.fetch_add(hits, Relaxed);
         handle
@@ -80,11 +85,21 @@ impl Filters {
         let keys: Vec<Key<'_>> = keys.iter().map(|key| loaded.filter.key(key)).collect();
         scratch.outcomes.clear();
         scratch.effect.clear();
+        let also = handle.also();
+        if !also.is_empty() {
+            scratch.found.clear();
+            scratch.found.resize(keys.len(), false);
+            self.check_others(&also, &keys, &mut scratch.found)?;
+        }
         let inserting = handle
             .inserting
             .read()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
-        let inserted = self.insert(handle, loaded, &keys, scratch);
+        let inserted = if also.is_empty() {
+            self.insert(handle, loaded, &keys, scratch)
+        } else {
+            self.insert_unseen(handle, loaded, &keys, scratch)
+        };
         let appended = self.log_inserts(handle, scratch);
         drop(inserting);
         handle.used.store(true, Relaxed);
@@ -121,6 +136,56 @@ impl Filters {
         Ok(())
     }
 
+    /// Inserts those keys that no other filter of the name holds.
+    fn insert_unseen(
+        &self,
+        handle: &Handle,
+        loaded: &Loaded,
+        keys: &[Key<'_>],
+        scratch: &mut Scratch,
+    ) -> Result<(), FilterError> {
+        let unseen = keys
+            .iter()
+            .zip(&scratch.found)
+            .filter(|(_, found)| !**found);
+        let unseen: Vec<Key<'_>> = unseen.map(|(key, _)| *key).collect();
+        let inserted = self.insert(handle, loaded, &unseen, scratch);
+        let mut outcomes = std::mem::take(&mut scratch.outcomes).into_iter();
+        for found in &scratch.found {
+            let outcome = if *found {
+                Some(Outcome::Seen)
+            } else {
+                outcomes.next()
+            };
+            let Some(outcome) = outcome else { break };
+            scratch.outcomes.push(outcome);
+        }
+        inserted
+    }
+
+    /// Looks up in other filters of the name what is not found yet. Each has its own seed.
+    fn check_others(
+        &self,
+        others: &[Arc<Handle>],
+        keys: &[Key<'_>],
+        found: &mut [bool],
+    ) -> Result<(), FilterError> {
+        for other in others {
+            let bits = self.loaded(other)?;
+            let filter = match &*bits {
+                Bits::Loaded(loaded) => &loaded.filter,
+                Bits::Damaged(reason) => return Err(FilterError::Damaged(Arc::clone(reason))),
+                // Dropped just now.
+                Bits::Unloaded | Bits::Gone => continue,
+            };
+            other.used.store(true, Relaxed);
+            for (key, found) in keys.iter().zip(found.iter_mut()) {
+                *found = *found || filter.contains(filter.key(key.bytes));
+            }
+        }
+        Ok(())
+    }
+
     /// Appends what an insert changed, one operation per layer and at most so many keys.
     fn log_inserts(&self, handle: &Handle, scratch: &mut Scratch) -> Result<Position, FilterError> {
         let mut position = 0;
@@ -134,34 +199,30 @@ impl Filters {
             for chunk in of_run.chunks(INSERT_HASHES_MAX) {
                 scratch.encoded.clear();
                 encode_insert(&mut scratch.encoded, handle.id, *run, chunk);
-                position = self.append(&scratch.encoded)?;
+                let stream = handle.scope.stream();
+                (position, _) = self
+                    .journal
+                    .append(stream, |_, entry| entry.extend_from_slice(&scratch.encoded))?;
             }
         }
         Ok(position)
     }
 
-    /// Appends one operation under the next sequence number.
-    pub(super) fn append(&self, operation: &[u8]) -> Result<Position, FilterError> {
-        Ok(self.log.append_with(|entry| {
-            // Under the append lock, so numbers have the order of the log.
-            let sequence = self.sequence.fetch_add(1, Relaxed);
-            entry.extend_from_slice(&sequence.to_le_bytes());
-            entry.extend_from_slice(operation);
-        })?)
-    }
-
     /// A position that covers every insert whose bits were visible before the call.
     fn position_of_what_was_seen(&self, handle: &Handle) -> Position {
-        if handle.storage == Storage::Memory {
+        if handle.storage == Storage::Memory && handle.also().is_empty() {
             return 0;
         }
         handle.wait_for_inserts();
-        match self.log.state() {
-            LogState::Open => self.log.appended(),
+        for other in handle.also().iter() {
+            other.wait_for_inserts();
+        }
+        if self.journal.log_failed() {
             // Nothing more will be written. What is in memory is answered from: it is at least
             // what was acknowledged.
-            LogState::Failed(_) => 0,
+            return 0;
         }
+        self.journal.appended()
     }
 
     /// The handle's bits, read into memory if need be.
@@ -187,12 +248,18 @@ impl Filters {
         if loaded.filter.layers().any(|layer| layer.available() > 0) {
             return Ok(());
         }
-        let shape = loaded.filter.next_layer(1)?;
-        loaded.memory.grow(shape.geometry.bytes())?;
-        if handle.storage == Storage::Durable {
-            self.log_layer(&mut catalogue, handle, shape)?;
+        let shape = loaded.filter.next_layer(self.members())?;
+        if loaded.filter.layers().len() >= LAYERS_PER_FILTER_MAX {
+            return Err(FilterError::Layer(AddLayerError::TooMany(
+                LAYERS_PER_FILTER_MAX,
+            )));
         }
-        loaded.filter.add_layer(shape)?;
+        loaded.memory.grow(shape.geometry.bytes())?;
+        let layer = match handle.storage {
+            Storage::Durable => self.log_layer(&mut catalogue, handle, shape)?,
+            Storage::Memory => shape.into(),
+        };
+        loaded.filter.add_layer(layer)?;
         Ok(())
     }
 }

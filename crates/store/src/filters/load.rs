@@ -4,7 +4,7 @@ use std::io::{self, BufWriter, Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use grapevine_core::catalogue::{FilterId, FilterRow, LegacyShape, Storage};
+use grapevine_core::catalogue::{FilterId, FilterRow, LayerRow, LegacyShape, Storage};
 use grapevine_core::filter::legacy::BloomdLayer;
 use grapevine_core::filter::parameters::LayerShape;
 use grapevine_core::filter::{Filter, Layer};
@@ -58,21 +58,21 @@ impl Filters {
             memory.grow(legacy.bytes)?;
             filter.add_legacy(Arc::new(self.read_legacy(handle, legacy)?))?;
         }
-        let first;
         let layers = if row.storage == Storage::Memory {
             // Its keys are gone with the process that held them; it starts again, empty.
-            first = row.parameters.layer(0, self.identity.origin, 1).ok();
-            first.as_slice()
+            let first = row.parameters.layer(0, self.identity.origin, 1).ok();
+            first.map(LayerRow::from)
         } else {
-            &row.layers
+            None
         };
+        let layers = layers.iter().chain(&row.layers);
         let loaded = Loaded {
             filter: Arc::new(filter),
             memory,
         };
-        for shape in layers {
-            loaded.memory.grow(shape.geometry.bytes())?;
-            self.read_new_layer(handle, &loaded, *shape)?;
+        for layer in layers {
+            loaded.memory.grow(layer.shape.geometry.bytes())?;
+            self.read_new_layer(handle, &loaded, *layer)?;
         }
         Ok(loaded)
     }
@@ -82,11 +82,12 @@ impl Filters {
         &self,
         handle: &Handle,
         loaded: &Loaded,
-        shape: LayerShape,
+        row: LayerRow,
     ) -> Result<(), LoadError> {
-        let layer = loaded.filter.add_layer(shape)?;
-        if lock(&handle.snapshots).contains_key(&shape.id) {
+        let layer = loaded.filter.add_layer(row)?;
+        if lock(&handle.snapshots).contains_key(&row.shape.id) {
             self.read_layer(handle, layer)?;
+            lock(&handle.snapshots).insert(row.shape.id, layer.revision());
         }
         Ok(())
     }
@@ -132,7 +133,7 @@ impl Filters {
             summary.inserted = summary.inserted.saturating_add(legacy.inserted);
             summary.bytes += legacy.bytes;
         }
-        for shape in &row.layers {
+        for LayerRow { shape, .. } in &row.layers {
             let head = self.read_head(handle, shape)?;
             let inserted = head.rights.spent();
             summary.capacity = summary.capacity.saturating_add(shape.capacity);
@@ -172,10 +173,10 @@ impl Filters {
         };
         for layer in filter.layers() {
             // Read first: keys that come while the file is written make the next one due.
-            let inserted = layer.inserted();
-            if lock(&handle.snapshots).get(&layer.id()) != Some(&inserted) {
+            let revision = layer.revision();
+            if lock(&handle.snapshots).get(&layer.id()) != Some(&revision) {
                 self.write_layer_file(handle.id, layer)?;
-                lock(&handle.snapshots).insert(layer.id(), inserted);
+                lock(&handle.snapshots).insert(layer.id(), revision);
             }
         }
         Ok(())
@@ -205,11 +206,11 @@ impl Filters {
         };
         let filter = Arc::clone(&loaded.filter);
         for layer in filter.layers() {
-            let inserted = layer.inserted();
-            if lock(&handle.snapshots).get(&layer.id()) != Some(&inserted) {
+            let revision = layer.revision();
+            if lock(&handle.snapshots).get(&layer.id()) != Some(&revision) {
                 self.write_layer_file(handle.id, layer)
                     .map_err(|error| self.snapshot_failed(&error))?;
-                lock(&handle.snapshots).insert(layer.id(), inserted);
+                lock(&handle.snapshots).insert(layer.id(), revision);
             }
         }
         *lock(&handle.summary) = Summary::of(&filter);
@@ -219,10 +220,8 @@ impl Filters {
     }
 
     pub(super) fn snapshot_failed(&self, error: &io::Error) -> FilterError {
-        let reason = self
-            .snapshot_failure
-            .get_or_init(|| format!("writing a snapshot failed: {error}").into());
-        FilterError::ReadOnly(Arc::clone(reason))
+        let reason = || format!("writing a snapshot failed: {error}");
+        self.journal.fail(reason).into()
     }
 }
 

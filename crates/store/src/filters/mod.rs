@@ -1,15 +1,16 @@
-//! The filters of one node, durable: the catalogue, the bits, the log and their snapshots.
+//! The filters of one node, durable: the catalogue, the bits and their snapshots.
 //!
-//! Path of a change: bits are set in memory, the operation is appended to the log, and whoever
-//! asked waits until the position it was given is committed or synced ([`Filters::commit`],
-//! [`Filters::sync`]); which of the two is the caller's policy. Replies about keys that were seen
-//! wait in the same way, since they acknowledge somebody's earlier insert.
+//! Path of a change: bits are set in memory, the operation is appended to the journal, and
+//! whoever asked waits until the position it was given is committed or synced; which of the two
+//! is the caller's policy. Replies about keys that were seen wait in the same way, since they
+//! acknowledge somebody's earlier insert.
 //!
 //! Who owns what: the catalogue has one lock, under which every change of it gets its place in
-//! the log. Bits belong to their [`Handle`]; inserting into them takes the handle's lock for
+//! the journal. Bits belong to their [`Handle`]; inserting into them takes the handle's lock for
 //! reading, loading, unloading and dropping take it for writing. Locks are taken in the order
-//! handle, catalogue, log. The snapshot lock is taken before all of them.
+//! handle, catalogue, journal. The snapshot lock is taken before all of them.
 
+mod apply;
 mod change;
 mod checkpoint;
 mod error;
@@ -17,26 +18,27 @@ mod handle;
 mod keys;
 mod load;
 mod memory;
-mod recovery;
 #[cfg(test)]
 mod tests;
 mod transfer;
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
-use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use grapevine_core::catalogue::{Catalogue, FilterId};
+use grapevine_core::catalogue::{Catalogue, FilterId, FilterRow};
+use grapevine_core::hash::Seed;
 
+pub use apply::{Blocked, Effected};
 pub use change::{Creation, NewFilter, Recreation};
 pub use checkpoint::Clearance;
-pub use error::{FilterError, OpenError};
+pub use error::FilterError;
 pub use handle::{FILTERS_DIR, Handle, Summary, UsageCounts};
 pub use keys::Scratch;
 pub use memory::{MemoryBound, OverBound};
-pub use recovery::Recovered;
 pub use transfer::Merged;
 
 pub(crate) use handle::{layer_path, legacy_path};
@@ -44,14 +46,12 @@ pub(crate) use load::FileReader;
 
 use crate::disk::Disk;
 use crate::identity::Identity;
-use crate::log::{Log, LogConfig, LogCounts, LogState, Position};
+use crate::journal::{Journal, ReadOnly};
+use crate::log::{LogConfig, Position};
 use handle::lock;
 
-/// Directory of the log in the data directory.
-pub const LOG_DIR: &str = "log";
-
 /// Source of the 16 random bytes that ids and seeds are made of.
-pub type Entropy = Box<dyn Fn() -> [u8; 16] + Send + Sync>;
+pub type Entropy = Arc<dyn Fn() -> [u8; 16] + Send + Sync>;
 
 /// Settings.
 #[derive(Clone, Copy, Debug)]
@@ -73,31 +73,60 @@ pub struct Filters {
     identity: Identity,
     options: Options,
     entropy: Entropy,
-    log: Log,
-    /// Sequence number of the next operation; given out under the log's append lock.
-    sequence: AtomicU64,
+    journal: Arc<Journal>,
     catalogue: Mutex<Catalogue>,
     handles: RwLock<Handles>,
     memory: Arc<MemoryBound>,
+    /// Seed of filters that are not given one of their own.
+    seed: Mutex<Seed>,
+    /// Members of the group, those that left included: among so many the error of layers that
+    /// they open while cut apart is divided.
+    members: AtomicU32,
     /// Dropped filters whose files are still there: name, and position of the drop.
     reclaiming: Mutex<BTreeMap<FilterId, (Vec<u8>, Position)>>,
-    /// Position of the last snapshot; held while one is taken.
-    snapshot: Mutex<Position>,
-    snapshot_position: AtomicU64,
-    /// Position at which the last attempt at a snapshot began.
-    tried: AtomicU64,
-    /// The first write or sync of a snapshot that failed.
-    snapshot_failure: OnceLock<Arc<str>>,
+    /// Held while files of layers are written.
+    snapshot: Mutex<()>,
 }
 
 #[derive(Default)]
 struct Handles {
-    /// Those that answer to their name.
+    /// Those that answer to their name and take its new keys.
     by_name: BTreeMap<Vec<u8>, Arc<Handle>>,
     by_id: BTreeMap<FilterId, Arc<Handle>>,
 }
 
 impl Filters {
+    /// The filters of `rows`, not yet in memory.
+    pub(crate) fn new(
+        disk: Arc<dyn Disk>,
+        identity: Identity,
+        options: Options,
+        entropy: Entropy,
+        journal: Arc<Journal>,
+        catalogue: Catalogue,
+    ) -> Self {
+        let rows: Vec<FilterRow> = catalogue.rows().cloned().collect();
+        let filters = Filters {
+            disk,
+            seed: Mutex::new(identity.seed),
+            identity,
+            options,
+            entropy,
+            journal,
+            catalogue: Mutex::new(catalogue),
+            handles: RwLock::default(),
+            memory: MemoryBound::new(options.memory),
+            members: AtomicU32::new(1),
+            reclaiming: Mutex::default(),
+            snapshot: Mutex::default(),
+        };
+        for row in &rows {
+            let handle = filters.handle_of_files(row);
+            filters.register(&lock(&filters.catalogue), handle);
+        }
+        filters
+    }
+
     /// The filter of that name.
     pub fn get(&self, name: &[u8]) -> Option<Arc<Handle>> {
         self.handles_read().by_name.get(name).cloned()
@@ -115,8 +144,8 @@ impl Filters {
     }
 
     /// Who this data directory is.
-    pub fn identity(&self) -> Identity {
-        self.identity
+    pub fn identity(&self) -> &Identity {
+        &self.identity
     }
 
     /// The memory bound.
@@ -124,70 +153,24 @@ impl Filters {
         &self.memory
     }
 
-    /// Position after the last operation.
-    pub fn appended(&self) -> Position {
-        self.log.appended()
+    /// The journal that every change goes through.
+    pub fn journal(&self) -> &Arc<Journal> {
+        &self.journal
     }
 
-    /// Hands everything up to `position` to the operating system.
-    pub fn commit(&self, position: Position) -> Result<(), FilterError> {
-        if self.log.committed() < position {
-            Ok(self.log.commit(position)?)
-        } else {
-            Ok(())
-        }
+    /// New filters get this seed from now on, and layers share their error among so many members.
+    pub fn join(&self, seed: Seed, members: u32) {
+        *lock(&self.seed) = seed;
+        self.members.store(members.max(1), Relaxed);
     }
 
-    /// Everything before this position was handed to the operating system.
-    pub fn committed(&self) -> Position {
-        self.log.committed()
-    }
-
-    /// Makes everything appended so far durable; gives the position up to which it is.
-    pub fn sync(&self) -> Result<Position, FilterError> {
-        Ok(self.log.sync()?)
-    }
-
-    /// Everything before this position is durable.
-    pub fn synced(&self) -> Position {
-        self.log.synced()
-    }
-
-    /// Notes on disk that all of the log is durable, so that later damage to its end is told
-    /// apart from a write that was cut off. To be called when the node has nothing to do.
-    pub fn mark_synced(&self) -> Result<(), FilterError> {
-        self.log.mark_synced()?;
-        Ok(())
-    }
-
-    /// What the log did.
-    pub fn log_counts(&self) -> LogCounts {
-        self.log.counts()
-    }
-
-    /// Bytes of the log that a restart would replay.
-    pub fn log_tail(&self) -> u64 {
-        let snapshot = self
-            .snapshot_position
-            .load(std::sync::atomic::Ordering::Relaxed);
-        self.log.appended().saturating_sub(snapshot)
-    }
-
-    /// Why the node takes no writes, if it does not.
-    pub fn read_only(&self) -> Option<Arc<str>> {
-        if let Some(reason) = self.snapshot_failure.get() {
-            return Some(Arc::clone(reason));
-        }
-        match self.log.state() {
-            LogState::Open => None,
-            LogState::Failed(failure) => Some(failure.to_string().into()),
-        }
+    fn members(&self) -> u32 {
+        self.members.load(Relaxed).max(1)
     }
 
     /// Asked before bits are set: a key that is refused must not be answered as seen later.
-    fn ensure_writable(&self) -> Result<(), FilterError> {
-        self.read_only()
-            .map_or(Ok(()), |reason| Err(FilterError::ReadOnly(reason)))
+    fn ensure_writable(&self) -> Result<(), ReadOnly> {
+        self.journal.ensure_writable()
     }
 
     fn handles_read(&self) -> std::sync::RwLockReadGuard<'_, Handles> {
@@ -203,5 +186,48 @@ impl Filters {
         lock(&self.reclaiming)
             .values()
             .any(|(dropped, _)| dropped == name)
+    }
+
+    /// Makes a new filter known.
+    fn register(&self, catalogue: &Catalogue, handle: Handle) -> Arc<Handle> {
+        let handle = Arc::new(handle);
+        let mut handles = self.handles_write();
+        handles.by_id.insert(handle.id, Arc::clone(&handle));
+        handles.name(catalogue, &handle.name);
+        handle
+    }
+
+    /// Makes a filter unknown.
+    fn unregister(&self, catalogue: &Catalogue, id: FilterId) -> Option<Arc<Handle>> {
+        let mut handles = self.handles_write();
+        let handle = handles.by_id.remove(&id)?;
+        handles.name(catalogue, &handle.name);
+        Some(handle)
+    }
+
+    fn by_id(&self, id: FilterId) -> Option<Arc<Handle>> {
+        self.handles_read().by_id.get(&id).cloned()
+    }
+}
+
+impl Handles {
+    /// Lets a name stand for what the catalogue says now.
+    fn name(&mut self, catalogue: &Catalogue, name: &[u8]) {
+        let mut bearers = Vec::new();
+        if !catalogue.is_hidden(name) {
+            let rows = catalogue.named(name).into_iter();
+            bearers.extend(rows.filter_map(|row| self.by_id.get(&row.id).cloned()));
+        }
+        for bearer in &bearers {
+            bearer.stand_alone();
+        }
+        let mut bearers = bearers.into_iter();
+        match bearers.next() {
+            Some(first) => {
+                first.stand_with(bearers.collect());
+                self.by_name.insert(name.to_vec(), first);
+            }
+            None => drop(self.by_name.remove(name)),
+        }
     }
 }

@@ -3,17 +3,18 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use grapevine_core::catalogue::Storage;
+use grapevine_core::catalogue::{Scope, Storage};
 use grapevine_core::filter::Outcome;
 use grapevine_core::filter::parameters::{Growth, Parameters};
 
 use super::*;
+use crate::collections::Collections;
 use crate::disk::{CrashPlan, Disk as _, NameFate, SimulatedDisk, WriteFate};
 
 /// Distinct bytes each time, the same in every run.
 fn entropy() -> Entropy {
     static NEXT: AtomicU64 = AtomicU64::new(1);
-    Box::new(|| {
+    Arc::new(|| {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         u128::from(number)
             .wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835)
@@ -30,10 +31,20 @@ fn options() -> Options {
     }
 }
 
-fn open(disk: &SimulatedDisk) -> Filters {
-    Filters::open(Arc::new(disk.clone()), options(), entropy())
-        .expect("the directory opens")
-        .0
+/// An opened data directory: its filters, and what concerns them all.
+struct Opened(Collections);
+
+impl std::ops::Deref for Opened {
+    type Target = Filters;
+
+    fn deref(&self) -> &Filters {
+        self.0.filters()
+    }
+}
+
+fn open(disk: &SimulatedDisk) -> Opened {
+    let opened = Collections::open(Arc::new(disk.clone()), options(), entropy());
+    Opened(opened.expect("the directory opens").0)
 }
 
 fn plain(capacity: u64) -> NewFilter {
@@ -46,6 +57,7 @@ fn plain(capacity: u64) -> NewFilter {
         parameters,
         storage: Storage::Durable,
         seed: None,
+        scope: Scope::Group,
     }
 }
 
@@ -69,7 +81,7 @@ fn set(filters: &Filters, handle: &Handle, keys: &[Vec<u8>]) -> usize {
     let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
     let mut scratch = Scratch::default();
     let position = filters.set(handle, &keys, &mut scratch).expect("set");
-    filters.commit(position).expect("committed");
+    filters.journal().commit(position).expect("committed");
     assert_eq!(scratch.outcomes().len(), keys.len());
     scratch
         .outcomes()
@@ -86,7 +98,7 @@ fn found(filters: &Filters, handle: &Handle, keys: &[Vec<u8>]) -> usize {
 }
 
 /// The process is killed and starts again.
-fn restart(filters: Filters, disk: &SimulatedDisk) -> Filters {
+fn restart(filters: Opened, disk: &SimulatedDisk) -> Opened {
     drop(filters);
     disk.kill();
     open(disk)
@@ -98,7 +110,7 @@ fn committed_keys_survive_a_kill_with_and_without_a_snapshot() {
     let filters = open(&disk);
     let handle = create(&filters, "a", plain(100));
     assert_eq!(set(&filters, &handle, &keys(0..1000)), 1000);
-    filters.checkpoint().unwrap();
+    filters.0.checkpoint().unwrap();
     assert_eq!(set(&filters, &handle, &keys(500..1500)), 500);
     let filters = restart(filters, &disk);
     let handle = filters.get(b"a").unwrap();
@@ -128,11 +140,11 @@ fn a_snapshot_takes_hardly_more_room_than_the_bits() {
     };
     let handle = create(&filters, "a", new);
     set(&filters, &handle, &keys(0..199_000));
-    filters.checkpoint().unwrap();
+    filters.0.checkpoint().unwrap();
     let classic = 200_000.0 * 1e3f64.log2() * std::f64::consts::LOG2_E / 8.0;
     let mut bytes = 0;
     for directory in [
-        LOG_DIR.to_owned(),
+        crate::journal::LOG_DIR.to_owned(),
         String::new(),
         handle::directory(handle.id()),
     ] {
@@ -178,13 +190,13 @@ fn a_layer_opened_after_the_snapshot_needs_no_file() {
     let filters = open(&disk);
     let handle = create(&filters, "a", plain(100));
     set(&filters, &handle, &keys(0..100));
-    filters.checkpoint().unwrap();
+    filters.0.checkpoint().unwrap();
     let mut filters = restart(filters, &disk);
     for round in 0..4 {
         let handle = filters.get(b"a").unwrap();
         set(&filters, &handle, &keys(0..200 + round * 300));
         filters = restart(filters, &disk);
-        filters.checkpoint().unwrap();
+        filters.0.checkpoint().unwrap();
         filters = restart(filters, &disk);
     }
     assert!(filters.damaged().is_empty());
@@ -199,7 +211,7 @@ fn a_dropped_filter_stays_gone_and_a_new_one_of_its_name_is_empty() {
     let filters = open(&disk);
     let handle = create(&filters, "a", plain(100));
     set(&filters, &handle, &keys(0..100));
-    filters.checkpoint().unwrap();
+    filters.0.checkpoint().unwrap();
     filters.drop_filter(&handle).unwrap();
     assert!(filters.get(b"a").is_none());
     assert!(matches!(
@@ -228,7 +240,7 @@ fn a_cleared_filter_is_hidden_until_it_is_created_again() {
     assert_eq!(filters.hide(&handle).unwrap(), None, "it is in memory");
     filters.unload(&handle).unwrap();
     let hidden = filters.hide(&handle).unwrap().expect("it is unloaded");
-    filters.commit(hidden).unwrap();
+    filters.journal().commit(hidden).unwrap();
     assert!(filters.get(b"a").is_none());
     let filters = restart(filters, &disk);
     assert!(filters.get(b"a").is_none());
@@ -250,14 +262,17 @@ fn a_filter_in_memory_is_there_and_empty_after_a_restart() {
             ..plain(100)
         },
     );
-    let before = filters.log_counts().bytes;
+    let before = filters.journal().log_counts().bytes;
     assert_eq!(set(&filters, &handle, &keys(0..1000)), 1000);
     assert_eq!(
-        filters.log_counts().bytes,
+        filters.journal().log_counts().bytes,
         before,
         "its keys are not logged"
     );
-    filters.commit(filters.appended()).unwrap();
+    filters
+        .journal()
+        .commit(filters.journal().appended())
+        .unwrap();
     let filters = restart(filters, &disk);
     let handle = filters.get(b"m").unwrap();
     assert_eq!(found(&filters, &handle, &keys(0..1000)), 0);
@@ -285,14 +300,15 @@ fn a_corrupt_layer_is_named_and_never_served_and_the_log_is_kept() {
     let other = create(&filters, "b", plain(100));
     set(&filters, &handle, &keys(0..100));
     set(&filters, &other, &keys(0..100));
-    filters.checkpoint().unwrap();
+    filters.0.checkpoint().unwrap();
     let layer = handle.in_memory().unwrap().layers().next().unwrap().id();
     let path = handle::layer_path(handle.id(), layer);
     drop(filters);
     disk.kill();
     disk.flip_bit(&path, 500, 3).unwrap();
-    let (filters, recovered) =
-        Filters::open(Arc::new(disk.clone()), options(), entropy()).expect("it opens");
+    let (collections, recovered) =
+        Collections::open(Arc::new(disk.clone()), options(), entropy()).expect("it opens");
+    let filters = Opened(collections);
     let handle = filters.get(b"a").unwrap();
     let mut scratch = Scratch::default();
     let refused = filters.check(&handle, &[b"key-1"], &mut scratch);
@@ -319,12 +335,12 @@ fn after_a_failed_sync_the_node_is_read_only_and_says_so() {
         0,
         std::io::ErrorKind::StorageFull,
     );
-    assert!(filters.sync().is_err());
-    assert!(filters.read_only().is_some());
+    assert!(filters.journal().sync().is_err());
+    assert!(filters.journal().read_only().is_some());
     let mut scratch = Scratch::default();
     let refused = filters
         .set(&handle, &[b"new"], &mut scratch)
-        .and_then(|p| filters.commit(p));
+        .and_then(|p| Ok(filters.journal().commit(p)?));
     assert!(
         matches!(refused, Err(FilterError::ReadOnly(_))),
         "{refused:?}"
@@ -360,7 +376,7 @@ fn exported_filters_load_and_merge() {
             adopted: 0
         }
     );
-    filters.commit(position).unwrap();
+    filters.journal().commit(position).unwrap();
     let unlike = create(&filters, "unlike", plain(101));
     let refused = filters.merge(&unlike, &mut &file[..]);
     assert!(
@@ -393,9 +409,9 @@ fn a_power_cut_loses_only_what_was_not_synced() {
         let filters = open(&disk);
         let handle = create(&filters, "a", plain(50));
         set(&filters, &handle, &keys(0..120));
-        filters.sync().unwrap();
+        filters.journal().sync().unwrap();
         if seed % 2 == 0 {
-            filters.checkpoint().unwrap();
+            filters.0.checkpoint().unwrap();
         }
         set(&filters, &handle, &keys(120..200));
         drop(filters);

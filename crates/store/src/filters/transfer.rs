@@ -6,10 +6,13 @@
 //! foreign*   : the bytes of each layer of a foreign geometry
 //! ```
 
+use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 
-use grapevine_core::catalogue::{FilterId, FilterRow, LegacyShape, Storage, validate_name};
+use grapevine_core::catalogue::{
+    FilterId, FilterRow, LayerRow, LegacyShape, NEVER, Scope, Storage, validate_name,
+};
 use grapevine_core::filter::legacy::BloomdLayer;
 use grapevine_core::filter::parameters::{Growth, LayerId, LayerShape, Parameters};
 use grapevine_core::filter::{Filter, Layer};
@@ -22,7 +25,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 use super::Filters;
 use super::change::{Creation, NewFilter};
 use super::error::FilterError;
-use super::handle::{Bits, Handle, Loaded, directory, legacy_path, lock};
+use super::handle::{Handle, Loaded, directory, legacy_path, lock};
 use super::keys::loaded;
 use super::load::write_atomically;
 use super::memory::Reservation;
@@ -100,13 +103,19 @@ impl Filters {
         let legacy: Vec<_> = loaded.filter.legacy_layers().cloned().collect();
         let row = FilterRow {
             id: FilterId::new((self.entropy)()),
+            created: NEVER,
+            scope: Scope::Group,
             name: name.to_vec(),
             parameters: head.parameters,
             seed: head.seed,
             storage: Storage::Durable,
-            hidden: false,
-            layers: loaded.filter.layers().map(|layer| layer.shape()).collect(),
+            layers: loaded
+                .filter
+                .layers()
+                .map(|layer| LayerRow::from(layer.shape()))
+                .collect(),
             legacy: head.legacy,
+            other: BTreeMap::new(),
         };
         self.enter_with_files(row, loaded, &legacy)
     }
@@ -136,21 +145,23 @@ impl Filters {
             parameters,
             storage,
             seed: None,
+            scope: Scope::Group,
         };
         if imported.layers.is_empty() {
             return self.create(&imported.name, new, super::Recreation::AtOnce);
         }
         parameters.validate()?;
-        let first = parameters.layer(0, self.identity.origin, 1)?;
+        let first = parameters.layer(0, self.identity.origin, self.members())?;
         let layers: Vec<_> = imported.layers.into_iter().map(Arc::new).collect();
         let row = FilterRow {
             id: FilterId::new((self.entropy)()),
+            created: NEVER,
+            scope: Scope::Group,
             name: imported.name,
             parameters,
-            seed: self.identity.seed,
+            seed: *lock(&self.seed),
             storage: Storage::Durable,
-            hidden: false,
-            layers: vec![first],
+            layers: vec![first.into()],
             legacy: (0..)
                 .zip(&layers)
                 .map(|(index, layer)| {
@@ -158,8 +169,11 @@ impl Filters {
                     legacy_shape(index, layer, imported.error * share)
                 })
                 .collect(),
+            other: BTreeMap::new(),
         };
-        let loaded = self.empty(&row, &row.layers)?;
+        let loaded = self.empty(row.parameters, row.seed)?;
+        loaded.memory.grow(first.geometry.bytes())?;
+        loaded.filter.add_layer(first)?;
         for layer in &layers {
             loaded.memory.grow(layer.bytes())?;
             loaded.filter.add_legacy(Arc::clone(layer))?;
@@ -171,33 +185,49 @@ impl Filters {
     /// between belongs to no row and is removed at the next start.
     fn enter_with_files(
         &self,
-        row: FilterRow,
+        mut row: FilterRow,
         loaded: Loaded,
         legacy: &[Arc<BloomdLayer>],
     ) -> Result<Creation, FilterError> {
         let _alone = lock(&self.snapshot);
         let mut catalogue = lock(&self.catalogue);
-        if catalogue.named(&row.name).is_some() {
-            return Ok(Creation::Exists(self.log.appended()));
+        if !catalogue.named(&row.name).is_empty() {
+            return Ok(Creation::Exists(self.journal.appended()));
         }
         let (id, filter) = (row.id, Arc::clone(&loaded.filter));
-        let write = || -> io::Result<()> {
-            self.disk.create_dir(&directory(id))?;
-            for (index, layer) in (0..).zip(legacy) {
-                let path = legacy_path(id, index);
-                write_atomically(&*self.disk, &path, |out| out.write_all(layer.as_bytes()))?;
+        self.write_files(id, &filter, legacy)
+            .map_err(|error| self.snapshot_failed(&error))?;
+        let scope = row.scope;
+        let position = self.enter(&mut catalogue, loaded, scope, |created| {
+            row.created = created;
+            row.layers
+                .iter_mut()
+                .for_each(|layer| layer.opened = created);
+            CatalogueChange::Import(row)
+        })?;
+        if let Some(handle) = self.by_id(id) {
+            for layer in filter.layers() {
+                lock(&handle.snapshots).insert(layer.id(), layer.revision());
             }
-            filter
-                .layers()
-                .try_for_each(|layer| self.write_layer_file(id, layer))
-        };
-        write().map_err(|error| self.snapshot_failed(&error))?;
-        let handle = Handle::new(&row, Bits::Loaded(loaded));
-        for layer in filter.layers() {
-            lock(&handle.snapshots).insert(layer.id(), layer.inserted());
         }
-        let position = self.enter(&mut catalogue, handle, CatalogueChange::Import(row))?;
         Ok(Creation::Created(position))
+    }
+
+    /// Writes the files of all layers of a filter that has none yet.
+    pub(super) fn write_files(
+        &self,
+        id: FilterId,
+        filter: &Filter,
+        legacy: &[Arc<BloomdLayer>],
+    ) -> io::Result<()> {
+        self.disk.create_dir(&directory(id))?;
+        for (index, layer) in (0..).zip(legacy) {
+            let path = legacy_path(id, index);
+            write_atomically(&*self.disk, &path, |out| out.write_all(layer.as_bytes()))?;
+        }
+        filter
+            .layers()
+            .try_for_each(|layer| self.write_layer_file(id, layer))
     }
 
     /// Takes the keys of an exported filter into one of the same parameters and seed. Layers of
@@ -263,19 +293,18 @@ impl Filters {
                 }
             }
         }
-        Ok((merged, self.log.appended()))
+        Ok((merged, self.journal.appended()))
     }
 
     /// Writes the file of a layer that was merged into, then says so in the log: recovery reads
     /// a layer's file only if the manifest or an operation says that there is one.
     fn keep_merged(&self, handle: &Handle, layer: &Layer) -> Result<(), FilterError> {
-        let inserted = layer.inserted();
+        layer.touch();
+        let revision = layer.revision();
         self.write_layer_file(handle.id, layer)
             .map_err(|error| self.snapshot_failed(&error))?;
-        lock(&handle.snapshots).insert(layer.id(), inserted);
-        let mut catalogue = lock(&self.catalogue);
-        let change = CatalogueChange::AdoptLayer(handle.id, layer.shape());
-        self.change(&mut catalogue, change)?;
+        lock(&handle.snapshots).insert(layer.id(), revision);
+        self.log_adopted(handle, layer.shape())?;
         Ok(())
     }
 
@@ -294,16 +323,28 @@ impl Filters {
         copy.observe_inserted(shape.id.creator, layer.inserted());
         self.write_layer_file(handle.id, &copy)
             .map_err(|error| self.snapshot_failed(&error))?;
-        let mut catalogue = lock(&self.catalogue);
-        self.change(
-            &mut catalogue,
-            CatalogueChange::AdoptLayer(handle.id, shape),
-        )?;
+        let row = self.log_adopted(handle, shape)?;
         lock(&handle.snapshots).insert(shape.id, u64::MAX);
-        let own = ours.filter.add_layer(shape)?;
+        let own = ours.filter.add_layer(row)?;
         merge_layer(own, &copy);
         own.observe_inserted(shape.id.creator, layer.inserted());
         Ok(())
+    }
+
+    /// Logs and enters a layer whose file is written.
+    fn log_adopted(&self, handle: &Handle, shape: LayerShape) -> Result<LayerRow, FilterError> {
+        let mut catalogue = lock(&self.catalogue);
+        let entered = catalogue.row(handle.id).ok_or(FilterError::NotFound)?;
+        let epoch = entered.epoch();
+        let known = entered.layer(shape.id).copied();
+        let mut row = known.unwrap_or(LayerRow::from(shape));
+        self.change(&mut catalogue, handle.scope.stream(), |opened| {
+            if known.is_none() {
+                row.opened = opened;
+            }
+            CatalogueChange::AdoptLayer(epoch, row)
+        })?;
+        Ok(row)
     }
 
     fn read_export(&self, mut input: &mut dyn Read) -> Result<Exported, FilterError> {

@@ -27,6 +27,7 @@ pub use batch::EntryBuffer;
 use batch::{Batch, Mark};
 pub use error::{Failure, LogError, OpenError, ReadError, Step};
 pub(crate) use held::{HeldSegments, copy_file};
+pub use reader::{Cursor, Stop};
 pub use recovery::{Cut, KEPT_CUTS, MAX_KEPT_CUT, MAX_SEGMENTS, OpenReport};
 use segment::SegmentHeader;
 pub use verify::{Checked, Fault, Finding, MAX_FINDINGS, Place, verify, verify_entries};

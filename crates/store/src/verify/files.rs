@@ -3,14 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
 
-use grapevine_core::catalogue::{FilterId, FilterRow, LegacyShape, Storage};
+use grapevine_core::catalogue::{FilterId, FilterRow, LayerRow, LegacyShape, Storage};
 use grapevine_core::filter::parameters::LayerShape;
 use grapevine_core::filter::rights::Rights;
 use xxhash_rust::xxh3::Xxh3Default;
 
 use super::{Fault, Rows, VerifyReport};
 use crate::disk::Disk;
-use crate::filters::{FILTERS_DIR, FileReader, LOG_DIR, layer_path, legacy_path};
+use crate::filters::{FILTERS_DIR, FileReader, layer_path, legacy_path};
+use crate::journal::LOG_DIR;
 use crate::layer_file::{LayerFileError, LayerReader};
 use crate::log::segment;
 
@@ -76,7 +77,7 @@ fn check_row(
 ) -> io::Result<BTreeSet<String>> {
     let mut files = BTreeSet::new();
     if row.storage == Storage::Durable {
-        for shape in &row.layers {
+        for LayerRow { shape, .. } in &row.layers {
             let path = layer_path(row.id, shape.id);
             // One that the log opened has no file before the next snapshot.
             if rows.written.contains(&(row.id, shape.id)) || disk.exists(&path)? {

@@ -92,6 +92,9 @@ struct CreateArgs {
     /// Keep its keys in memory only: a restart empties it
     #[arg(long)]
     in_memory: bool,
+    /// Keep it on this node alone, not in the group
+    #[arg(long)]
+    local: bool,
     /// Do not let it grow: refuse new keys when it is full
     #[arg(long)]
     fixed: bool,
@@ -219,6 +222,7 @@ fn create(args: &CreateArgs, client: &Client, context: &Context) -> Done {
         "capacity": args.capacity,
         "error": args.error,
         "in_memory": args.in_memory.then_some(true),
+        "local": args.local,
         "fixed": args.fixed,
     });
     let said = make(client, &args.name, &wish)?;

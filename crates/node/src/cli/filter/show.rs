@@ -110,7 +110,8 @@ pub(super) fn info(args: &InfoArgs, client: &Client, context: &Context) -> Done 
         other => other.to_string(),
     };
     for key in [
-        "id", "storage", "loaded", "error", "inserted", "capacity", "bytes", "layers", "damaged",
+        "id", "storage", "scope", "loaded", "error", "inserted", "capacity", "bytes", "layers",
+        "damaged",
     ] {
         writeln!(output, "{key}\t{}", plain(&info[key]))?;
     }

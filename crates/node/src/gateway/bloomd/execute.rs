@@ -264,7 +264,7 @@ impl<'g> Executor<'g> {
             capacity: options.capacity,
             error: options.probability,
             in_memory: options.in_memory,
-            fixed: false,
+            ..FilterWish::default()
         };
         let engine = &self.gateway.engine;
         let new = engine.defaults().filter(wish);

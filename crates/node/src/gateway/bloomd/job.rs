@@ -39,7 +39,7 @@ impl Job {
                 Job::Load(handle) => engine.filters().load(handle),
                 Job::Close(handle) => engine.filters().unload(handle),
                 Job::Flush(handle) => engine.filters().flush(handle),
-                Job::FlushAll => engine.filters().checkpoint(),
+                Job::FlushAll => engine.collections().checkpoint(),
             })
             .await;
         match outcome {

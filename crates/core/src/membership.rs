@@ -1,0 +1,240 @@
+//! The group and its members: rows of a replicated system table.
+//!
+//! A row is carried as the bytes its owner wrote, so that what a newer version says in it is not
+//! lost on the way through an older one. Of two rows of one node the one with the larger version
+//! wins, ties are broken by the larger bytes.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::hash::Seed;
+use crate::origin::Origin;
+
+/// Largest body of a row, in bytes.
+pub const MEMBER_BYTES_MAX: usize = 16 << 10;
+/// Most members of a group, those that left included.
+pub const MEMBERS_MAX: usize = 4096;
+
+/// The public key of a node: its name in the group.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct NodeId(#[serde(with = "serde_bytes")] [u8; 32]);
+
+impl NodeId {
+    /// From the bytes of an Ed25519 public key.
+    pub const fn new(bytes: [u8; 32]) -> Self {
+        NodeId(bytes)
+    }
+
+    /// The bytes of the key.
+    pub const fn bytes(self) -> [u8; 32] {
+        self.0
+    }
+}
+
+impl std::fmt::Display for NodeId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl std::fmt::Debug for NodeId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "NodeId({self})")
+    }
+}
+
+/// Which group a node belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupIdentity {
+    /// Random name of the group.
+    #[serde(with = "serde_bytes")]
+    pub id: [u8; 16],
+    /// Seed of filters that are not given one of their own. Secret.
+    pub seed: Seed,
+    /// Whether the group ever had another member. A node that was always alone may become part
+    /// of another group.
+    pub met: bool,
+}
+
+/// A node as its row says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// The name people use.
+    pub name: String,
+    /// The origin of its operations.
+    pub origin: Origin,
+    /// Where it can be reached, `host:port`.
+    pub addresses: Vec<String>,
+    /// The version of its program.
+    pub software: String,
+    /// Its share of a store, relative to others.
+    pub weight: u32,
+    /// Whether it belongs to the group.
+    pub state: MemberState,
+}
+
+/// Whether a node belongs to the group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MemberState {
+    /// It does.
+    Joined,
+    /// It did.
+    Left,
+}
+
+/// A row: whose, its version, and what it says as MessagePack.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberRow {
+    /// The node.
+    pub node: NodeId,
+    /// Grows with each change.
+    pub version: u64,
+    /// A MessagePack map, a [`Member`] and what later versions add.
+    #[serde(with = "serde_bytes")]
+    pub body: Vec<u8>,
+}
+
+/// Why a row cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum MemberError {
+    /// Its body is too long.
+    #[error("a member's row of {0} bytes, the limit is {MEMBER_BYTES_MAX}")]
+    TooLong(usize),
+    /// Its body does not decode.
+    #[error("a member's row does not decode: {0}")]
+    Body(#[from] rmp_serde::decode::Error),
+    /// There are too many members.
+    #[error("a group has at most {MEMBERS_MAX} members, those that left included")]
+    TooMany,
+}
+
+impl MemberRow {
+    /// A row that says `member`.
+    pub fn new(node: NodeId, version: u64, member: &Member) -> Self {
+        MemberRow {
+            node,
+            version,
+            body: rmp_serde::to_vec_named(member).expect("a member is plain data"),
+        }
+    }
+
+    /// What it says, as far as this version knows.
+    pub fn member(&self) -> Result<Member, MemberError> {
+        if self.body.len() > MEMBER_BYTES_MAX {
+            return Err(MemberError::TooLong(self.body.len()));
+        }
+        Ok(rmp_serde::from_slice(&self.body)?)
+    }
+}
+
+/// All nodes that belong to the group, or did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Members(BTreeMap<NodeId, MemberRow>);
+
+impl Members {
+    /// Takes a row in; true if it won. A row that does not decode is refused.
+    pub fn merge(&mut self, row: MemberRow) -> Result<bool, MemberError> {
+        row.member()?;
+        match self.0.get(&row.node) {
+            Some(known) if (known.version, &known.body) >= (row.version, &row.body) => Ok(false),
+            None if self.0.len() >= MEMBERS_MAX => Err(MemberError::TooMany),
+            _ => {
+                self.0.insert(row.node, row);
+                Ok(true)
+            }
+        }
+    }
+
+    /// All rows, ascending by node.
+    pub fn rows(&self) -> impl ExactSizeIterator<Item = &MemberRow> {
+        self.0.values()
+    }
+
+    /// The row of a node.
+    pub fn get(&self, node: NodeId) -> Option<&MemberRow> {
+        self.0.get(&node)
+    }
+
+    /// Those that belong to the group now.
+    pub fn joined(&self) -> impl Iterator<Item = (NodeId, Member)> + '_ {
+        self.rows().filter_map(|row| {
+            let member = row.member().ok()?;
+            (member.state == MemberState::Joined).then_some((row.node, member))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(name: &str) -> Member {
+        Member {
+            name: name.to_owned(),
+            origin: Origin::new([1; 16]),
+            addresses: vec!["[::1]:8676".to_owned()],
+            software: "0.1.0".to_owned(),
+            weight: 1,
+            state: MemberState::Joined,
+        }
+    }
+
+    #[test]
+    fn the_newer_row_wins_and_ties_go_to_the_larger_bytes_in_any_order() {
+        let node = NodeId::new([7; 32]);
+        let rows = [
+            MemberRow::new(node, 1, &member("z")),
+            MemberRow::new(node, 2, &member("a")),
+            MemberRow::new(node, 2, &member("b")),
+        ];
+        for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0]] {
+            let mut members = Members::default();
+            for index in order {
+                members.merge(rows[index].clone()).expect("it decodes");
+            }
+            let (_, winner) = members.joined().next().expect("one member");
+            assert_eq!(winner.name, "b", "{order:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_newer_version_adds_to_a_row_is_carried_along() {
+        #[derive(Serialize)]
+        struct Newer {
+            name: &'static str,
+            origin: Origin,
+            addresses: Vec<String>,
+            software: &'static str,
+            weight: u32,
+            state: MemberState,
+            zone: &'static str,
+        }
+        let newer = Newer {
+            name: "a",
+            origin: Origin::new([1; 16]),
+            addresses: vec![],
+            software: "9.0.0",
+            weight: 1,
+            state: MemberState::Joined,
+            zone: "north",
+        };
+        let row = MemberRow {
+            node: NodeId::new([1; 32]),
+            version: 1,
+            body: rmp_serde::to_vec_named(&newer).expect("plain data"),
+        };
+        let mut members = Members::default();
+        members.merge(row.clone()).expect("it decodes");
+        assert_eq!(members.rows().next(), Some(&row));
+        assert!(
+            members
+                .merge(MemberRow {
+                    version: 2,
+                    body: vec![1],
+                    ..row
+                })
+                .is_err()
+        );
+    }
+}

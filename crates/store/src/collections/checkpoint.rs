@@ -1,0 +1,79 @@
+//! Snapshots of the whole.
+
+use std::io;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering::Relaxed;
+
+use serde_bytes::ByteBuf;
+
+use super::Collections;
+use crate::filters::FilterError;
+use crate::journal::ReadOnly;
+use crate::manifest::{Manifest, ManifestError};
+
+/// A segment of at least this size is ended by a snapshot and removed after it; a smaller one is
+/// not worth the file.
+const ROLL_OVER_BYTES: u64 = 256 << 10;
+
+impl Collections {
+    /// Whether the log has grown so much that a snapshot is due.
+    pub fn checkpoint_due(&self) -> bool {
+        let tried = self.tried.load(Relaxed);
+        let tail = self.journal.appended().saturating_sub(tried);
+        tail >= self.options.checkpoint_log && tail >= self.filters.unwritten() / 2
+    }
+
+    /// Takes a snapshot of everything that changed and drops the log before it. Requests go on
+    /// meanwhile. While a filter is damaged, files are written but recovery goes on from where
+    /// it would have before.
+    pub fn checkpoint(&self) -> Result<(), FilterError> {
+        self.journal.ensure_writable()?;
+        let _alone = self
+            .checkpointing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        self.journal
+            .log()
+            .roll_over(ROLL_OVER_BYTES)
+            .map_err(ReadOnly::from)?;
+        let manifest = self.manifest()?;
+        let position = manifest.position();
+        let whole = self.filters.write_all()?;
+        // The manifest must not say more than the log holds after a power cut.
+        self.journal.sync()?;
+        self.tried.store(position, Relaxed);
+        if !whole {
+            return Ok(());
+        }
+        let failed = |error: io::Error| {
+            self.journal
+                .fail(|| format!("writing a snapshot failed: {error}"))
+        };
+        manifest.write(&*self.disk).map_err(|error| match error {
+            ManifestError::Io(error) => failed(error),
+            error => failed(io::Error::other(error.to_string())),
+        })?;
+        self.snapshot_position.store(position, Relaxed);
+        // A removal that may not be durable, followed by others that are, would leave a hole.
+        self.journal
+            .log()
+            .truncate_before(position.min(self.keep_from.load(Relaxed)))
+            .map_err(|error| failed(io::Error::other(error)))?;
+        Ok(())
+    }
+
+    /// Everything but bits as of now. What lies before its position is in the files of filters
+    /// that are written after this call.
+    fn manifest(&self) -> Result<Manifest, ReadOnly> {
+        self.filters.with_catalogue(|catalogue| {
+            let system = self.lock_system();
+            Ok(Manifest {
+                bookmark: self.journal.bookmark()?,
+                rows: catalogue.rows().cloned().collect(),
+                hidden: catalogue.hidden().map(ByteBuf::from).collect(),
+                group: Some(system.group),
+                members: system.members.rows().cloned().collect(),
+            })
+        })
+    }
+}

@@ -1,0 +1,72 @@
+//! Why a data directory does not open.
+
+use std::io;
+
+use grapevine_core::membership::MemberError;
+use grapevine_core::operation::OperationError;
+use thiserror::Error;
+
+use crate::filters::OverBound;
+use crate::identity::IdentityError;
+use crate::journal::ReadOnly;
+use crate::log::{OpenError as LogOpenError, Position, ReadError};
+use crate::manifest::ManifestError;
+
+/// Why a data directory cannot be opened. It was not changed.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// Its identity cannot be read.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// Its manifest cannot be read.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// There is an identity and filters but no manifest.
+    #[error("the manifest is missing though there is an identity")]
+    NoManifest,
+    /// There is a log or a manifest but no identity.
+    #[error("the identity is missing though there is {0}")]
+    NoIdentity(&'static str),
+    /// Its log cannot be opened.
+    #[error(transparent)]
+    Log(#[from] LogOpenError),
+    /// Its log cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// An entry of the log is no operation this program knows.
+    #[error("log position {position}: {source}")]
+    Operation {
+        /// Where it ends.
+        position: Position,
+        /// What is wrong with it.
+        source: OperationError,
+    },
+    /// An insert names a layer that was never opened.
+    #[error("log position {position}: an insert into a layer that was never opened")]
+    UnknownLayer {
+        /// Where it ends.
+        position: Position,
+    },
+    /// A member's row in the log cannot be used.
+    #[error("log position {position}: {source}")]
+    Member {
+        /// Where it ends.
+        position: Position,
+        /// What is wrong with it.
+        source: MemberError,
+    },
+    /// What the log holds could not be made room for.
+    #[error(transparent)]
+    ReadOnly(#[from] ReadOnly),
+    /// The filters in the log do not fit the memory bound.
+    #[error(transparent)]
+    Memory(#[from] OverBound),
+    /// The disk refused.
+    #[error("{path}: {source}")]
+    Io {
+        /// With which file.
+        path: String,
+        /// The system's answer.
+        source: io::Error,
+    },
+}

@@ -1,0 +1,94 @@
+//! Operations of other origins, as peers send them.
+
+use grapevine_core::membership::MemberError;
+use grapevine_core::operation::{CatalogueChange, Operation, OperationError, decode};
+use grapevine_core::version::Dot;
+
+use super::Collections;
+use crate::filters::{Blocked, OverBound};
+use crate::journal::ReadOnly;
+
+/// Why an operation was not taken in. Nothing was changed; the ones after it have to wait too.
+#[derive(Debug, thiserror::Error)]
+pub enum Hindrance {
+    /// It rests on an operation that is not in yet.
+    #[error("it rests on operation {} of {}, which is not here yet", .0.sequence, .0.origin)]
+    Needs(Dot),
+    /// Its bytes make no operation that this version knows.
+    #[error(transparent)]
+    Operation(#[from] OperationError),
+    /// It is no operation that a node may send to another, or says another dot than its own.
+    #[error("it is none that a node sends to others")]
+    Misplaced,
+    /// A row of a member in it cannot be used.
+    #[error(transparent)]
+    Member(#[from] MemberError),
+    /// It names a layer that was never opened.
+    #[error("it changes a layer that was never opened")]
+    UnknownLayer,
+    /// What it makes or changes does not fit the memory bound now.
+    #[error(transparent)]
+    Memory(#[from] OverBound),
+    /// The node takes no writes.
+    #[error(transparent)]
+    ReadOnly(#[from] ReadOnly),
+}
+
+impl From<Blocked> for Hindrance {
+    fn from(blocked: Blocked) -> Self {
+        match blocked {
+            Blocked::Memory(over) => Hindrance::Memory(over),
+            Blocked::UnknownLayer => Hindrance::UnknownLayer,
+            Blocked::ReadOnly(error) => Hindrance::ReadOnly(error),
+        }
+    }
+}
+
+impl Collections {
+    /// Takes in the operation `dot` of another origin, the next one of it.
+    pub fn apply(&self, dot: Dot, bytes: &[u8]) -> Result<(), Hindrance> {
+        let operation = decode(bytes)?;
+        if !operation.is_for_all() || dot.origin == self.journal.origin() {
+            return Err(Hindrance::Misplaced);
+        }
+        if let Some(needed) = operation.needs()
+            && !self.journal.covers(needed)
+        {
+            return Err(Hindrance::Needs(needed));
+        }
+        let mut append = || self.journal.append_foreign(dot, bytes);
+        match &operation {
+            Operation::Insert(insert) => {
+                self.filters.apply_insert(dot.origin, insert, &mut append)?;
+            }
+            Operation::Grant(grant) => self.filters.apply_grant(dot.origin, grant, &mut append)?,
+            Operation::Catalogue(change) => {
+                if !says_its_dot(change, dot) {
+                    return Err(Hindrance::Misplaced);
+                }
+                self.filters.apply_change(change, &mut append)?;
+            }
+            Operation::Member(row) => {
+                let mut system = self.lock_system();
+                system.members.merge(row.clone())?;
+                append()?;
+                self.tell_filters(&system);
+            }
+            Operation::Bits(_) | Operation::Group(_) | Operation::AdoptVersion(_) => {
+                return Err(Hindrance::Misplaced);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether what a change makes names the operation that makes it.
+fn says_its_dot(change: &CatalogueChange, dot: Dot) -> bool {
+    match change {
+        CatalogueChange::Create(row) | CatalogueChange::Import(row) => {
+            row.created == dot && row.scope == grapevine_core::catalogue::Scope::Group
+        }
+        CatalogueChange::OpenLayer(_, layer) => layer.opened == dot,
+        _ => true,
+    }
+}

@@ -1,0 +1,135 @@
+//! Everything a data directory holds: the collections on one journal, their recovery and their
+//! snapshots.
+//!
+//! A start reads the manifest and replays the journal from its bookmark. A snapshot writes the
+//! files of filters, then the manifest, then forgets what lies before it in the journal, as far
+//! as no member of the group still needs it.
+//!
+//! Locks: a snapshot holds `checkpointing`, then takes the catalogue, the system state and the
+//! journal's append lock together, for a moment.
+
+mod checkpoint;
+mod error;
+mod foreign;
+mod recovery;
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use grapevine_core::membership::{GroupIdentity, MemberError, MemberRow, Members};
+use grapevine_core::operation::{Stream, encode_group, encode_member};
+
+pub use error::OpenError;
+pub use foreign::Hindrance;
+pub use recovery::Recovered;
+
+use crate::disk::Disk;
+use crate::filters::{Filters, Options};
+use crate::journal::{Journal, ReadOnly};
+use crate::log::Position;
+
+/// The collections of one data directory.
+pub struct Collections {
+    disk: Arc<dyn Disk>,
+    options: Options,
+    journal: Arc<Journal>,
+    filters: Filters,
+    system: Mutex<System>,
+    /// Held while a snapshot is taken.
+    checkpointing: Mutex<()>,
+    /// Position of the last snapshot.
+    snapshot_position: AtomicU64,
+    /// Position at which the last attempt at a snapshot began.
+    tried: AtomicU64,
+    /// The journal from here on is kept for members that have not seen it.
+    keep_from: AtomicU64,
+}
+
+/// What the node knows of its group.
+struct System {
+    group: GroupIdentity,
+    members: Members,
+}
+
+/// Why a member's row was not entered.
+#[derive(Debug, thiserror::Error)]
+pub enum EnterError {
+    /// The row cannot be used.
+    #[error(transparent)]
+    Member(#[from] MemberError),
+    /// The node takes no writes.
+    #[error(transparent)]
+    ReadOnly(#[from] ReadOnly),
+}
+
+impl Collections {
+    /// The filters.
+    pub fn filters(&self) -> &Filters {
+        &self.filters
+    }
+
+    /// The journal.
+    pub fn journal(&self) -> &Arc<Journal> {
+        &self.journal
+    }
+
+    /// The group that the node belongs to.
+    pub fn group(&self) -> GroupIdentity {
+        self.lock_system().group
+    }
+
+    /// All nodes that belong to the group, or did.
+    pub fn members(&self) -> Members {
+        self.lock_system().members.clone()
+    }
+
+    /// The node belongs to this group from now on.
+    pub fn join(&self, group: GroupIdentity) -> Result<Position, ReadOnly> {
+        let mut encoded = Vec::new();
+        encode_group(&mut encoded, &group);
+        let mut system = self.lock_system();
+        let (position, _) = self
+            .journal
+            .append(Stream::Local, |_, entry| entry.extend_from_slice(&encoded))?;
+        system.group = group;
+        self.tell_filters(&system);
+        Ok(position)
+    }
+
+    /// Enters what a member is now, for the whole group to know. None when a row that is there
+    /// wins over it.
+    pub fn enter_member(&self, row: MemberRow) -> Result<Option<Position>, EnterError> {
+        let mut encoded = Vec::new();
+        encode_member(&mut encoded, &row);
+        let mut system = self.lock_system();
+        if !system.members.merge(row)? {
+            return Ok(None);
+        }
+        let (position, _) = self
+            .journal
+            .append(Stream::Group, |_, entry| entry.extend_from_slice(&encoded))?;
+        self.tell_filters(&system);
+        Ok(Some(position))
+    }
+
+    /// New filters are shaped for the group as it is known now.
+    fn tell_filters(&self, system: &System) {
+        let members = u32::try_from(system.members.rows().len()).unwrap_or(u32::MAX);
+        self.filters.join(system.group.seed, members);
+    }
+
+    /// Keeps the journal from `position` on for members that have not seen it yet.
+    pub fn keep_from(&self, position: Position) {
+        self.keep_from.store(position, Relaxed);
+    }
+
+    /// Bytes of the log that a restart would replay.
+    pub fn log_tail(&self) -> u64 {
+        let snapshot = self.snapshot_position.load(Relaxed);
+        self.journal.appended().saturating_sub(snapshot)
+    }
+
+    fn lock_system(&self) -> MutexGuard<'_, System> {
+        self.system.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,220 @@
+//! Opening a data directory: the snapshot, then the log's tail over it.
+
+use std::ops::ControlFlow;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
+
+use grapevine_core::catalogue::Catalogue;
+use grapevine_core::membership::{GroupIdentity, Members};
+use grapevine_core::operation::{EntryHeader, Operation, decode};
+
+use super::{Collections, OpenError, System};
+use crate::disk::Disk;
+use crate::filters::{Blocked, Entropy, FILTERS_DIR, Filters, Options};
+use crate::identity::Identity;
+use crate::journal::{Journal, LOG_DIR};
+use crate::log::{Cut, Log, Position};
+use crate::manifest::Manifest;
+
+/// What opening a data directory found.
+#[derive(Clone, Debug, Default)]
+pub struct Recovered {
+    /// The directory was empty and is now a data directory.
+    pub created: bool,
+    /// Operations replayed from the log.
+    pub operations: u64,
+    /// Keys in them.
+    pub keys: u64,
+    /// What was cut off the log's end because it had not been written whole.
+    pub cut: Option<Cut>,
+    /// Filters that cannot be used because a file of theirs is corrupt, with the reason.
+    pub damaged: Vec<(Vec<u8>, Arc<str>)>,
+}
+
+impl Collections {
+    /// Opens the data directory on `disk`, making one if it is empty. Whoever calls holds its
+    /// lock.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        options: Options,
+        entropy: Entropy,
+    ) -> Result<(Self, Recovered), OpenError> {
+        let (identity, manifest, created) = read_state(&*disk, &entropy)?;
+        let filters_io = |source| OpenError::Io {
+            path: FILTERS_DIR.to_owned(),
+            source,
+        };
+        Filters::make_directory(&*disk).map_err(filters_io)?;
+        let mut config = options.log;
+        config.salt = u64::from_le_bytes(entropy()[..8].try_into().expect("eight bytes"));
+        let (id, position) = (identity.origin.bytes(), manifest.position());
+        let (log, report) = Log::open(Arc::clone(&disk), LOG_DIR, id, config, position)?;
+        let mut members = Members::default();
+        for row in manifest.members {
+            let merged = members.merge(row);
+            merged.map_err(|source| OpenError::Member { position, source })?;
+        }
+        let group = manifest.group.unwrap_or_else(|| GroupIdentity {
+            id: entropy(),
+            seed: identity.seed,
+            met: false,
+        });
+        let journal = Arc::new(Journal::new(log, identity.origin, manifest.bookmark));
+        let hidden = manifest.hidden.into_iter().map(|name| name.into_vec());
+        let filters = Filters::new(
+            Arc::clone(&disk),
+            identity,
+            options,
+            entropy,
+            Arc::clone(&journal),
+            Catalogue::from_rows(manifest.rows, hidden),
+        );
+        let collections = Collections {
+            disk,
+            options,
+            journal,
+            filters,
+            system: Mutex::new(System { group, members }),
+            checkpointing: Mutex::new(()),
+            snapshot_position: AtomicU64::new(position),
+            tried: AtomicU64::new(position),
+            keep_from: AtomicU64::new(Position::MAX),
+        };
+        let mut recovered = Recovered {
+            created,
+            cut: report.cut,
+            ..Recovered::default()
+        };
+        collections.replay(position, &mut recovered)?;
+        collections.tell_filters(&collections.lock_system());
+        collections.filters.remove_orphans().map_err(filters_io)?;
+        // What was read from the log is durable: opening has seen to that.
+        collections.journal.sync()?;
+        recovered.damaged = collections.filters.damaged();
+        Ok((collections, recovered))
+    }
+
+    fn replay(&self, from: Position, recovered: &mut Recovered) -> Result<(), OpenError> {
+        let mut failure = None;
+        self.journal.log().read_from(from, |position, entry| {
+            match self.replay_entry(position, entry, recovered) {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(error) => {
+                    failure = Some(error);
+                    ControlFlow::Break(())
+                }
+            }
+        })?;
+        failure.map_or(Ok(()), Err)
+    }
+
+    fn replay_entry(
+        &self,
+        position: Position,
+        entry: &[u8],
+        recovered: &mut Recovered,
+    ) -> Result<(), OpenError> {
+        let wrong = |source| OpenError::Operation { position, source };
+        let (header, bytes) = EntryHeader::decode(entry).map_err(wrong)?;
+        let operation = decode(bytes).map_err(wrong)?;
+        recovered.operations += 1;
+        if let Operation::Insert(insert) = &operation {
+            recovered.keys += insert.hashes().len() as u64;
+        }
+        match self.replay_operation(position, &header, &operation) {
+            Err(OpenError::Memory(_)) => {
+                // The process before may have used one filter after the other within the same
+                // bound.
+                self.filters.make_room().map_err(|error| OpenError::Io {
+                    path: FILTERS_DIR.to_owned(),
+                    source: std::io::Error::other(error),
+                })?;
+                self.replay_operation(position, &header, &operation)?;
+            }
+            replayed => replayed?,
+        }
+        self.journal.replayed(&header, position);
+        Ok(())
+    }
+
+    fn replay_operation(
+        &self,
+        position: Position,
+        header: &EntryHeader,
+        operation: &Operation<'_>,
+    ) -> Result<(), OpenError> {
+        let origin = header.dot.origin;
+        let mut there = || Ok(position);
+        let effected = match operation {
+            Operation::Insert(insert) => self.filters.apply_insert(origin, insert, &mut there),
+            Operation::Grant(grant) => self.filters.apply_grant(origin, grant, &mut there),
+            Operation::Catalogue(change) => self.filters.apply_change(change, &mut there),
+            Operation::Member(row) => {
+                let merged = self.lock_system().members.merge(row.clone());
+                merged.map_err(|source| OpenError::Member { position, source })?;
+                Ok(())
+            }
+            Operation::Group(group) => {
+                self.lock_system().group = *group;
+                Ok(())
+            }
+            Operation::AdoptVersion(version) => {
+                self.journal.replayed_version(version);
+                Ok(())
+            }
+            Operation::Bits(_) => Ok(()),
+        };
+        effected.map_err(|blocked| match blocked {
+            Blocked::Memory(over) => OpenError::Memory(over),
+            Blocked::UnknownLayer => OpenError::UnknownLayer { position },
+            Blocked::ReadOnly(error) => OpenError::ReadOnly(error),
+        })
+    }
+}
+
+/// Identity and manifest of the directory, made if it is empty.
+fn read_state(disk: &dyn Disk, entropy: &Entropy) -> Result<(Identity, Manifest, bool), OpenError> {
+    let (identity, manifest) = (Identity::read(disk)?, Manifest::read(disk)?);
+    let list = |path: &str| {
+        disk.list(path).map_err(|source| OpenError::Io {
+            path: path.to_owned(),
+            source,
+        })
+    };
+    match (identity, manifest) {
+        (Some(identity), Some(manifest)) => Ok((identity, manifest, false)),
+        (Some(identity), None) => {
+            // The process that made the directory ended before it had written its first
+            // manifest, or the manifest was lost; then there is something else as well.
+            if list(LOG_DIR)?.is_empty() && list(FILTERS_DIR)?.is_empty() {
+                let manifest = first_manifest(&identity, entropy);
+                manifest.write(disk)?;
+                return Ok((identity, manifest, true));
+            }
+            Err(OpenError::NoManifest)
+        }
+        (None, Some(_)) => Err(OpenError::NoIdentity("a manifest")),
+        (None, None) => {
+            if !list(LOG_DIR)?.is_empty() {
+                return Err(OpenError::NoIdentity("a log"));
+            }
+            let identity = Identity::random(&**entropy);
+            identity.write(disk)?;
+            let manifest = first_manifest(&identity, entropy);
+            manifest.write(disk)?;
+            Ok((identity, manifest, true))
+        }
+    }
+}
+
+/// A node begins as a group of one.
+fn first_manifest(identity: &Identity, entropy: &Entropy) -> Manifest {
+    Manifest {
+        group: Some(GroupIdentity {
+            id: entropy(),
+            seed: identity.seed,
+            met: false,
+        }),
+        ..Manifest::default()
+    }
+}

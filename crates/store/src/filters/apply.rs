@@ -1,0 +1,293 @@
+//! Operations taken in: from the log when the node starts, from peers while it runs.
+
+use std::collections::BTreeSet;
+use std::io;
+
+use grapevine_core::catalogue::{Catalogue, FilterId, FilterRow, LayerRow, Storage};
+use grapevine_core::operation::{CatalogueChange, Epoch, Grant, Insert};
+use grapevine_core::origin::Origin;
+
+use super::Filters;
+use super::error::FilterError;
+use super::handle::{Bits, FILTERS_DIR, Handle, Loaded, lock};
+use super::memory::OverBound;
+use crate::disk::Disk;
+use crate::journal::ReadOnly;
+use crate::log::Position;
+
+/// Why an operation was not taken in. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum Blocked {
+    /// What it makes or changes does not fit the memory bound now.
+    #[error(transparent)]
+    Memory(#[from] OverBound),
+    /// It names a layer that was never opened, though what opened it is said to be in.
+    #[error("an operation on a layer that was never opened")]
+    UnknownLayer,
+    /// The node takes no writes.
+    #[error(transparent)]
+    ReadOnly(#[from] ReadOnly),
+}
+
+/// Whether an operation was taken in.
+pub type Effected = Result<(), Blocked>;
+
+/// Puts the operation into the journal; of one that is replayed it is there already. Called once
+/// its bits are set, and before the catalogue shows it.
+type Append<'a> = &'a mut dyn FnMut() -> Result<Position, ReadOnly>;
+
+impl Filters {
+    /// Takes in new keys of `origin`.
+    pub(crate) fn apply_insert(
+        &self,
+        origin: Origin,
+        insert: &Insert<'_>,
+        append: Append<'_>,
+    ) -> Effected {
+        self.apply_to_layer(insert.filter, append, |handle, loaded| {
+            let _inserting = handle
+                .inserting
+                .read()
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
+            let layer = loaded
+                .filter
+                .layer(insert.layer)
+                .ok_or(Blocked::UnknownLayer)?;
+            layer.apply_all(insert.hashes());
+            layer.observe_inserted(origin, insert.inserted);
+            Ok(())
+        })
+    }
+
+    /// Takes in rights that `giver` has handed on.
+    pub(crate) fn apply_grant(&self, giver: Origin, grant: &Grant, append: Append<'_>) -> Effected {
+        self.apply_to_layer(grant.filter, append, |_, loaded| {
+            let layer = loaded
+                .filter
+                .layer(grant.layer)
+                .ok_or(Blocked::UnknownLayer)?;
+            layer.observe_grant(giver, &grant.shares);
+            Ok(())
+        })
+    }
+
+    /// Changes a filter in memory and appends. One that was dropped, or is damaged, is passed
+    /// over: the journal keeps what a damaged one was given.
+    fn apply_to_layer(
+        &self,
+        filter: FilterId,
+        append: Append<'_>,
+        change: impl FnOnce(&Handle, &Loaded) -> Effected,
+    ) -> Effected {
+        if let Some(handle) = self.by_id(filter) {
+            match self.loaded(&handle) {
+                Ok(bits) => {
+                    if let Bits::Loaded(loaded) = &*bits {
+                        change(&handle, loaded)?;
+                    }
+                    // Still under the bits' lock: who unloads them finds them in the journal.
+                    append()?;
+                    return Ok(());
+                }
+                Err(FilterError::Memory(over)) => return Err(over.into()),
+                Err(_) => {}
+            }
+        }
+        append()?;
+        Ok(())
+    }
+
+    /// Takes in a change of the catalogue.
+    pub(crate) fn apply_change(&self, change: &CatalogueChange, append: Append<'_>) -> Effected {
+        match change {
+            CatalogueChange::Create(row) => self.apply_creation(row, append),
+            CatalogueChange::Drop(epoch) => self.apply_drop(*epoch, append),
+            CatalogueChange::OpenLayer(epoch, layer) => self.apply_layer(*epoch, *layer, append),
+            CatalogueChange::Hide(name) | CatalogueChange::Show(name) => {
+                let mut catalogue = lock(&self.catalogue);
+                append()?;
+                catalogue.apply(change);
+                self.handles_write().name(&catalogue, &name.name);
+                Ok(())
+            }
+            CatalogueChange::Import(row) => {
+                let mut catalogue = lock(&self.catalogue);
+                append()?;
+                if catalogue.apply(change) {
+                    let handle = self.handle_of_files(row);
+                    self.register(&catalogue, handle);
+                }
+                Ok(())
+            }
+            CatalogueChange::AdoptLayer(epoch, layer) => {
+                self.apply_adoption(*epoch, *layer, append)
+            }
+        }
+    }
+
+    fn apply_creation(&self, row: &FilterRow, append: Append<'_>) -> Effected {
+        let mut catalogue = lock(&self.catalogue);
+        if catalogue.row(row.id).is_some() {
+            append()?;
+            return Ok(());
+        }
+        let bits = match self.fresh(row) {
+            Ok(loaded) => Bits::Loaded(loaded),
+            // It holds nothing yet; its first use says so where there is still no room.
+            Err(Blocked::Memory(_)) if row.storage == Storage::Memory => Bits::Unloaded,
+            Err(blocked) => return Err(blocked),
+        };
+        append()?;
+        catalogue.apply(&CatalogueChange::Create(row.clone()));
+        self.register(&catalogue, Handle::new(row, bits));
+        Ok(())
+    }
+
+    /// The filter of a row in memory, empty.
+    fn fresh(&self, row: &FilterRow) -> Result<Loaded, Blocked> {
+        let failed = |error| match error {
+            FilterError::Memory(over) => Blocked::Memory(over),
+            _ => Blocked::UnknownLayer,
+        };
+        let loaded = self.empty(row.parameters, row.seed).map_err(failed)?;
+        let first = match row.storage {
+            Storage::Memory => row.parameters.layer(0, self.identity.origin, 1).ok(),
+            Storage::Durable => None,
+        };
+        for layer in first.map(LayerRow::from).iter().chain(&row.layers) {
+            loaded.memory.grow(layer.shape.geometry.bytes())?;
+            let added = loaded.filter.add_layer(*layer);
+            added.map_err(|_| Blocked::UnknownLayer)?;
+        }
+        Ok(loaded)
+    }
+
+    fn apply_drop(&self, epoch: Epoch, append: Append<'_>) -> Effected {
+        let dropped = {
+            let mut catalogue = lock(&self.catalogue);
+            let position = append()?;
+            catalogue.apply(&CatalogueChange::Drop(epoch));
+            self.forget(&catalogue, epoch.filter, position)
+        };
+        if let Some(handle) = dropped {
+            *handle.bits_write() = Bits::Gone;
+        }
+        Ok(())
+    }
+
+    fn apply_layer(&self, epoch: Epoch, layer: LayerRow, append: Append<'_>) -> Effected {
+        self.apply_to_row(
+            epoch,
+            append,
+            CatalogueChange::OpenLayer(epoch, layer),
+            |loaded| {
+                if loaded.filter.layer(layer.shape.id).is_none() {
+                    loaded.memory.grow(layer.shape.geometry.bytes())?;
+                }
+                let added = loaded.filter.add_layer(layer);
+                added.map(drop).map_err(|_| Blocked::UnknownLayer)
+            },
+        )
+    }
+
+    /// Changes a filter in memory and its row with it. The layers of a filter that is in use are
+    /// those of its row, or more.
+    fn apply_to_row(
+        &self,
+        epoch: Epoch,
+        append: Append<'_>,
+        change: CatalogueChange,
+        add: impl FnOnce(&Loaded) -> Effected,
+    ) -> Effected {
+        let handle = self.by_id(epoch.filter);
+        let bits = match handle.as_ref().map(|handle| self.loaded(handle)) {
+            Some(Ok(bits)) => Some(bits),
+            Some(Err(FilterError::Memory(over))) => return Err(over.into()),
+            Some(Err(_)) | None => None,
+        };
+        let mut catalogue = lock(&self.catalogue);
+        if let Some(Bits::Loaded(loaded)) = bits.as_deref() {
+            add(loaded)?;
+        }
+        append()?;
+        catalogue.apply(&change);
+        Ok(())
+    }
+
+    /// A layer whose file was written before this was logged: it has more in it than the log says.
+    fn apply_adoption(&self, epoch: Epoch, layer: LayerRow, append: Append<'_>) -> Effected {
+        if let Some(handle) = self.by_id(epoch.filter) {
+            lock(&handle.snapshots).insert(layer.shape.id, u64::MAX);
+        }
+        let mut damage = None;
+        let change = CatalogueChange::AdoptLayer(epoch, layer);
+        let handle = self.by_id(epoch.filter);
+        self.apply_to_row(epoch, append, change, |loaded| {
+            let Some(handle) = &handle else { return Ok(()) };
+            let read = if let Some(known) = loaded.filter.layer(layer.shape.id) {
+                self.read_layer(handle, known)
+            } else {
+                loaded.memory.grow(layer.shape.geometry.bytes())?;
+                self.read_new_layer(handle, loaded, layer)
+            };
+            damage = read.err();
+            Ok(())
+        })?;
+        if let (Some(handle), Some(error)) = (handle, damage) {
+            *handle.bits_write() = Bits::Damaged(error.to_string().into());
+        }
+        Ok(())
+    }
+
+    /// A filter whose layers all have files.
+    pub(super) fn handle_of_files(&self, row: &FilterRow) -> Handle {
+        if row.storage == Storage::Memory {
+            // Its keys went with the process that held them; it starts again, empty. Where the
+            // memory bound no longer allows that, its first use says so.
+            return match self.fresh(row) {
+                Ok(loaded) => Handle::new(row, Bits::Loaded(loaded)),
+                Err(_) => Handle::new(row, Bits::Unloaded),
+            };
+        }
+        let handle = Handle::new(row, Bits::Unloaded);
+        if let Err(error) = self.read_summary(&handle, row) {
+            *handle.bits_write() = Bits::Damaged(error.to_string().into());
+        }
+        handle
+    }
+
+    /// Unloads everything, so that what comes next finds room.
+    pub(crate) fn make_room(&self) -> Result<(), FilterError> {
+        self.all().iter().try_for_each(|handle| self.unload(handle))
+    }
+
+    /// Removes the files of filters that the catalogue does not know: dropped just before the
+    /// last process ended, or never entered.
+    pub(crate) fn remove_orphans(&self) -> io::Result<()> {
+        let known: BTreeSet<String> = self
+            .handles_read()
+            .by_id
+            .keys()
+            .map(FilterId::to_string)
+            .collect();
+        for name in self.disk.list(FILTERS_DIR)? {
+            if let (false, Ok(id)) = (known.contains(&name), u128::from_str_radix(&name, 16)) {
+                self.remove_files(FilterId::new(id.to_be_bytes()))?;
+            }
+        }
+        lock(&self.reclaiming).clear();
+        Ok(())
+    }
+
+    /// Makes the directory of the files, durably, before anything is put into it: syncing a
+    /// directory keeps the names in it, not its own.
+    pub(crate) fn make_directory(disk: &dyn Disk) -> io::Result<()> {
+        disk.create_dir(FILTERS_DIR)?;
+        disk.sync_dir("")
+    }
+
+    /// Looks at the catalogue while nothing changes it.
+    pub(crate) fn with_catalogue<T>(&self, look: impl FnOnce(&Catalogue) -> T) -> T {
+        look(&lock(&self.catalogue))
+    }
+}

@@ -1,0 +1,461 @@
+//! The journal: the operation log with what it stands for, the version vector of this copy.
+//!
+//! Every change of every collection passes through here. An operation of this node gets the next
+//! number of its stream; one of another origin keeps its own. Both raise the version under the
+//! log's append lock, so version and position always fit together.
+//!
+//! Only what is durable leaves the node: [`Journal::read`] stops where the last sync did. So a
+//! number that a peer has seen is never used again after a power cut.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use grapevine_core::operation::{EntryHeader, Stream};
+use grapevine_core::origin::Origin;
+use grapevine_core::version::{Dot, VersionVector};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::log::{
+    Cursor, EntryBuffer, Log, LogCounts, LogError, LogState, Position, ReadError, Stop,
+};
+
+/// Directory of the log in the data directory.
+pub const LOG_DIR: &str = "log";
+
+/// Log bytes after which the version is noted again, so that a reader finds its place.
+const NOTE_EVERY_BYTES: u64 = 8 << 20;
+/// Most notes kept; beyond that every second one goes.
+const NOTES_MAX: usize = 512;
+
+/// The node takes no writes: an earlier one failed, and what is on disk is not known.
+#[derive(Clone, Debug, Error)]
+#[error("the node is read-only: {0}")]
+pub struct ReadOnly(pub Arc<str>);
+
+impl From<LogError> for ReadOnly {
+    fn from(error: LogError) -> Self {
+        ReadOnly(error.to_string().into())
+    }
+}
+
+/// The version of this copy at one position of the log.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Note {
+    /// The position.
+    pub position: Position,
+    /// What was in before it.
+    pub version: VersionVector,
+}
+
+/// What the journal knows besides the log's bytes: part of the manifest.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Bookmark {
+    /// Where to replay from, and what was in there.
+    pub at: Note,
+    /// Number of this node's last operation for itself alone.
+    pub local: u64,
+    /// Earlier places, ascending, for readers of what the log still holds before.
+    pub earlier: Vec<Note>,
+}
+
+/// Consecutive operations of one origin.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Run {
+    /// Number of the first.
+    pub first: u64,
+    /// Their bytes.
+    pub operations: Vec<Vec<u8>>,
+}
+
+/// What a read found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// Operations in log order.
+    Runs {
+        /// Each with its origin.
+        runs: Vec<(Origin, Run)>,
+        /// Where to read on.
+        next: Cursor,
+        /// Nothing durable is left after it.
+        end: bool,
+    },
+    /// The log no longer reaches back to one of those wanted.
+    Gone,
+}
+
+struct Versions {
+    applied: VersionVector,
+    local: u64,
+    notes: Vec<Note>,
+}
+
+/// The journal of one data directory.
+pub struct Journal {
+    log: Log,
+    origin: Origin,
+    /// Changed only under the log's append lock.
+    versions: Mutex<Versions>,
+    durable: Mutex<Note>,
+    /// The first write outside the log that failed.
+    failure: OnceLock<Arc<str>>,
+}
+
+impl Journal {
+    /// A journal over an opened log, as of the bookmark. Whoever replays the log from there tells
+    /// it what it finds with [`Journal::replayed`].
+    pub fn new(log: Log, origin: Origin, bookmark: Bookmark) -> Self {
+        let Bookmark { at, local, earlier } = bookmark;
+        let mut notes = earlier;
+        notes.retain(|note| note.position < at.position);
+        notes.push(at.clone());
+        Journal {
+            log,
+            origin,
+            durable: Mutex::new(at.clone()),
+            versions: Mutex::new(Versions {
+                applied: at.version,
+                local,
+                notes,
+            }),
+            failure: OnceLock::new(),
+        }
+    }
+
+    /// Whose operations this node makes.
+    pub fn origin(&self) -> Origin {
+        self.origin
+    }
+
+    /// What is in.
+    pub fn applied(&self) -> VersionVector {
+        lock(&self.versions).applied.clone()
+    }
+
+    /// Whether that operation is in.
+    pub fn covers(&self, dot: Dot) -> bool {
+        lock(&self.versions).applied.covers(dot)
+    }
+
+    /// What would still be in after a power cut, at least.
+    pub fn durable(&self) -> VersionVector {
+        lock(&self.durable).version.clone()
+    }
+
+    /// Appends an operation of this node, which `write` encodes given its dot. Gives the position
+    /// that covers it.
+    pub fn append(
+        &self,
+        stream: Stream,
+        write: impl FnOnce(Dot, &mut EntryBuffer<'_>),
+    ) -> Result<(Position, Dot), ReadOnly> {
+        let mut appender = self.log.begin()?;
+        let mut versions = lock(&self.versions);
+        let last = match stream {
+            Stream::Local => versions.local,
+            Stream::Group => versions.applied.get(self.origin),
+        };
+        let dot = Dot {
+            origin: self.origin,
+            sequence: last + 1,
+        };
+        let header = EntryHeader { stream, dot }.encode();
+        appender.entry_with(|buffer| {
+            buffer.extend_from_slice(&header);
+            write(dot, buffer);
+        })?;
+        let position = appender.finish();
+        versions.advance(stream, dot);
+        versions.note(position);
+        Ok((position, dot))
+    }
+
+    /// Appends an operation of another origin, the next one of it.
+    pub fn append_foreign(&self, dot: Dot, operation: &[u8]) -> Result<Position, ReadOnly> {
+        let stream = Stream::Group;
+        let header = EntryHeader { stream, dot }.encode();
+        let mut appender = self.log.begin()?;
+        let mut versions = lock(&self.versions);
+        appender.entry_with(|buffer| {
+            buffer.extend_from_slice(&header);
+            buffer.extend_from_slice(operation);
+        })?;
+        let position = appender.finish();
+        versions.advance(stream, dot);
+        versions.note(position);
+        Ok(position)
+    }
+
+    /// Appends that everything up to `version` is in, by other ways than its operations.
+    pub fn append_version(
+        &self,
+        version: &VersionVector,
+        write: impl FnOnce(&mut EntryBuffer<'_>),
+    ) -> Result<Position, ReadOnly> {
+        let (position, _) = self.append(Stream::Local, |_, buffer| write(buffer))?;
+        lock(&self.versions).adopt(version, self.origin);
+        Ok(position)
+    }
+
+    /// Notes an entry that was read from the log while it was being replayed; `position` is where
+    /// it ends.
+    pub fn replayed(&self, header: &EntryHeader, position: Position) {
+        let mut versions = lock(&self.versions);
+        versions.advance(header.stream, header.dot);
+        versions.note(position);
+    }
+
+    /// Notes a version that was adopted, read from the log while it was being replayed.
+    pub fn replayed_version(&self, version: &VersionVector) {
+        lock(&self.versions).adopt(version, self.origin);
+    }
+
+    /// What a snapshot of now must say: everything before its position is in its version.
+    pub fn bookmark(&self) -> Result<Bookmark, ReadOnly> {
+        let appender = self.log.begin()?;
+        let position = self.log.appended();
+        let mut versions = lock(&self.versions);
+        versions.notes.retain(|note| note.position < position);
+        let at = Note {
+            position,
+            version: versions.applied.clone(),
+        };
+        let earlier = versions.notes.clone();
+        versions.notes.push(at.clone());
+        let local = versions.local;
+        drop(appender);
+        Ok(Bookmark { at, local, earlier })
+    }
+
+    /// Position after the last operation.
+    pub fn appended(&self) -> Position {
+        self.log.appended()
+    }
+
+    /// Everything before this position was handed to the operating system.
+    pub fn committed(&self) -> Position {
+        self.log.committed()
+    }
+
+    /// Everything before this position is durable.
+    pub fn synced(&self) -> Position {
+        self.log.synced()
+    }
+
+    /// Hands everything up to `position` to the operating system.
+    pub fn commit(&self, position: Position) -> Result<(), ReadOnly> {
+        if self.log.committed() < position {
+            Ok(self.log.commit(position)?)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Makes everything appended so far durable; gives the position up to which it is.
+    pub fn sync(&self) -> Result<Position, ReadOnly> {
+        let now = {
+            let appender = self.log.begin()?;
+            let position = self.log.appended();
+            let version = self.applied();
+            drop(appender);
+            Note { position, version }
+        };
+        let synced = self.log.sync()?;
+        let mut durable = lock(&self.durable);
+        if durable.position < now.position {
+            *durable = now;
+        }
+        Ok(synced)
+    }
+
+    /// Notes on disk that all of the log is durable, so that later damage to its end is told
+    /// apart from a write that was cut off. To be called when the node has nothing to do.
+    pub fn mark_synced(&self) -> Result<(), ReadOnly> {
+        self.log.mark_synced()?;
+        Ok(())
+    }
+
+    /// What the log did.
+    pub fn log_counts(&self) -> LogCounts {
+        self.log.counts()
+    }
+
+    /// The log, to look at and to cut.
+    pub(crate) fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// Why the node takes no writes, if it does not.
+    pub fn read_only(&self) -> Option<Arc<str>> {
+        if let Some(reason) = self.failure.get() {
+            return Some(Arc::clone(reason));
+        }
+        match self.log.state() {
+            LogState::Open => None,
+            LogState::Failed(failure) => Some(failure.to_string().into()),
+        }
+    }
+
+    /// Whether the log itself has failed, so that nothing that is appended will be written.
+    pub(crate) fn log_failed(&self) -> bool {
+        self.log.state() != LogState::Open
+    }
+
+    /// Asked before anything is changed in memory.
+    pub fn ensure_writable(&self) -> Result<(), ReadOnly> {
+        self.read_only()
+            .map_or(Ok(()), |reason| Err(ReadOnly(reason)))
+    }
+
+    /// From now on nothing more is written, for this reason or an earlier one.
+    pub fn fail(&self, reason: impl FnOnce() -> String) -> ReadOnly {
+        let reason = self.failure.get_or_init(|| reason().into());
+        ReadOnly(Arc::clone(reason))
+    }
+
+    /// The last place known from which all of `wanted` (origin to first number) can be read.
+    fn seek(&self, wanted: &BTreeMap<Origin, u64>) -> Option<Cursor> {
+        let start = self.log.start();
+        let versions = lock(&self.versions);
+        let note = versions.notes.iter().rev().find(|note| {
+            note.position >= start
+                && wanted
+                    .iter()
+                    .all(|(origin, first)| note.version.get(*origin) < *first)
+        })?;
+        Some(Cursor {
+            entry: note.position,
+            frame: note.position,
+        })
+    }
+
+    /// Reads durable operations of the group's stream in log order: those `wanted` (origin to
+    /// first number), from `place` on, or from wherever the first of them may be. Stops after
+    /// about `bytes_max` bytes.
+    pub fn read(
+        &self,
+        wanted: &BTreeMap<Origin, u64>,
+        place: Option<Cursor>,
+        bytes_max: usize,
+    ) -> Result<Found, ReadError> {
+        let durable = lock(&self.durable).clone();
+        let place = place.filter(|place| place.frame >= self.log.start());
+        let Some(from) = place.or_else(|| self.seek(wanted)) else {
+            return Ok(Found::Gone);
+        };
+        let mut reader = Reader {
+            next: wanted.clone(),
+            runs: Vec::new(),
+            bytes: 0,
+            gap: false,
+        };
+        let mut end = true;
+        let next = self.log.read_on(from, |position, entry| {
+            if position >= durable.position {
+                return ControlFlow::Break(Stop::Before);
+            }
+            if reader.bytes >= bytes_max {
+                end = false;
+                return ControlFlow::Break(Stop::Before);
+            }
+            reader.take(entry);
+            if reader.gap {
+                ControlFlow::Break(Stop::Before)
+            } else {
+                ControlFlow::Continue(())
+            }
+        });
+        let next = match next {
+            Err(ReadError::Gone { .. }) => return Ok(Found::Gone),
+            next => next?,
+        };
+        // An origin whose operations came in with a snapshot is not in the log.
+        let missing = |(origin, next): (&Origin, &u64)| durable.version.get(*origin) >= *next;
+        if reader.gap || (end && reader.next.iter().any(missing)) {
+            return Ok(Found::Gone);
+        }
+        Ok(Found::Runs {
+            runs: reader.runs,
+            next,
+            end,
+        })
+    }
+}
+
+struct Reader {
+    next: BTreeMap<Origin, u64>,
+    runs: Vec<(Origin, Run)>,
+    bytes: usize,
+    gap: bool,
+}
+
+impl Reader {
+    fn take(&mut self, entry: &[u8]) {
+        let Ok((header, operation)) = EntryHeader::decode(entry) else {
+            return;
+        };
+        let Dot { origin, sequence } = header.dot;
+        let next = self.next.get_mut(&origin);
+        let Some(next) = next.filter(|next| header.stream == Stream::Group && sequence >= **next)
+        else {
+            return;
+        };
+        if sequence > *next {
+            self.gap = true;
+            return;
+        }
+        *next += 1;
+        self.bytes += operation.len();
+        match self.runs.last_mut() {
+            Some((last, run)) if *last == origin => run.operations.push(operation.to_vec()),
+            _ => {
+                let run = Run {
+                    first: sequence,
+                    operations: vec![operation.to_vec()],
+                };
+                self.runs.push((origin, run));
+            }
+        }
+    }
+}
+
+impl Versions {
+    fn advance(&mut self, stream: Stream, dot: Dot) {
+        match stream {
+            Stream::Local => self.local = self.local.max(dot.sequence),
+            Stream::Group => {
+                self.applied.advance(dot.origin, dot.sequence);
+            }
+        }
+    }
+
+    /// A copy never knows more of this node's own operations than the node itself.
+    fn adopt(&mut self, version: &VersionVector, me: Origin) {
+        for (origin, count) in version.iter().filter(|(origin, _)| *origin != me) {
+            self.applied.advance(origin, count);
+        }
+    }
+
+    fn note(&mut self, position: Position) {
+        let last = self.notes.last().map_or(0, |note| note.position);
+        if position < last + NOTE_EVERY_BYTES {
+            return;
+        }
+        if self.notes.len() >= NOTES_MAX {
+            let mut keep = false;
+            self.notes.retain(|_| {
+                keep = !keep;
+                keep
+            });
+        }
+        self.notes.push(Note {
+            position,
+            version: self.applied.clone(),
+        });
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
