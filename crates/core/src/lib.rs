@@ -10,5 +10,6 @@ pub mod limits;
 mod memory;
 pub mod operation;
 pub mod origin;
+pub mod sync;
 pub mod version;
 pub mod wire;
