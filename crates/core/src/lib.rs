@@ -11,5 +11,6 @@ pub mod membership;
 mod memory;
 pub mod operation;
 pub mod origin;
+pub mod sync;
 pub mod version;
 pub mod wire;

@@ -1,0 +1,77 @@
+//! Bounds of synchronisation and its times. Everything that a peer can drive is here.
+
+/// Longest message, in bytes.
+pub const MESSAGE_BYTES_MAX: usize = 512 * 1024;
+/// Longest operation (kind and body), in bytes.
+pub const OPERATION_BYTES_MAX: usize = 300 * 1024;
+/// Bytes of operations gathered into one message; one operation may be longer.
+pub const BATCH_BYTES: usize = 64 * 1024;
+/// Most operations in one message.
+pub const OPERATIONS_PER_MESSAGE_MAX: usize = 16 * 1024;
+/// Most entries of one report.
+pub const REPORT_ENTRIES_MAX: usize = 512;
+/// Most origins asked for in one message.
+pub const WANT_ENTRIES_MAX: usize = 512;
+/// Longest key at which a page of a snapshot begins or ends, in bytes.
+pub const KEY_BYTES_MAX: usize = 1024;
+/// Bytes of rows asked for in one page.
+pub const PAGE_BYTES: usize = 256 * 1024;
+/// Most bits' names that one page may bring: to be compared before the next page is asked for.
+pub const PARTS_MAX: usize = 16 * 1024;
+/// Lines in one block of a layer: 64 KiB.
+pub const BLOCK_LINES: usize = 1024;
+/// Most fingerprints in one message.
+pub const BLOCK_HASHES_MAX: usize = 256;
+/// Bytes of a foreign layer's file asked for in one message.
+pub const BLOB_BYTES: usize = 256 * 1024;
+
+/// Most peers of one machine; more connections are passed over.
+pub const PEERS_MAX: usize = 1024;
+/// Most origins that a peer may report, and that are followed here.
+pub const ORIGINS_MAX: usize = 65_536;
+/// Bytes of operations in flight to one peer, unless it wants fewer.
+pub const WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+/// Most messages of operations in flight to one peer.
+pub const FLIGHT_BATCHES_MAX: usize = 4096;
+/// Most reads of the log for one peer before others have their turn.
+pub const READS_PER_TURN: usize = 128;
+/// Bytes of operations kept for one peer because they wait for others.
+pub const PARKED_BYTES_PER_PEER: usize = 4 * 1024 * 1024;
+/// Most origins of which operations wait.
+pub const PARKED_ORIGINS_MAX: usize = 1024;
+/// Most origins that a peer is asked for at one time, and that are read for one peer.
+pub const REPAIR_ORIGINS_MAX: usize = 4096;
+/// Most ranges of a peer's report noted until all origins are covered.
+pub const RANGES_MAX: usize = 256;
+/// Most requests of a snapshot without an answer.
+pub const REQUESTS_MAX: usize = 32;
+/// Most layers and files compared at a time.
+pub const PARTS_ACTIVE_MAX: usize = 8;
+/// Bytes of snapshot served to one peer in [`SERVE_PERIOD_MS`]; what is asked beyond is not
+/// answered, and asked again.
+pub const SERVED_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Most filters whose shortage is looked at.
+pub const SHORTAGES_MAX: usize = 1024;
+
+/// Time between two reports to a peer, in milliseconds.
+pub const REPORT_MS: u64 = 1000;
+/// Least time between two complete reports that a peer asked for.
+pub const REPORT_SPACING_MS: u64 = 200;
+/// Longest time that an acknowledgement is put off to gather more.
+pub const ACKNOWLEDGE_MS: u64 = 10;
+/// Time without progress after which something is sent or asked for again.
+pub const RETRY_MS: u64 = 2000;
+/// Time without progress after which operations of a connected origin are asked of others.
+pub const PATIENCE_MS: u64 = 1000;
+/// Time between two looks for what is lacking.
+pub const REPAIR_MS: u64 = 100;
+/// Time for which a peer that did not deliver is asked only if nobody else can be.
+pub const DISTRUST_MS: u64 = 10_000;
+/// Time without an answer after which a snapshot is taken from another peer.
+pub const STALL_MS: u64 = 6000;
+/// Time without an answer from anybody after which a snapshot is given up.
+pub const ABANDON_MS: u64 = 60_000;
+/// See [`SERVED_BYTES_MAX`].
+pub const SERVE_PERIOD_MS: u64 = 100;
+/// Least time between two questions for rights of one filter.
+pub const ASK_MS: u64 = 1000;
