@@ -314,6 +314,16 @@ impl Journal {
         ReadOnly(Arc::clone(reason))
     }
 
+    /// A position before which there is nothing that a copy with `version` lacks.
+    pub fn position_of(&self, version: &VersionVector) -> Position {
+        let versions = lock(&self.versions);
+        let held = versions.notes.iter().rev();
+        held.filter(|note| version.includes(&note.version))
+            .map(|note| note.position)
+            .next()
+            .unwrap_or(0)
+    }
+
     /// The last place known from which all of `wanted` (origin to first number) can be read.
     fn seek(&self, wanted: &BTreeMap<Origin, u64>) -> Option<Cursor> {
         let start = self.log.start();

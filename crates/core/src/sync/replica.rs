@@ -35,6 +35,16 @@ pub enum Part {
     Legacy(LegacyName),
 }
 
+impl Part {
+    /// The filter it is part of.
+    pub fn filter(self) -> FilterId {
+        match self {
+            Part::Layer(layer) => layer.filter,
+            Part::Legacy(legacy) => legacy.filter,
+        }
+    }
+}
+
 /// A place in a replica's log. Opaque: only the replica that made it can read it, and only until
 /// it is opened again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

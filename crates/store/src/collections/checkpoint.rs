@@ -27,6 +27,11 @@ impl Collections {
     /// meanwhile. While a filter is damaged, files are written but recovery goes on from where
     /// it would have before.
     pub fn checkpoint(&self) -> Result<(), FilterError> {
+        self.checkpoint_whole().map(drop)
+    }
+
+    /// A snapshot; false when recovery would not begin with it, since a filter is damaged.
+    pub(super) fn checkpoint_whole(&self) -> Result<bool, FilterError> {
         self.journal.ensure_writable()?;
         let _alone = self
             .checkpointing
@@ -43,7 +48,7 @@ impl Collections {
         self.journal.sync()?;
         self.tried.store(position, Relaxed);
         if !whole {
-            return Ok(());
+            return Ok(false);
         }
         let failed = |error: io::Error| {
             self.journal
@@ -59,7 +64,7 @@ impl Collections {
             .log()
             .truncate_before(position.min(self.keep_from.load(Relaxed)))
             .map_err(|error| failed(io::Error::other(error)))?;
-        Ok(())
+        Ok(true)
     }
 
     /// Everything but bits as of now. What lies before its position is in the files of filters

@@ -2,6 +2,7 @@
 
 use grapevine_core::membership::MemberError;
 use grapevine_core::operation::{CatalogueChange, Operation, OperationError, decode};
+use grapevine_core::sync::Part;
 use grapevine_core::version::Dot;
 
 use super::Collections;
@@ -23,6 +24,9 @@ pub enum Hindrance {
     /// A row of a member in it cannot be used.
     #[error(transparent)]
     Member(#[from] MemberError),
+    /// Its bits never were operations: they are to be fetched first.
+    #[error("bits of {} layers are to be fetched first", .0.len())]
+    Parts(Vec<Part>),
     /// It names a layer that was never opened.
     #[error("it changes a layer that was never opened")]
     UnknownLayer,
@@ -39,6 +43,7 @@ impl From<Blocked> for Hindrance {
         match blocked {
             Blocked::Memory(over) => Hindrance::Memory(over),
             Blocked::UnknownLayer => Hindrance::UnknownLayer,
+            Blocked::Parts(parts) => Hindrance::Parts(parts),
             Blocked::ReadOnly(error) => Hindrance::ReadOnly(error),
         }
     }
@@ -66,7 +71,14 @@ impl Collections {
                 if !says_its_dot(change, dot) {
                     return Err(Hindrance::Misplaced);
                 }
-                self.filters.apply_change(change, &mut append)?;
+                match change {
+                    CatalogueChange::Import(row) => self.filters.apply_import(row, &mut append)?,
+                    CatalogueChange::AdoptLayer(epoch, layer) => {
+                        self.filters
+                            .apply_adopted(dot, *epoch, *layer, &mut append)?;
+                    }
+                    change => self.filters.apply_change(change, &mut append)?,
+                }
             }
             Operation::Member(row) => {
                 let mut system = self.lock_system();

@@ -10,6 +10,7 @@
 
 mod checkpoint;
 mod error;
+mod exchange;
 mod foreign;
 mod recovery;
 
@@ -18,8 +19,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use grapevine_core::membership::{GroupIdentity, MemberError, MemberRow, Members};
 use grapevine_core::operation::{Stream, encode_group, encode_member};
+use grapevine_core::version::VersionVector;
 
 pub use error::OpenError;
+pub use exchange::Exchange;
 pub use foreign::Hindrance;
 pub use recovery::Recovered;
 
@@ -114,13 +117,17 @@ impl Collections {
 
     /// New filters are shaped for the group as it is known now.
     fn tell_filters(&self, system: &System) {
-        let members = u32::try_from(system.members.rows().len()).unwrap_or(u32::MAX);
-        self.filters.join(system.group.seed, members);
+        let rows = system.members.rows();
+        let members = rows.filter_map(|row| Some(row.member().ok()?.origin));
+        self.filters.join(system.group.seed, members.collect());
     }
 
-    /// Keeps the journal from `position` on for members that have not seen it yet.
-    pub fn keep_from(&self, position: Position) {
-        self.keep_from.store(position, Relaxed);
+    /// From now on the log is kept for members that do not have all of it: behind what all of
+    /// them have, and at most `bytes_max` bytes of it. Who stays away longer gets a snapshot.
+    pub fn keep_for(&self, held_by_all: &VersionVector, bytes_max: u64) {
+        let held = self.journal.position_of(held_by_all);
+        let bound = self.journal.appended().saturating_sub(bytes_max);
+        self.keep_from.store(held.max(bound), Relaxed);
     }
 
     /// Bytes of the log that a restart would replay.

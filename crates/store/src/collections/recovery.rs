@@ -166,7 +166,7 @@ impl Collections {
         };
         effected.map_err(|blocked| match blocked {
             Blocked::Memory(over) => OpenError::Memory(over),
-            Blocked::UnknownLayer => OpenError::UnknownLayer { position },
+            Blocked::UnknownLayer | Blocked::Parts(_) => OpenError::UnknownLayer { position },
             Blocked::ReadOnly(error) => OpenError::ReadOnly(error),
         })
     }

@@ -14,6 +14,7 @@ use super::memory::OverBound;
 use crate::disk::Disk;
 use crate::journal::ReadOnly;
 use crate::log::Position;
+use grapevine_core::sync::Part;
 
 /// Why an operation was not taken in. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +25,9 @@ pub enum Blocked {
     /// It names a layer that was never opened, though what opened it is said to be in.
     #[error("an operation on a layer that was never opened")]
     UnknownLayer,
+    /// Its bits never were operations: they are to be fetched from who has them.
+    #[error("bits of {} layers are to be fetched first", .0.len())]
+    Parts(Vec<Part>),
     /// The node takes no writes.
     #[error(transparent)]
     ReadOnly(#[from] ReadOnly),
@@ -34,7 +38,7 @@ pub type Effected = Result<(), Blocked>;
 
 /// Puts the operation into the journal; of one that is replayed it is there already. Called once
 /// its bits are set, and before the catalogue shows it.
-type Append<'a> = &'a mut dyn FnMut() -> Result<Position, ReadOnly>;
+pub(super) type Append<'a> = &'a mut dyn FnMut() -> Result<Position, ReadOnly>;
 
 impl Filters {
     /// Takes in new keys of `origin`.
@@ -144,7 +148,7 @@ impl Filters {
     }
 
     /// The filter of a row in memory, empty.
-    fn fresh(&self, row: &FilterRow) -> Result<Loaded, Blocked> {
+    pub(super) fn fresh(&self, row: &FilterRow) -> Result<Loaded, Blocked> {
         let failed = |error| match error {
             FilterError::Memory(over) => Blocked::Memory(over),
             _ => Blocked::UnknownLayer,
@@ -237,6 +241,24 @@ impl Filters {
             *handle.bits_write() = Bits::Damaged(error.to_string().into());
         }
         Ok(())
+    }
+
+    /// Enters a layer whose bits are in memory and in its file.
+    pub(super) fn enter_adopted(
+        &self,
+        epoch: Epoch,
+        layer: LayerRow,
+        append: Append<'_>,
+    ) -> Effected {
+        let handle = self.by_id(epoch.filter);
+        let change = CatalogueChange::AdoptLayer(epoch, layer);
+        self.apply_to_row(epoch, append, change, |loaded| {
+            let own = loaded.filter.layer(layer.shape.id);
+            if let (Some(handle), Some(own)) = (&handle, own) {
+                lock(&handle.snapshots).insert(layer.shape.id, own.revision());
+            }
+            Ok(())
+        })
     }
 
     /// A filter whose layers all have files.

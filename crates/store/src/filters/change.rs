@@ -16,6 +16,7 @@ use super::Filters;
 use super::error::FilterError;
 use super::handle::{Bits, Handle, Loaded, lock};
 use super::memory::Reservation;
+use super::rights::opened_by;
 use crate::log::Position;
 
 /// What a filter is to be.
@@ -83,7 +84,7 @@ impl Filters {
         }
         let first = new
             .parameters
-            .layer(0, self.identity.origin, self.members())?;
+            .layer(0, self.identity.origin, self.member_count())?;
         let seed = new.seed.unwrap_or(*lock(&self.seed));
         let loaded = self.empty(new.parameters, seed)?;
         loaded.memory.grow(first.geometry.bytes())?;
@@ -136,10 +137,15 @@ impl Filters {
         for layer in &row.layers {
             loaded.filter.add_layer(*layer)?;
         }
+        if scope == Scope::Group {
+            for layer in opened_by(&loaded.filter, &row.layers, self.identity.origin) {
+                self.share_out(row.id, layer)?;
+            }
+        }
         if row.layers.is_empty() && row.legacy.is_empty() {
             let first = row
                 .parameters
-                .layer(0, self.identity.origin, self.members())?;
+                .layer(0, self.identity.origin, self.member_count())?;
             loaded.filter.add_layer(first)?;
         }
         self.register(catalogue, Handle::new(row, Bits::Loaded(loaded)));

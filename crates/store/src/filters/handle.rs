@@ -34,6 +34,8 @@ pub struct Handle {
     pub(super) snapshots: Mutex<BTreeMap<LayerId, u64>>,
     pub(super) summary: Mutex<Summary>,
     pub(super) usage: Usage,
+    /// Rights spent here when shortages were last looked for.
+    pub(super) rights_spent: AtomicU64,
     /// Set at each use, cleared by the clock that unloads what is idle.
     pub(super) used: AtomicBool,
     /// Second of that clock at which it was last seen used.
@@ -140,6 +142,7 @@ impl Handle {
             snapshots: Mutex::new(BTreeMap::new()),
             summary: Mutex::new(summary),
             usage: Usage::default(),
+            rights_spent: AtomicU64::new(0),
             used: AtomicBool::new(true),
             used_at: AtomicU64::new(0),
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::RwLockReadGuard;
 use std::sync::atomic::Ordering::Relaxed;
 
-use grapevine_core::catalogue::Storage;
+use grapevine_core::catalogue::{Scope, Storage};
 use grapevine_core::filter::{AddLayerError, Effect, Filter, Key, Outcome, Progress};
 use grapevine_core::limits::LAYERS_PER_FILTER_MAX;
 use grapevine_core::operation::{INSERT_HASHES_MAX, encode_insert};
@@ -248,7 +248,7 @@ impl Filters {
         if loaded.filter.layers().any(|layer| layer.available() > 0) {
             return Ok(());
         }
-        let shape = loaded.filter.next_layer(self.members())?;
+        let shape = loaded.filter.next_layer(self.member_count())?;
         if loaded.filter.layers().len() >= LAYERS_PER_FILTER_MAX {
             return Err(FilterError::Layer(AddLayerError::TooMany(
                 LAYERS_PER_FILTER_MAX,
@@ -259,7 +259,10 @@ impl Filters {
             Storage::Durable => self.log_layer(&mut catalogue, handle, shape)?,
             Storage::Memory => shape.into(),
         };
-        loaded.filter.add_layer(layer)?;
+        let layer = loaded.filter.add_layer(layer)?;
+        if handle.storage == Storage::Durable && handle.scope == Scope::Group {
+            self.share_out(handle.id, layer)?;
+        }
         Ok(())
     }
 }

@@ -145,7 +145,11 @@ impl Filters {
         Ok(())
     }
 
-    fn read_head(&self, handle: &Handle, shape: &LayerShape) -> Result<LayerHead, LoadError> {
+    pub(super) fn read_head(
+        &self,
+        handle: &Handle,
+        shape: &LayerShape,
+    ) -> Result<LayerHead, LoadError> {
         let path = layer_path(handle.id, shape.id);
         let read = || -> Result<LayerHead, LayerFileError> {
             let reader = LayerReader::new(FileReader::open(&*self.disk, &path)?)?;

@@ -14,23 +14,24 @@ mod apply;
 mod change;
 mod checkpoint;
 mod error;
+mod exchange;
 mod handle;
 mod keys;
 mod load;
 mod memory;
+mod rights;
 #[cfg(test)]
 mod tests;
 mod transfer;
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
-use std::sync::atomic::AtomicU32;
-use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use grapevine_core::catalogue::{Catalogue, FilterId, FilterRow};
 use grapevine_core::hash::Seed;
+use grapevine_core::origin::Origin;
 
 pub use apply::{Blocked, Effected};
 pub use change::{Creation, NewFilter, Recreation};
@@ -41,6 +42,7 @@ pub use keys::Scratch;
 pub use memory::{MemoryBound, OverBound};
 pub use transfer::Merged;
 
+pub(crate) use exchange::SharedRow;
 pub(crate) use handle::{layer_path, legacy_path};
 pub(crate) use load::FileReader;
 
@@ -79,13 +81,15 @@ pub struct Filters {
     memory: Arc<MemoryBound>,
     /// Seed of filters that are not given one of their own.
     seed: Mutex<Seed>,
-    /// Members of the group, those that left included: among so many the error of layers that
-    /// they open while cut apart is divided.
-    members: AtomicU32,
+    /// Origins of the members of the group, those that left included: among so many the error of
+    /// layers that they open while cut apart is divided.
+    members: Mutex<Vec<Origin>>,
     /// Dropped filters whose files are still there: name, and position of the drop.
     reclaiming: Mutex<BTreeMap<FilterId, (Vec<u8>, Position)>>,
     /// Held while files of layers are written.
     snapshot: Mutex<()>,
+    /// Bits on their way here from other nodes.
+    arrivals: Mutex<exchange::Arrivals>,
 }
 
 #[derive(Default)]
@@ -116,9 +120,10 @@ impl Filters {
             catalogue: Mutex::new(catalogue),
             handles: RwLock::default(),
             memory: MemoryBound::new(options.memory),
-            members: AtomicU32::new(1),
+            members: Mutex::default(),
             reclaiming: Mutex::default(),
             snapshot: Mutex::default(),
+            arrivals: Mutex::default(),
         };
         for row in &rows {
             let handle = filters.handle_of_files(row);
@@ -158,19 +163,27 @@ impl Filters {
         &self.journal
     }
 
-    /// New filters get this seed from now on, and layers share their error among so many members.
-    pub fn join(&self, seed: Seed, members: u32) {
+    /// New filters get this seed from now on, and layers share their error and their rights among
+    /// these members.
+    pub(crate) fn join(&self, seed: Seed, members: Vec<Origin>) {
         *lock(&self.seed) = seed;
-        self.members.store(members.max(1), Relaxed);
+        *lock(&self.members) = members;
     }
 
-    fn members(&self) -> u32 {
-        self.members.load(Relaxed).max(1)
+    fn member_count(&self) -> u32 {
+        u32::try_from(lock(&self.members).len())
+            .unwrap_or(u32::MAX)
+            .max(1)
     }
 
     /// Asked before bits are set: a key that is refused must not be answered as seen later.
     fn ensure_writable(&self) -> Result<(), ReadOnly> {
         self.journal.ensure_writable()
+    }
+
+    /// Returns once every insert whose bits were visible before the call has been appended.
+    pub(crate) fn wait_for_inserts(&self) {
+        self.all().iter().for_each(|handle| handle.wait_for_inserts());
     }
 
     fn handles_read(&self) -> std::sync::RwLockReadGuard<'_, Handles> {

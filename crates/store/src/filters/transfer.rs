@@ -151,7 +151,7 @@ impl Filters {
             return self.create(&imported.name, new, super::Recreation::AtOnce);
         }
         parameters.validate()?;
-        let first = parameters.layer(0, self.identity.origin, self.members())?;
+        let first = parameters.layer(0, self.identity.origin, self.member_count())?;
         let layers: Vec<_> = imported.layers.into_iter().map(Arc::new).collect();
         let row = FilterRow {
             id: FilterId::new((self.entropy)()),

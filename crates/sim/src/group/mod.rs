@@ -1,0 +1,210 @@
+//! One seed of many nodes: stores on simulated disks, their sync machines, and the network
+//! between them, on one thread in simulated time.
+//!
+//! While faults run, what was acknowledged is checked on every node after each restart and now
+//! and then in between. Then the network heals, everything that is down starts, and all nodes
+//! must become the same within a bounded time.
+
+mod check;
+mod fault;
+mod ledger;
+mod mutant;
+mod network;
+mod node;
+mod workload;
+
+use std::collections::BTreeMap;
+
+use grapevine_core::sync::Input;
+
+use crate::branch::Branch;
+use crate::outcome::{Checked, Outcome};
+use crate::random::Random;
+use ledger::Ledger;
+pub use mutant::GroupMutation;
+use network::{Event, Network};
+use node::Node;
+
+/// Milliseconds of simulated time.
+pub(crate) type Time = u64;
+
+/// Time within which all nodes must be the same once nothing fails any more.
+const HEALED_WITHIN_MS: Time = 180_000;
+/// How often that is looked at.
+const LOOK_EVERY_MS: Time = 1000;
+/// Events of one seed; more are a loop that does not end.
+const EVENTS_MAX: u64 = 3_000_000;
+
+/// What to run.
+#[derive(Clone, Copy, Debug)]
+pub struct GroupPlan {
+    /// Everything follows from it.
+    pub seed: u64,
+    /// Nodes at the start; drawn from 3 to 7 if not named.
+    pub nodes: Option<usize>,
+    /// Steps of the workload.
+    pub operations: u64,
+    /// Fault to build into the nodes.
+    pub mutation: GroupMutation,
+    /// Whether to keep the trace.
+    pub trace: bool,
+}
+
+/// Which faults a seed has.
+#[derive(Clone, Copy, Debug)]
+struct Faults {
+    crashes: bool,
+    power_cuts: bool,
+    partitions: bool,
+    one_way_cuts: bool,
+    restores: bool,
+    joins: bool,
+    leaves: bool,
+    suspensions: bool,
+}
+
+struct World {
+    plan: GroupPlan,
+    random: Random,
+    now: Time,
+    nodes: Vec<Node>,
+    network: Network,
+    ledger: Ledger,
+    faults: Faults,
+    /// Nothing more is to go wrong.
+    healed: bool,
+    outcome: Outcome,
+}
+
+/// Runs one seed.
+#[must_use]
+pub fn run(plan: GroupPlan) -> Outcome {
+    let mut world = World::new(plan);
+    let result = world.live();
+    if let Err(violation) = result {
+        world.note(|| format!("VIOLATION {violation}"));
+        world.outcome.violation = Some(violation);
+    }
+    world.outcome
+}
+
+impl World {
+    fn new(plan: GroupPlan) -> Self {
+        let mut random = Random::new(plan.seed ^ 0x6772_6f75_7000);
+        let mut maybe = || random.one_in(2);
+        let faults = Faults {
+            crashes: maybe(),
+            power_cuts: maybe(),
+            partitions: maybe(),
+            one_way_cuts: maybe(),
+            restores: maybe(),
+            joins: maybe(),
+            leaves: maybe(),
+            suspensions: maybe(),
+        };
+        let network = Network::new(&mut random);
+        let mut world = World {
+            plan,
+            random,
+            now: 0,
+            nodes: Vec::new(),
+            network,
+            ledger: Ledger::default(),
+            faults,
+            healed: false,
+            outcome: Outcome::new(),
+        };
+        let (faults, shape) = (world.faults, world.network.shape());
+        world.note(|| format!("seed {} {faults:?} {shape:?}", plan.seed));
+        world
+    }
+
+    fn live(&mut self) -> Checked {
+        let drawn = 3 + self.random.below(5) as usize;
+        for _ in 0..self.plan.nodes.unwrap_or(drawn) {
+            self.add_node()?;
+        }
+        self.network.at(1, Event::Step(self.plan.operations));
+        self.run_until(|world| world.network.is_idle_of_steps())?;
+        self.heal()?;
+        let deadline = self.now + HEALED_WITHIN_MS;
+        let mut difference = None;
+        while self.now < deadline {
+            let look = self.now + LOOK_EVERY_MS;
+            self.run_until(|world| world.now >= look)?;
+            difference = self.difference()?;
+            if difference.is_none() {
+                break;
+            }
+        }
+        if let Some(difference) = difference {
+            return Err(format!(
+                "not the same {HEALED_WITHIN_MS} ms after healing: {difference}"
+            ));
+        }
+        self.check_end()
+    }
+
+    /// Carries events out until the condition holds.
+    fn run_until(&mut self, done: impl Fn(&World) -> bool) -> Checked {
+        while !done(self) {
+            self.outcome.events += 1;
+            if self.outcome.events > EVENTS_MAX {
+                return Err(format!("{EVENTS_MAX} events and no end"));
+            }
+            let Some((time, event)) = self.network.next() else {
+                return Err("nothing is left to happen".to_owned());
+            };
+            self.now = self.now.max(time);
+            self.carry_out(event)?;
+        }
+        Ok(())
+    }
+
+    fn carry_out(&mut self, event: Event) -> Checked {
+        match event {
+            Event::Step(left) => {
+                self.step()?;
+                if left > 1 {
+                    let pause = 10 + self.random.below(300);
+                    self.network.at(self.now + pause, Event::Step(left - 1));
+                }
+            }
+            Event::Tick { node, life } => {
+                if self.nodes[node].life == life && self.nodes[node].is_up() {
+                    self.handle(node, Input::Tick)?;
+                    self.network.at(self.now + 100, Event::Tick { node, life });
+                }
+            }
+            Event::Sync { node, life } => {
+                if self.nodes[node].life == life && self.nodes[node].is_up() {
+                    self.nodes[node].sync()?;
+                    self.handle(node, Input::Advanced)?;
+                }
+            }
+            Event::Deliver {
+                to,
+                connection,
+                bytes,
+            } => self.deliver(to, connection, &bytes)?,
+            Event::Links => self.look_at_links()?,
+            Event::Start { node } => self.start(node)?,
+            Event::Heal { from, to } => self.network.unblock(from, to),
+        }
+        Ok(())
+    }
+
+    fn hit(&mut self, branch: Branch) {
+        self.outcome.hit(branch);
+    }
+
+    fn note(&mut self, line: impl FnOnce() -> String) {
+        let (now, trace) = (self.now, self.plan.trace);
+        self.outcome.note(trace, || format!("{now:>7} {}", line()));
+    }
+
+    /// Counts of what the machines said happened.
+    fn branches(&self) -> &BTreeMap<Branch, u64> {
+        &self.outcome.branches
+    }
+}

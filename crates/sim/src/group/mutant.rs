@@ -1,0 +1,182 @@
+//! Faults built into nodes, to show that the checks find them.
+
+use std::collections::BTreeMap;
+
+use grapevine_core::catalogue::FilterId;
+use grapevine_core::operation::Share;
+use grapevine_core::origin::Origin;
+use grapevine_core::sync::{
+    Applied, Blob, BlockHashes, BlockLines, Cursor, LayerName, LegacyName, Line, Page, PageError,
+    Part, Read, Replica, Unavailable,
+};
+use grapevine_core::version::VersionVector;
+use grapevine_store::collections::Exchange;
+
+/// A fault built into every node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum GroupMutation {
+    /// None: the nodes as they are.
+    #[default]
+    None,
+    /// Every node inserts as if all rights were its own.
+    RightsIgnored,
+    /// A node says that it has operations before it has applied them; now and then it does not
+    /// come to that.
+    VersionAdvancedEarly,
+    /// The log is cut before the snapshot that covers it is written.
+    LogTruncatedEarly,
+}
+
+/// The replica of a node, with its fault.
+pub(super) struct Mutant {
+    exchange: Exchange,
+    mutation: GroupMutation,
+    /// With [`GroupMutation::VersionAdvancedEarly`], what the node claims to have.
+    claimed: VersionVector,
+    applications: u64,
+}
+
+impl Mutant {
+    pub(super) fn new(exchange: Exchange, mutation: GroupMutation) -> Self {
+        let claimed = exchange.applied().clone();
+        Mutant {
+            exchange,
+            mutation,
+            claimed,
+            applications: 0,
+        }
+    }
+
+    pub(super) fn refresh(&mut self) {
+        self.exchange.refresh();
+        self.claimed.merge(self.exchange.applied());
+    }
+
+    pub(super) fn take_trouble(&mut self) -> Option<String> {
+        self.exchange.take_trouble()
+    }
+
+    fn claims_early(&self) -> bool {
+        self.mutation == GroupMutation::VersionAdvancedEarly
+    }
+}
+
+/// Gives a node all rights of a filter's layers.
+pub(super) fn ignore_rights(
+    filter: &grapevine_core::filter::Filter,
+    me: Origin,
+) {
+    for layer in filter.layers() {
+        let share = Share {
+            taker: me,
+            total: layer.shape().capacity,
+        };
+        layer.observe_grant(layer.id().creator, &[share]);
+    }
+}
+
+impl Replica for Mutant {
+    fn applied(&self) -> &VersionVector {
+        if self.claims_early() {
+            &self.claimed
+        } else {
+            self.exchange.applied()
+        }
+    }
+
+    fn durable(&self) -> &VersionVector {
+        self.exchange.durable()
+    }
+
+    fn read(
+        &mut self,
+        wanted: &BTreeMap<Origin, u64>,
+        cursor: Option<Cursor>,
+        bytes: usize,
+    ) -> Read {
+        self.exchange.read(wanted, cursor, bytes)
+    }
+
+    fn apply(&mut self, origin: Origin, first: u64, operations: &[Vec<u8>]) -> Applied {
+        self.applications += 1;
+        if self.claims_early() && self.applications.is_multiple_of(20) {
+            let count = operations.len();
+            self.claimed.advance(origin, first - 1 + count as u64);
+            return Applied { count, waits: None };
+        }
+        let applied = self.exchange.apply(origin, first, operations);
+        self.claimed.merge(self.exchange.applied());
+        applied
+    }
+
+    fn fetched(&mut self, part: Part) {
+        self.exchange.fetched(part);
+    }
+
+    fn give_up(&mut self, part: Part) {
+        self.exchange.give_up(part);
+    }
+
+    fn sections(&self) -> &[u8] {
+        self.exchange.sections()
+    }
+
+    fn page(&mut self, section: u8, after: &[u8], bytes_max: usize) -> Option<Page> {
+        self.exchange.page(section, after, bytes_max)
+    }
+
+    fn merge_page(&mut self, page: &Page, version: &VersionVector) -> Result<Vec<Part>, PageError> {
+        self.exchange.merge_page(page, version)
+    }
+
+    fn block_hashes(
+        &mut self,
+        layer: LayerName,
+        first: u32,
+        count_max: usize,
+    ) -> Result<Option<BlockHashes>, Unavailable> {
+        self.exchange.block_hashes(layer, first, count_max)
+    }
+
+    fn differing(&mut self, layer: LayerName, first: u32, hashes: &[u64]) -> Vec<u32> {
+        self.exchange.differing(layer, first, hashes)
+    }
+
+    fn line_hashes(&mut self, layer: LayerName, block: u32, salt: u64) -> Vec<u32> {
+        self.exchange.line_hashes(layer, block, salt)
+    }
+
+    fn lines(
+        &mut self,
+        layer: LayerName,
+        block: u32,
+        salt: u64,
+        hashes: &[u32],
+    ) -> Result<Option<BlockLines>, Unavailable> {
+        self.exchange.lines(layer, block, salt, hashes)
+    }
+
+    fn merge_lines(&mut self, layer: LayerName, block: u32, lines: &[Line]) -> bool {
+        self.exchange.merge_lines(layer, block, lines)
+    }
+
+    fn blob(&mut self, legacy: LegacyName, offset: u64, bytes_max: usize) -> Option<Blob> {
+        self.exchange.blob(legacy, offset, bytes_max)
+    }
+
+    fn merge_blob(&mut self, legacy: LegacyName, offset: u64, blob: &Blob) -> Option<u64> {
+        self.exchange.merge_blob(legacy, offset, blob)
+    }
+
+    fn adopt(&mut self, version: &VersionVector) {
+        self.exchange.adopt(version);
+    }
+
+    fn shortages(&mut self, now: u64) -> Vec<(FilterId, u64)> {
+        self.exchange.shortages(now)
+    }
+
+    fn grant(&mut self, filter: FilterId, to: Origin, wanted: u64) {
+        self.exchange.grant(filter, to, wanted);
+    }
+}

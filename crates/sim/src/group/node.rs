@@ -1,0 +1,169 @@
+//! One node of a group: its disk, its collections, its machine.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use grapevine_core::membership::{Member, MemberRow, MemberState, NodeId};
+use grapevine_core::origin::Origin;
+use grapevine_core::sync::{Input, Machine, Output};
+use grapevine_store::collections::{Collections, Exchange};
+use grapevine_store::disk::SimulatedDisk;
+use grapevine_store::filters::Options;
+
+use super::mutant::{GroupMutation, Mutant};
+use super::{Checked, Time};
+use crate::node::{self, Mutation};
+use crate::random::Random;
+
+/// Log kept for members that are away, in bytes: little, so that snapshots are needed.
+const LOG_KEPT_BYTES: u64 = 6 << 10;
+
+/// A node, running or not.
+pub(super) struct Node {
+    pub(super) disk: SimulatedDisk,
+    pub(super) options: Options,
+    pub(super) drawn: Arc<AtomicU64>,
+    pub(super) seed: u64,
+    /// Counts its starts: what was planned for an earlier life does not happen.
+    pub(super) life: u64,
+    /// Added to simulated time: it was suspended.
+    pub(super) ahead: Time,
+    pub(super) mutation: GroupMutation,
+    /// It left for good.
+    pub(super) left: bool,
+    pub(super) running: Option<Running>,
+    /// A backup of it as a disk, with the time it was taken.
+    pub(super) backup: Option<(SimulatedDisk, Time)>,
+    pub(super) start_planned: bool,
+    pub(super) sync_planned: bool,
+}
+
+/// A node that runs.
+pub(super) struct Running {
+    pub(super) collections: Arc<Collections>,
+    pub(super) origin: Origin,
+    machine: Machine,
+    replica: Mutant,
+}
+
+impl Node {
+    pub(super) fn new(random: &mut Random, mutation: GroupMutation) -> Self {
+        let mut options = node::options(random);
+        options.memory = 1 << 30;
+        options.log.segment_size = 512 << random.below(4);
+        Node {
+            disk: SimulatedDisk::new(),
+            options,
+            drawn: Arc::default(),
+            seed: random.bits(),
+            life: 0,
+            ahead: 0,
+            mutation,
+            left: false,
+            running: None,
+            backup: None,
+            start_planned: false,
+            sync_planned: false,
+        }
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        self.running.is_some()
+    }
+
+    /// Opens the directory; the node runs from here on.
+    pub(super) fn open(&mut self, random: &mut Random) -> Result<(), String> {
+        let entropy = node::entropy(self.seed, &self.drawn);
+        let fault = match self.mutation {
+            GroupMutation::LogTruncatedEarly => Mutation::ManifestForgotten,
+            _ => Mutation::None,
+        };
+        let opened = node::open(&self.disk, fault, self.options, entropy);
+        let (collections, _) = opened.map_err(|error| error.to_string())?;
+        let collections = Arc::new(collections);
+        let origin = collections.filters().identity().origin;
+        self.life += 1;
+        self.running = Some(Running {
+            origin,
+            machine: Machine::new(origin, random.bits()),
+            replica: Mutant::new(Exchange::new(Arc::clone(&collections)), self.mutation),
+            collections,
+        });
+        Ok(())
+    }
+
+    /// Enters itself as a member of the group, if it is not one yet.
+    pub(super) fn enter(&self, state: MemberState) -> Result<(), String> {
+        let Some(running) = &self.running else {
+            return Ok(());
+        };
+        let identity = *running.collections.filters().identity();
+        let node = NodeId::new(identity.key.bytes());
+        let member = Member {
+            name: format!("n{:02x}", identity.origin.bytes()[0]),
+            origin: identity.origin,
+            addresses: vec![],
+            software: String::new(),
+            weight: 1,
+            state,
+        };
+        let members = running.collections.members();
+        let known = members.get(node);
+        let version = match known {
+            Some(row) if row.member().is_ok_and(|known| known == member) => return Ok(()),
+            Some(row) => row.version + 1,
+            None => 1,
+        };
+        let row = MemberRow::new(node, version, &member);
+        let entered = running.collections.enter_member(row);
+        entered.map(drop).map_err(|error| error.to_string())
+    }
+
+    /// Makes everything appended durable.
+    pub(super) fn sync(&mut self) -> Checked {
+        self.sync_planned = false;
+        let Some(running) = &self.running else {
+            return Ok(());
+        };
+        // A disk that refuses makes the node read-only; it says so itself.
+        drop(running.collections.journal().sync());
+        Ok(())
+    }
+
+    /// Gives the machine an input; gives what it wants done.
+    pub(super) fn handle(&mut self, now: Time, input: Input) -> Vec<Output> {
+        let mut out = Vec::new();
+        if let Some(running) = &mut self.running {
+            running.replica.refresh();
+            let now = now + self.ahead;
+            running.machine.handle(now, input, &mut running.replica, &mut out);
+        }
+        out
+    }
+
+    /// Tells the machine who the members are, and the collections how much log to keep.
+    pub(super) fn follow_members(&mut self) {
+        let Some(running) = &mut self.running else {
+            return;
+        };
+        let members = running.collections.members();
+        let origins: BTreeSet<Origin> = members.joined().map(|(_, member)| member.origin).collect();
+        running.machine.set_members(origins);
+        let held = running.machine.held_by_all(&running.replica);
+        running.collections.keep_for(&held, LOG_KEPT_BYTES);
+    }
+
+    /// The last trouble the exchange met.
+    pub(super) fn take_trouble(&mut self) -> Option<String> {
+        self.running.as_mut()?.replica.take_trouble()
+    }
+
+    /// Anything appended that is not durable.
+    pub(super) fn needs_sync(&self) -> bool {
+        self.running.as_ref().is_some_and(|running| {
+            let journal = running.collections.journal();
+            journal.synced() < journal.appended() && journal.read_only().is_none()
+        })
+    }
+}

@@ -1,0 +1,380 @@
+//! The collections as replication sees them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use grapevine_core::catalogue::FilterId;
+use grapevine_core::membership::MemberRow;
+use grapevine_core::operation::{Stream, encode_adopted_version, encode_member};
+use grapevine_core::origin::Origin;
+use grapevine_core::sync::{
+    Applied, Blob, BlockHashes, BlockLines, Cursor, LayerName, LegacyName, Line, Page, PageError,
+    Part, Read, Replica, Run, Unavailable, Wait,
+};
+use grapevine_core::version::{Dot, VersionVector};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::{Collections, Hindrance};
+use crate::filters::{Blocked, FilterError, SharedRow};
+use crate::journal::Found;
+use crate::log;
+
+/// The catalogue of filters, with the rights of their layers; its keys are their ids.
+const SECTION_FILTERS: u8 = 1;
+/// The members of the group; its keys are theirs.
+const SECTION_MEMBERS: u8 = 2;
+/// What a member's row takes beside its body, about.
+const MEMBER_OVERHEAD_BYTES: usize = 80;
+
+/// The collections of a node, for its sync machine. One at a time: what it keeps is the version
+/// as of the last call.
+pub struct Exchange {
+    collections: Arc<Collections>,
+    applied: VersionVector,
+    durable: VersionVector,
+    /// Bits of a snapshot could not be compared or merged here: it is not whole.
+    lacking: bool,
+    /// The last trouble met, for the log.
+    trouble: Option<String>,
+}
+
+impl Exchange {
+    /// Over these collections.
+    pub fn new(collections: Arc<Collections>) -> Self {
+        let mut exchange = Exchange {
+            collections,
+            applied: VersionVector::default(),
+            durable: VersionVector::default(),
+            lacking: false,
+            trouble: None,
+        };
+        exchange.refresh();
+        exchange
+    }
+
+    /// Looks at the journal again; true if something became durable or was applied since.
+    pub fn refresh(&mut self) -> bool {
+        let journal = self.collections.journal();
+        let (applied, durable) = (journal.applied(), journal.durable());
+        let moved = applied != self.applied || durable != self.durable;
+        (self.applied, self.durable) = (applied, durable);
+        moved
+    }
+
+    /// The last trouble met since this was asked, in words.
+    pub fn take_trouble(&mut self) -> Option<String> {
+        self.trouble.take()
+    }
+
+    /// An answer about state. What it shows is durable before it is given: a peer would keep what
+    /// a power cut here takes back, and nobody else would ever get it.
+    fn show<T>(&mut self, shown: Result<T, FilterError>) -> Result<T, Unavailable> {
+        let shown = shown.map_err(|error| self.note(&error))?;
+        self.collections.filters().wait_for_inserts();
+        let journal = self.collections.journal();
+        if journal.synced() < journal.appended() {
+            journal.sync().map_err(|error| self.note(&error))?;
+        }
+        Ok(shown)
+    }
+
+    fn note(&mut self, trouble: &dyn std::fmt::Display) -> Unavailable {
+        self.trouble = Some(trouble.to_string());
+        Unavailable
+    }
+
+    /// What came of bits of a snapshot here.
+    fn take<T: Default>(&mut self, taken: Result<T, FilterError>) -> T {
+        taken.unwrap_or_else(|error| {
+            self.lacking = true;
+            self.note(&error);
+            T::default()
+        })
+    }
+
+    fn hinder(&mut self, origin: Origin, hindrance: Hindrance) -> Option<Wait> {
+        match hindrance {
+            Hindrance::Needs(dot) => Some(Wait::For(dot)),
+            Hindrance::Parts(parts) => Some(Wait::Parts(parts)),
+            // Tried again: room may be made, a node that takes no writes is restarted.
+            Hindrance::Memory(_) | Hindrance::ReadOnly(_) => {
+                self.note(&format_args!("operations of {origin} wait: {hindrance}"));
+                None
+            }
+            Hindrance::Operation(_)
+            | Hindrance::Misplaced
+            | Hindrance::Member(_)
+            | Hindrance::UnknownLayer => {
+                self.note(&format_args!("an operation of {origin} is refused: {hindrance}"));
+                Some(Wait::Refused)
+            }
+        }
+    }
+
+    fn merge_filters(
+        &mut self,
+        page: &Page,
+        version: &VersionVector,
+    ) -> Result<Vec<Part>, PageError> {
+        let section = page.section;
+        let malformed = PageError::Rows { section, at: 0 };
+        let after = key(&page.after).ok_or(malformed)?;
+        let up_to = page.next.as_deref().map(key);
+        let up_to = up_to.map_or(Some(None), |key| key.map(Some)).ok_or(malformed)?;
+        let rows: Vec<SharedRow> = decode(page)?;
+        let filters = self.collections.filters();
+        let merged = filters.merge_rows(after, up_to.flatten(), &rows, version);
+        merged.map_err(|blocked| {
+            self.note(&format_args!("a snapshot waits: {blocked}"));
+            PageError::Room
+        })
+    }
+
+    fn merge_members(&mut self, page: &Page) -> Result<Vec<Part>, PageError> {
+        let rows: Vec<MemberRow> = decode(page)?;
+        for row in rows {
+            if let Err(error) = self.collections.take_over_member(row) {
+                self.note(&error);
+                return Err(PageError::Room);
+            }
+        }
+        Ok(Vec::new())
+    }
+}
+
+/// The id that a page begins or ends with; the outer none: it is not one.
+fn key(bytes: &[u8]) -> Option<Option<FilterId>> {
+    if bytes.is_empty() {
+        return Some(None);
+    }
+    bytes.try_into().ok().map(|id| Some(FilterId::new(id)))
+}
+
+fn encode(rows: &impl Serialize) -> Vec<u8> {
+    rmp_serde::to_vec_named(rows).expect("rows are plain data")
+}
+
+fn decode<T: DeserializeOwned>(page: &Page) -> Result<T, PageError> {
+    rmp_serde::from_slice(&page.bytes).map_err(|_| PageError::Rows {
+        section: page.section,
+        at: 0,
+    })
+}
+
+impl Collections {
+    /// Enters a member's row that came with a snapshot.
+    fn take_over_member(&self, row: MemberRow) -> Result<(), super::EnterError> {
+        let mut encoded = Vec::new();
+        encode_member(&mut encoded, &row);
+        let mut system = self.lock_system();
+        if system.members.merge(row)? {
+            self.journal
+                .append(Stream::Local, |_, entry| entry.extend_from_slice(&encoded))?;
+            self.tell_filters(&system);
+        }
+        Ok(())
+    }
+
+    /// Everything up to `version` has been merged into memory: makes it durable, then says so.
+    fn adopt(&self, version: &VersionVector) -> Result<(), FilterError> {
+        let entered = self.filters.take_over_arrivals();
+        entered.map_err(|blocked| match blocked {
+            Blocked::Memory(over) => FilterError::Memory(over),
+            Blocked::ReadOnly(error) => error.into(),
+            Blocked::UnknownLayer | Blocked::Parts(_) => FilterError::NotFound,
+        })?;
+        if !self.checkpoint_whole()? {
+            return Err(FilterError::Damaged(
+                "a snapshot is taken over once no filter is damaged".into(),
+            ));
+        }
+        let mut encoded = Vec::new();
+        encode_adopted_version(&mut encoded, version);
+        self.journal
+            .append_version(version, |entry| entry.extend_from_slice(&encoded))?;
+        self.journal.sync()?;
+        Ok(())
+    }
+}
+
+impl Replica for Exchange {
+    fn applied(&self) -> &VersionVector {
+        &self.applied
+    }
+
+    fn durable(&self) -> &VersionVector {
+        &self.durable
+    }
+
+    fn read(
+        &mut self,
+        wanted: &BTreeMap<Origin, u64>,
+        cursor: Option<Cursor>,
+        bytes: usize,
+    ) -> Read {
+        let cursor = cursor.map(|Cursor(entry, frame)| log::Cursor { entry, frame });
+        match self.collections.journal().read(wanted, cursor, bytes) {
+            Ok(Found::Runs { runs, next, end }) => Read::Runs {
+                runs: runs
+                    .into_iter()
+                    .map(|(origin, run)| Run {
+                        origin,
+                        first: run.first,
+                        operations: run.operations,
+                    })
+                    .collect(),
+                next: Cursor(next.entry, next.frame),
+                end,
+            },
+            Ok(Found::Gone) => Read::Gone,
+            Err(error) => {
+                self.note(&error);
+                Read::Gone
+            }
+        }
+    }
+
+    fn apply(&mut self, origin: Origin, first: u64, operations: &[Vec<u8>]) -> Applied {
+        let mut applied = Applied {
+            count: 0,
+            waits: None,
+        };
+        for (sequence, operation) in (first..).zip(operations) {
+            let dot = Dot { origin, sequence };
+            match self.collections.apply(dot, operation) {
+                Ok(()) => applied.count += 1,
+                Err(hindrance) => {
+                    applied.waits = self.hinder(origin, hindrance);
+                    break;
+                }
+            }
+        }
+        let last = first - 1 + applied.count as u64;
+        self.applied.advance(origin, last);
+        applied
+    }
+
+    fn fetched(&mut self, part: Part) {
+        self.collections.filters().part_fetched(part);
+    }
+
+    fn give_up(&mut self, part: Part) {
+        self.collections.filters().part_fetched(part);
+    }
+
+    fn sections(&self) -> &[u8] {
+        &[SECTION_FILTERS, SECTION_MEMBERS]
+    }
+
+    fn page(&mut self, section: u8, after: &[u8], bytes_max: usize) -> Option<Page> {
+        let (next, bytes) = match section {
+            SECTION_FILTERS => {
+                let filters = self.collections.filters();
+                let rows = filters.shared_rows(key(after)?, bytes_max);
+                let (rows, next) = self.show(rows).ok()?;
+                (next.map(|id| id.bytes().to_vec()), encode(&rows))
+            }
+            SECTION_MEMBERS => {
+                let members = self.collections.members();
+                let (mut rows, mut next, mut bytes) = (Vec::new(), None, 0);
+                for row in members.rows().filter(|row| row.node.bytes()[..] > *after) {
+                    if bytes >= bytes_max {
+                        next = rows.last().map(|row: &&MemberRow| row.node.bytes().to_vec());
+                        break;
+                    }
+                    bytes += row.body.len() + MEMBER_OVERHEAD_BYTES;
+                    rows.push(row);
+                }
+                let rows = self.show(Ok(encode(&rows))).ok()?;
+                (next, rows)
+            }
+            _ => return None,
+        };
+        Some(Page {
+            section,
+            after: after.to_vec(),
+            next,
+            bytes,
+        })
+    }
+
+    fn merge_page(&mut self, page: &Page, version: &VersionVector) -> Result<Vec<Part>, PageError> {
+        match page.section {
+            SECTION_FILTERS => self.merge_filters(page, version),
+            SECTION_MEMBERS => self.merge_members(page),
+            unknown => Err(PageError::Section(unknown)),
+        }
+    }
+
+    fn block_hashes(
+        &mut self,
+        layer: LayerName,
+        first: u32,
+        count_max: usize,
+    ) -> Result<Option<BlockHashes>, Unavailable> {
+        let filters = self.collections.filters();
+        let hashes = filters.block_hashes(layer, first, count_max);
+        self.show(hashes)
+    }
+
+    fn differing(&mut self, layer: LayerName, first: u32, hashes: &[u64]) -> Vec<u32> {
+        let differing = self.collections.filters().differing(layer, first, hashes);
+        self.take(differing)
+    }
+
+    fn line_hashes(&mut self, layer: LayerName, block: u32, salt: u64) -> Vec<u32> {
+        let hashes = self.collections.filters().line_hashes(layer, block, salt);
+        self.take(hashes)
+    }
+
+    fn lines(
+        &mut self,
+        layer: LayerName,
+        block: u32,
+        salt: u64,
+        hashes: &[u32],
+    ) -> Result<Option<BlockLines>, Unavailable> {
+        let filters = self.collections.filters();
+        let lines = filters.differing_lines(layer, block, salt, hashes);
+        self.show(lines)
+    }
+
+    fn merge_lines(&mut self, layer: LayerName, block: u32, lines: &[Line]) -> bool {
+        let merged = self.collections.filters().merge_lines(layer, block, lines);
+        self.take(merged)
+    }
+
+    fn blob(&mut self, legacy: LegacyName, offset: u64, bytes_max: usize) -> Option<Blob> {
+        let piece = self
+            .collections
+            .filters()
+            .foreign_piece(legacy, offset, bytes_max);
+        piece.map(|(total, bytes)| Blob { total, bytes })
+    }
+
+    fn merge_blob(&mut self, legacy: LegacyName, offset: u64, blob: &Blob) -> Option<u64> {
+        let filters = self.collections.filters();
+        filters.take_foreign_piece(legacy, offset, &blob.bytes)
+    }
+
+    fn adopt(&mut self, version: &VersionVector) {
+        if std::mem::take(&mut self.lacking) {
+            return;
+        }
+        if let Err(error) = self.collections.adopt(version) {
+            self.note(&format_args!("taking a snapshot over: {error}"));
+        }
+        self.refresh();
+    }
+
+    fn shortages(&mut self, _now: u64) -> Vec<(FilterId, u64)> {
+        self.collections.filters().shortages()
+    }
+
+    fn grant(&mut self, filter: FilterId, to: Origin, wanted: u64) {
+        if let Err(error) = self.collections.filters().grant(filter, to, wanted) {
+            self.note(&error);
+        }
+    }
+}

@@ -1,0 +1,512 @@
+//! State handed from node to node: rows with the rights of their layers, and bits by blocks and
+//! lines. A block is 1024 lines of 512 bits.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use grapevine_core::catalogue::{FilterId, FilterRow, LayerRow, Scope, Storage};
+use grapevine_core::filter::Layer;
+use grapevine_core::filter::legacy::BloomdLayer;
+use grapevine_core::filter::rights::Rights;
+use grapevine_core::operation::{CatalogueChange, Epoch, Stream, encode_change};
+use grapevine_core::sync::fingerprint::{block_hash, line_hash};
+use grapevine_core::sync::{
+    BLOCK_LINES, BlockHashes, BlockLines, LayerName, LegacyName, Line, Part,
+};
+use grapevine_core::version::{Dot, VersionVector};
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::Filters;
+use super::apply::{Append, Blocked, Effected};
+use super::error::FilterError;
+use super::handle::{Bits, Handle, Loaded, lock};
+use super::keys::loaded;
+use crate::filters::legacy_path;
+
+const LINE_WORDS: usize = 8;
+const BLOCK_WORDS: usize = BLOCK_LINES * LINE_WORDS;
+
+/// A row with what the catalogue does not hold of it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct SharedRow {
+    pub(crate) row: FilterRow,
+    /// Of its layers, in the row's order; none for one that is kept in memory.
+    rights: Vec<Rights>,
+}
+
+/// Bits on their way here, of what is not entered yet.
+#[derive(Default)]
+pub(super) struct Arrivals {
+    /// Filters that came to be beside the log of another node.
+    filters: BTreeMap<FilterId, Arrival>,
+    /// What has been fetched whole.
+    fetched: BTreeSet<Part>,
+    /// Layers that operations wait for, each with the first operation that does. Another one that
+    /// needs the same layer has it fetched again, with what it put into it.
+    wanted: BTreeMap<Part, Dot>,
+}
+
+struct Arrival {
+    row: FilterRow,
+    loaded: Loaded,
+    /// Files of foreign layers as far as they have come.
+    legacy: BTreeMap<u32, Vec<u8>>,
+}
+
+impl Arrival {
+    /// Length of a foreign layer's file.
+    fn length(&self, index: u32) -> Option<u64> {
+        let shape = self.row.legacy.iter().find(|shape| shape.index == index);
+        shape.map(|shape| shape.bytes)
+    }
+}
+
+impl Filters {
+    /// Rows of the group after `after`, about `bytes_max` bytes of them, and the last id of them
+    /// if more follow.
+    pub(crate) fn shared_rows(
+        &self,
+        after: Option<FilterId>,
+        bytes_max: usize,
+    ) -> Result<(Vec<SharedRow>, Option<FilterId>), FilterError> {
+        let mut shared = Vec::new();
+        let (mut bytes, mut last) = (0, after);
+        loop {
+            let row = self.with_catalogue(|catalogue| {
+                let mut rows = catalogue.rows_after(last);
+                rows.find(|row| row.scope == Scope::Group).cloned()
+            });
+            let Some(row) = row else {
+                return Ok((shared, None));
+            };
+            if bytes >= bytes_max {
+                return Ok((shared, last));
+            }
+            last = Some(row.id);
+            let rights = match self.by_id(row.id) {
+                Some(handle) => self.rights_of(&handle, &row)?,
+                // Dropped just now.
+                None => continue,
+            };
+            let row = SharedRow { row, rights };
+            bytes += rmp_serde::to_vec_named(&row).map_or(0, |encoded| encoded.len());
+            shared.push(row);
+        }
+    }
+
+    fn rights_of(&self, handle: &Handle, row: &FilterRow) -> Result<Vec<Rights>, FilterError> {
+        if let Some(reason) = handle.damage() {
+            return Err(FilterError::Damaged(reason));
+        }
+        let filter = handle.in_memory();
+        let of_layer = |layer: &LayerRow| match &filter {
+            Some(filter) => filter.layer(layer.shape.id).map(|layer| layer.rights()),
+            None => self
+                .read_head(handle, &layer.shape)
+                .ok()
+                .map(|head| head.rights),
+        };
+        Ok(row
+            .layers
+            .iter()
+            .map(|layer| {
+                let untouched = Rights::new(layer.shape.capacity, layer.shape.id.creator);
+                of_layer(layer).unwrap_or(untouched)
+            })
+            .collect())
+    }
+
+    /// Takes another node's rows of a range of ids in, which had all of `version`. Gives the parts
+    /// whose bits must be compared.
+    pub(crate) fn merge_rows(
+        &self,
+        after: Option<FilterId>,
+        up_to: Option<FilterId>,
+        theirs: &[SharedRow],
+        version: &VersionVector,
+    ) -> Result<Vec<Part>, Blocked> {
+        let rows: Vec<FilterRow> = theirs.iter().map(|shared| shared.row.clone()).collect();
+        let ours = self.journal.applied();
+        let changes = self
+            .with_catalogue(|catalogue| catalogue.reconcile(after, up_to, &rows, version, &ours));
+        let mut parts = Vec::new();
+        for change in changes {
+            match change {
+                CatalogueChange::Create(row) if !row.legacy.is_empty() => {
+                    parts.extend(self.await_filter(&row)?);
+                }
+                change => self.take_over(&change)?,
+            }
+        }
+        for SharedRow { row, rights } in theirs {
+            if let Some(handle) = self.by_id(row.id) {
+                self.merge_all_rights(&handle, row, rights)?;
+                let layers = row.layers.iter().map(|layer| LayerName {
+                    filter: row.id,
+                    layer: layer.shape.id,
+                });
+                parts.extend(layers.map(Part::Layer));
+            }
+        }
+        Ok(parts)
+    }
+
+    /// Applies a change that came with a snapshot: what follows in this node's log rests on it.
+    fn take_over(&self, change: &CatalogueChange) -> Effected {
+        let mut encoded = Vec::new();
+        encode_change(&mut encoded, change);
+        self.apply_change(change, &mut || {
+            let append = |_, entry: &mut crate::log::EntryBuffer<'_>| {
+                entry.extend_from_slice(&encoded);
+            };
+            Ok(self.journal.append(Stream::Local, append)?.0)
+        })
+    }
+
+    fn merge_all_rights(&self, handle: &Handle, row: &FilterRow, rights: &[Rights]) -> Effected {
+        let bits = match self.loaded(handle) {
+            Ok(bits) => bits,
+            Err(FilterError::Memory(over)) => return Err(over.into()),
+            Err(_) => return Ok(()),
+        };
+        let Bits::Loaded(loaded) = &*bits else {
+            return Ok(());
+        };
+        for (layer, rights) in row.layers.iter().zip(rights) {
+            if let Some(own) = loaded.filter.layer(layer.shape.id)
+                && own.merge_rights(rights).is_ok()
+            {
+                own.touch();
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at a layer while nobody unloads it. None when there is no such layer.
+    fn with_layer<T>(
+        &self,
+        name: LayerName,
+        look: impl FnOnce(&Layer) -> T,
+    ) -> Result<Option<T>, FilterError> {
+        if let Some(arrival) = lock(&self.arrivals).filters.get(&name.filter) {
+            let layer = arrival.loaded.filter.layer(name.layer).cloned();
+            return Ok(layer.map(|layer| look(&layer)));
+        }
+        let Some(handle) = self.by_id(name.filter) else {
+            return Ok(None);
+        };
+        let bits = match self.loaded(&handle) {
+            Ok(bits) => bits,
+            Err(FilterError::NotFound) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        match loaded(&bits) {
+            Ok(loaded) => Ok(loaded.filter.layer(name.layer).map(|layer| look(layer))),
+            Err(FilterError::NotFound) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Fingerprints of up to `count_max` blocks from `first` on.
+    pub(crate) fn block_hashes(
+        &self,
+        name: LayerName,
+        first: u32,
+        count_max: usize,
+    ) -> Result<Option<BlockHashes>, FilterError> {
+        self.with_layer(name, |layer| {
+            let total = layer.word_count().div_ceil(BLOCK_WORDS) as u32;
+            let count = u32::try_from(count_max).unwrap_or(u32::MAX);
+            let end = total.min(first.saturating_add(count));
+            let hash = |block| block_hash(block, &lines_of(layer, block));
+            let hashes = (first..end).map(hash).collect();
+            BlockHashes { total, hashes }
+        })
+    }
+
+    /// Blocks from `first` on whose fingerprint is another here.
+    pub(crate) fn differing(
+        &self,
+        name: LayerName,
+        first: u32,
+        hashes: &[u64],
+    ) -> Result<Vec<u32>, FilterError> {
+        let own = self.block_hashes(name, first, hashes.len())?;
+        let own = own.map(|own| own.hashes).unwrap_or_default();
+        Ok((first..)
+            .zip(own.iter().zip(hashes))
+            .filter(|(_, (own, theirs))| own != theirs)
+            .map(|(block, _)| block)
+            .collect())
+    }
+
+    /// Hashes under `salt` of the lines of a block.
+    pub(crate) fn line_hashes(
+        &self,
+        name: LayerName,
+        block: u32,
+        salt: u64,
+    ) -> Result<Vec<u32>, FilterError> {
+        let hashes = self.with_layer(name, |layer| {
+            let lines = lines_of(layer, block);
+            lines.iter().map(|line| line_hash(salt, line)).collect()
+        })?;
+        Ok(hashes.unwrap_or_default())
+    }
+
+    /// The lines of a block whose hash under `salt` is not the one shown, and that are not empty.
+    pub(crate) fn differing_lines(
+        &self,
+        name: LayerName,
+        block: u32,
+        salt: u64,
+        hashes: &[u32],
+    ) -> Result<Option<BlockLines>, FilterError> {
+        let lines = self.with_layer(name, |layer| {
+            let lines = lines_of(layer, block);
+            (!lines.is_empty()).then(|| BlockLines {
+                hash: block_hash(block, &lines),
+                lines: (0..)
+                    .zip(&lines)
+                    .filter(|(index, line)| {
+                        let shown = hashes.get(usize::from(*index));
+                        **line != [0; LINE_WORDS] && shown != Some(&line_hash(salt, line))
+                    })
+                    .map(|(index, words)| Line {
+                        index,
+                        words: *words,
+                    })
+                    .collect(),
+            })
+        })?;
+        Ok(lines.flatten())
+    }
+
+    /// ORs lines of another copy into a block; true if a bit was new.
+    pub(crate) fn merge_lines(
+        &self,
+        name: LayerName,
+        block: u32,
+        lines: &[Line],
+    ) -> Result<bool, FilterError> {
+        let merged = self.with_layer(name, |layer| {
+            let from = block as usize * BLOCK_WORDS;
+            let room = layer.word_count().saturating_sub(from).min(BLOCK_WORDS);
+            let mut news = false;
+            for line in lines {
+                let at = usize::from(line.index) * LINE_WORDS;
+                if at + LINE_WORDS <= room {
+                    news |= layer.merge_words(from + at, &line.words);
+                }
+            }
+            if news {
+                layer.touch();
+            }
+            news
+        })?;
+        Ok(merged.unwrap_or(false))
+    }
+
+    /// A piece of a foreign layer's file and the file's length.
+    pub(crate) fn foreign_piece(
+        &self,
+        name: LegacyName,
+        offset: u64,
+        bytes_max: usize,
+    ) -> Option<(u64, Vec<u8>)> {
+        let row = self.with_catalogue(|catalogue| catalogue.row(name.filter).cloned())?;
+        let shape = row.legacy.iter().find(|shape| shape.index == name.index)?;
+        let path = legacy_path(name.filter, name.index);
+        let file = self.disk.open(&path, crate::disk::OpenMode::Read).ok()?;
+        let left = shape.bytes.checked_sub(offset)?;
+        let mut bytes = vec![0; usize::try_from(left).unwrap_or(usize::MAX).min(bytes_max)];
+        file.read_at(offset, &mut bytes).ok()?;
+        Some((shape.bytes, bytes))
+    }
+
+    /// Takes a piece of a foreign layer's file in; gives the offset of the next one wanted.
+    pub(crate) fn take_foreign_piece(
+        &self,
+        name: LegacyName,
+        offset: u64,
+        bytes: &[u8],
+    ) -> Option<u64> {
+        let mut arrivals = lock(&self.arrivals);
+        let arrival = arrivals.filters.get_mut(&name.filter)?;
+        let length = arrival.length(name.index)?;
+        let file = arrival.legacy.entry(name.index).or_default();
+        let here = file.len() as u64;
+        if offset == here && bytes.len() as u64 <= length - here {
+            file.extend_from_slice(bytes);
+        }
+        ((file.len() as u64) < length).then_some(file.len() as u64)
+    }
+
+    /// Everything that a peer has of a part is here, or nobody has it any more.
+    pub(crate) fn part_fetched(&self, part: Part) {
+        let mut arrivals = lock(&self.arrivals);
+        if arrivals.filters.contains_key(&part.filter()) || arrivals.wanted.contains_key(&part) {
+            arrivals.fetched.insert(part);
+        }
+    }
+
+    /// Begins to gather the bits of a filter that came to be beside the log of another node;
+    /// gives the parts that are still to be fetched.
+    fn await_filter(&self, row: &FilterRow) -> Result<Vec<Part>, Blocked> {
+        let mut arrivals = lock(&self.arrivals);
+        if !arrivals.filters.contains_key(&row.id) {
+            let loaded = self.fresh(row)?;
+            for shape in &row.legacy {
+                loaded.memory.grow(shape.bytes)?;
+            }
+            let arrival = Arrival {
+                row: row.clone(),
+                loaded,
+                legacy: BTreeMap::new(),
+            };
+            arrivals.filters.insert(row.id, arrival);
+        }
+        let layers = row.layers.iter().map(|layer| {
+            Part::Layer(LayerName {
+                filter: row.id,
+                layer: layer.shape.id,
+            })
+        });
+        let foreign = row.legacy.iter().map(|shape| {
+            Part::Legacy(LegacyName {
+                filter: row.id,
+                index: shape.index,
+            })
+        });
+        let parts = layers.chain(foreign);
+        Ok(parts
+            .filter(|part| !arrivals.fetched.contains(part))
+            .collect())
+    }
+
+    /// Takes in a filter that another node imported, once its bits are here: files first.
+    pub(crate) fn apply_import(&self, row: &FilterRow, append: Append<'_>) -> Effected {
+        if row.storage == Storage::Durable && self.by_id(row.id).is_none() {
+            let missing = self.await_filter(row)?;
+            if !missing.is_empty() {
+                return Err(Blocked::Parts(missing));
+            }
+            self.write_arrival(row)?;
+        }
+        self.apply_change(&CatalogueChange::Import(row.clone()), append)
+    }
+
+    /// Enters the filters of a snapshot, whose bits have all come.
+    pub(crate) fn take_over_arrivals(&self) -> Effected {
+        let rows: Vec<FilterRow> = {
+            let arrivals = lock(&self.arrivals);
+            let rows = arrivals.filters.values().map(|arrival| arrival.row.clone());
+            rows.collect()
+        };
+        for row in rows {
+            // What an operation waits for enters with that operation.
+            if self.await_filter(&row)?.is_empty() {
+                self.write_arrival(&row)?;
+                self.take_over(&CatalogueChange::Import(row))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write_arrival(&self, row: &FilterRow) -> Effected {
+        let arrival = {
+            let mut arrivals = lock(&self.arrivals);
+            arrivals.fetched.retain(|part| part.filter() != row.id);
+            arrivals.filters.remove(&row.id)
+        };
+        let Some(Arrival { loaded, legacy, .. }) = arrival else {
+            return Ok(());
+        };
+        let mut layers = Vec::new();
+        for shape in &row.legacy {
+            let bytes = legacy.get(&shape.index).cloned().unwrap_or_default();
+            // One that did not come whole, since what it belonged to was dropped there, is left
+            // out: the filter will be found damaged until its drop arrives.
+            if xxh3_64(&bytes) == shape.checksum
+                && let Ok(layer) = BloomdLayer::from_vec(bytes)
+            {
+                layers.push(Arc::new(layer));
+            }
+        }
+        let _alone = lock(&self.snapshot);
+        let written = self.write_files(row.id, &loaded.filter, &layers);
+        written.map_err(|error| {
+            let reason = || format!("writing an imported filter failed: {error}");
+            self.journal.fail(reason).into()
+        })
+    }
+
+    /// Takes in a layer that another node merged from a file, once its bits are here.
+    pub(crate) fn apply_adopted(
+        &self,
+        dot: Dot,
+        epoch: Epoch,
+        layer: LayerRow,
+        append: Append<'_>,
+    ) -> Effected {
+        let name = LayerName {
+            filter: epoch.filter,
+            layer: layer.shape.id,
+        };
+        let Some(handle) = self.by_id(epoch.filter) else {
+            append()?;
+            return Ok(());
+        };
+        let ready = {
+            let bits = match self.loaded(&handle) {
+                Ok(bits) => bits,
+                Err(FilterError::Memory(over)) => return Err(over.into()),
+                Err(_) => {
+                    append()?;
+                    return Ok(());
+                }
+            };
+            match &*bits {
+                Bits::Loaded(loaded) => {
+                    let known = loaded.filter.layer(layer.shape.id).cloned();
+                    if known.is_none() {
+                        loaded.memory.grow(layer.shape.geometry.bytes())?;
+                        let added = loaded.filter.add_layer(layer);
+                        added.map_err(|_| Blocked::UnknownLayer)?;
+                    }
+                    let mut arrivals = lock(&self.arrivals);
+                    let part = Part::Layer(name);
+                    let mine = *arrivals.wanted.entry(part).or_insert(dot) == dot;
+                    let ready = known.is_some() && mine && arrivals.fetched.remove(&part);
+                    if ready {
+                        arrivals.wanted.remove(&part);
+                    }
+                    known.filter(|_| ready)
+                }
+                _ => None,
+            }
+        };
+        let Some(ready) = ready else {
+            return Err(Blocked::Parts(vec![Part::Layer(name)]));
+        };
+        {
+            let _alone = lock(&self.snapshot);
+            let written = self.write_layer_file(epoch.filter, &ready);
+            written.map_err(|error| {
+                let reason = || format!("writing a merged layer failed: {error}");
+                Blocked::ReadOnly(self.journal.fail(reason))
+            })?;
+        }
+        self.enter_adopted(epoch, layer, append)
+    }
+}
+
+/// The lines of a block; none behind the end of the layer.
+fn lines_of(layer: &Layer, block: u32) -> Vec<[u64; LINE_WORDS]> {
+    let from = block as usize * BLOCK_WORDS;
+    let count = layer.word_count().saturating_sub(from).min(BLOCK_WORDS);
+    let mut words = vec![0; count];
+    layer.copy_words(from, &mut words);
+    words.as_chunks().0.to_vec()
+}
