@@ -17,6 +17,8 @@ mod replica;
 mod reports;
 mod rights;
 mod serving;
+#[cfg(test)]
+mod tests;
 mod transfer;
 mod versions;
 

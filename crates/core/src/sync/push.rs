@@ -318,9 +318,8 @@ fn send<R: Replica>(
             let (mut bytes, mut operations) = (0, Vec::new());
             while let Some(operation) = rest.peek() {
                 let more = operation_bytes(operation);
-                let fits = bytes + more <= BATCH_BYTES
-                    && operations.len() < OPERATIONS_PER_MESSAGE_MAX
-                    && flight.admits(bytes + more, window);
+                let fits = bytes + more <= BATCH_BYTES.min(window.saturating_sub(flight.bytes))
+                    && operations.len() < OPERATIONS_PER_MESSAGE_MAX;
                 if !fits && !operations.is_empty() {
                     break;
                 }

@@ -82,7 +82,8 @@ pub struct Applied {
 pub enum Wait {
     /// Another operation that is not in yet.
     For(Dot),
-    /// Bits that never were operations, to be fetched from somebody who has applied it.
+    /// Bits that never were operations, to be fetched from somebody who has applied it. The
+    /// layers must be there already, without bits: they are compared with the peer's.
     Parts(Vec<Part>),
     /// Nothing: it does not decode or is of an unknown kind. Its origin is followed no further
     /// until the next start.
