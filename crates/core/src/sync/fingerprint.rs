@@ -27,14 +27,14 @@ pub fn line_hash(salt: u64, line: &[u64; 8]) -> u32 {
     (hasher.finish() >> 32) as u32
 }
 
-/// Hash of what a node has: per origin the numbers of its durable and of its applied operations,
+/// Hash of what a node has: per origin the numbers of its durable and of its received operations,
 /// ascending by origin, without those that are both zero.
 pub fn versions_hash(entries: impl IntoIterator<Item = (Origin, u64, u64)>) -> u64 {
     let mut hasher = SipHasher13::new_with_keys(0, 2);
-    for (origin, durable, applied) in entries {
+    for (origin, durable, received) in entries {
         hasher.write(&origin.bytes());
         hasher.write(&durable.to_le_bytes());
-        hasher.write(&applied.to_le_bytes());
+        hasher.write(&received.to_le_bytes());
     }
     hasher.finish()
 }

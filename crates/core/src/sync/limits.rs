@@ -37,16 +37,23 @@ pub const FLIGHT_BATCHES_MAX: usize = 4096;
 pub const READS_PER_TURN: usize = 128;
 /// Bytes of operations kept for one peer because they wait for others.
 pub const PARKED_BYTES_PER_PEER: usize = 4 * 1024 * 1024;
+/// Bytes of operations kept for all peers together because they wait for others.
+pub const PARKED_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Most origins of which operations wait.
 pub const PARKED_ORIGINS_MAX: usize = 1024;
 /// Most origins that a peer is asked for at one time, and that are read for one peer.
 pub const REPAIR_ORIGINS_MAX: usize = 4096;
+/// Most origins of which a peer is owed an acknowledgement; of more it hears in a report.
+pub const OWED_ORIGINS_MAX: usize = 4096;
 /// Most ranges of a peer's report noted until all origins are covered.
 pub const RANGES_MAX: usize = 256;
 /// Most requests of a snapshot without an answer.
 pub const REQUESTS_MAX: usize = 32;
 /// Most layers and files compared at a time.
 pub const PARTS_ACTIVE_MAX: usize = 8;
+/// Most times that one block is compared: more differences can only come from changes made
+/// meanwhile, which travel as operations.
+pub const BLOCK_ROUNDS_MAX: u32 = 8;
 /// Bytes of snapshot served to one peer in [`SERVE_PERIOD_MS`]; what is asked beyond is not
 /// answered, and asked again.
 pub const SERVED_BYTES_MAX: usize = 32 * 1024 * 1024;
@@ -70,7 +77,7 @@ pub const DISTRUST_MS: u64 = 10_000;
 /// Time without an answer after which a snapshot is taken from another peer.
 pub const STALL_MS: u64 = 6000;
 /// Time without an answer from anybody after which a snapshot is given up.
-pub const ABANDON_MS: u64 = 60_000;
+pub const ABANDON_MS: u64 = 20_000;
 /// See [`SERVED_BYTES_MAX`].
 pub const SERVE_PERIOD_MS: u64 = 100;
 /// Least time between two questions for rights of one filter.

@@ -5,14 +5,28 @@
 //! late or in another order; a peer may restart with less than it had, or lie.
 
 pub mod fingerprint;
+mod intake;
 pub mod limits;
+mod machine;
 mod message;
+mod parts;
+mod peer;
+mod push;
+mod repair;
 mod replica;
+mod reports;
+mod rights;
+mod serving;
+#[cfg(test)]
+mod tests;
+mod transfer;
+mod versions;
 
 use crate::origin::Origin;
 use crate::version::{Dot, VersionVector};
 
 pub use limits::{BLOCK_LINES, OPERATION_BYTES_MAX, PARTS_MAX};
+pub use machine::Machine;
 pub use message::{Content, Entry, Message, MessageError, Report};
 pub use replica::{
     Applied, Blob, BlockHashes, BlockLines, Cursor, LayerName, LegacyName, Line, Page, PageError,

@@ -92,7 +92,8 @@ pub struct Applied {
 pub enum Wait {
     /// Another operation that is not in yet.
     For(Dot),
-    /// Bits that never were operations, to be fetched from somebody who has applied it.
+    /// Bits that never were operations, to be fetched from somebody who has applied it. The
+    /// layers must be there already, without bits: they are compared with the peer's.
     Parts(Vec<Part>),
     /// Nothing: it does not decode or is of an unknown kind. Its origin is followed no further
     /// until the next start.
@@ -171,6 +172,10 @@ pub struct Blob {
 /// sequence number that somebody has seen is never used again after a power cut. After either
 /// grew for another reason than a call from the machine, the owner gives the machine
 /// [`Input::Advanced`](super::Input::Advanced).
+///
+/// What `page`, `block_hashes`, `lines` and `blob` show must be durable too, own changes above
+/// all: a peer would keep what a power cut here takes back, and nobody else would ever get it.
+/// Where it is not, sync before answering.
 pub trait Replica {
     /// Everything that is in here.
     fn applied(&self) -> &VersionVector;
@@ -192,9 +197,14 @@ pub trait Replica {
     /// after the last applied one of that origin and that `origin` is not this node.
     fn apply(&mut self, origin: Origin, first: u64, operations: &[Vec<u8>]) -> Applied;
 
-    /// Nobody has these bits any more, not even a peer that has applied the operation that waits
-    /// for them: what they belonged to was dropped since. [`apply`](Self::apply) must not wait for
-    /// them again.
+    /// All of these bits that a peer has are in: one whose state includes the page that named
+    /// them, or the operation that waits for them. [`apply`](Self::apply) must not wait for them
+    /// again.
+    fn fetched(&mut self, part: Part);
+
+    /// A peer whose state includes the page or the operation that named these bits does not have
+    /// them any more: what they belonged to was dropped since. [`apply`](Self::apply) must not wait
+    /// for them again.
     fn give_up(&mut self, part: Part);
 
     /// The sections of a snapshot, in the order in which they must be merged.

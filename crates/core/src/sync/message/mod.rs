@@ -27,7 +27,7 @@
 //! varint      = LEB128, in as few bytes as the number has
 //! ```
 //! Integers are little endian, and what is last in a message reaches to its end. `ahead` is
-//! applied less durable. Entries ascend by origin. Every message has one form: what decodes
+//! received less durable. Entries ascend by origin. Every message has one form: what decodes
 //! encodes to the same bytes. A kind that is not known here is to be noted and passed over.
 
 mod bytes;
@@ -172,8 +172,9 @@ pub struct Entry {
     pub origin: Origin,
     /// How many of its operations are in to stay.
     pub durable: u64,
-    /// How many are in; not fewer.
-    pub applied: u64,
+    /// How many were received: those that are in and those put aside until they can be. Not
+    /// fewer; what is received need not be sent again in this session.
+    pub received: u64,
 }
 
 /// Why bytes are not a message.
@@ -395,7 +396,7 @@ fn encode_report(buffer: &mut Vec<u8>, report: &Report) {
     for entry in entries {
         buffer.extend_from_slice(&entry.origin.bytes());
         write_varint(buffer, entry.durable);
-        write_varint(buffer, entry.applied.saturating_sub(entry.durable));
+        write_varint(buffer, entry.received.saturating_sub(entry.durable));
     }
 }
 
@@ -451,7 +452,7 @@ fn decode_entries(reader: &mut Reader<'_>) -> Result<Vec<Entry>, MessageError> {
         let origin = Origin::new(reader.array("origin")?);
         let durable = reader.varint("version")?;
         let ahead = reader.varint("version")?;
-        let applied = durable
+        let received = durable
             .checked_add(ahead)
             .ok_or(MessageError::Malformed { field: "version" })?;
         if entries.last().is_some_and(|last| last.origin >= origin) {
@@ -460,7 +461,7 @@ fn decode_entries(reader: &mut Reader<'_>) -> Result<Vec<Entry>, MessageError> {
         entries.push(Entry {
             origin,
             durable,
-            applied,
+            received,
         });
     }
     Ok(entries)

@@ -31,7 +31,7 @@ fn entries() -> impl Strategy<Value = Vec<Entry>> {
             .map(|(origin, (durable, ahead))| Entry {
                 origin,
                 durable: u64::from(durable),
-                applied: u64::from(durable) + u64::from(ahead),
+                received: u64::from(durable) + u64::from(ahead),
             })
             .collect()
     })
@@ -232,7 +232,7 @@ fn a_report_has_these_bytes() {
             entries: vec![Entry {
                 origin: Origin::new([5; 16]),
                 durable: 300,
-                applied: 301,
+                received: 301,
             }],
         },
     });

@@ -1,0 +1,311 @@
+//! Operations that arrive: into the replica in order, or aside until what they need is in.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Event;
+use super::limits::{
+    ORIGINS_MAX, OWED_ORIGINS_MAX, PARKED_BYTES_MAX, PARKED_BYTES_PER_PEER, PARKED_ORIGINS_MAX,
+    RETRY_MS,
+};
+use super::machine::{Machine, Turn};
+use super::message::operation_bytes;
+use super::replica::{Part, Replica, Run, Wait};
+use crate::origin::Origin;
+use crate::version::Dot;
+
+/// Operations put aside, and origins that are not followed any more.
+#[derive(Debug, Default)]
+pub(super) struct Intake {
+    parked: BTreeMap<Origin, Parked>,
+    /// Bytes put aside, by the peer that sent the first of them.
+    bytes: BTreeMap<Origin, usize>,
+    refused: BTreeSet<Origin>,
+}
+
+/// Consecutive operations of one origin that wait.
+#[derive(Debug)]
+struct Parked {
+    first: u64,
+    operations: Vec<Vec<u8>>,
+    bytes: usize,
+    from: Origin,
+    waits: Waits,
+}
+
+#[derive(Debug)]
+enum Waits {
+    For(Dot),
+    /// For bits; not to be tried before that time, unless they were fetched.
+    Parts(Vec<Part>, u64),
+    /// For nothing any more.
+    Ready,
+}
+
+impl Parked {
+    fn next(&self) -> u64 {
+        self.first.saturating_add(self.operations.len() as u64)
+    }
+}
+
+/// Bits that an operation waits for.
+pub(super) struct Missing {
+    /// The operation.
+    pub(super) dot: Dot,
+    /// Who sent it.
+    pub(super) from: Origin,
+    /// The bits.
+    pub(super) parts: Vec<Part>,
+}
+
+impl Intake {
+    /// How many operations of an origin are put aside.
+    pub(super) fn aside(&self, origin: Origin) -> u64 {
+        self.parked
+            .get(&origin)
+            .map_or(0, |parked| parked.operations.len() as u64)
+    }
+
+    /// Whether an operation of this origin could not be understood.
+    pub(super) fn is_refused(&self, origin: Origin) -> bool {
+        self.refused.contains(&origin)
+    }
+
+    /// The first operation that waits for bits which nobody is fetching.
+    pub(super) fn missing(&self, now: u64) -> Option<Missing> {
+        self.parked.iter().find_map(|(origin, parked)| {
+            let Waits::Parts(parts, not_before) = &parked.waits else {
+                return None;
+            };
+            (now >= *not_before).then(|| Missing {
+                dot: Dot {
+                    origin: *origin,
+                    sequence: parked.first,
+                },
+                from: parked.from,
+                parts: parts.clone(),
+            })
+        })
+    }
+
+    /// The bits that an origin's operation waited for are in, or nowhere.
+    pub(super) fn fetched(&mut self, origin: Origin) {
+        if let Some(parked) = self.parked.get_mut(&origin) {
+            parked.waits = Waits::Ready;
+        }
+    }
+
+    fn has_room(&self, from: Origin, bytes: usize) -> bool {
+        let of_peer = self.bytes.get(&from).copied().unwrap_or(0);
+        let of_all: usize = self.bytes.values().sum();
+        of_peer + bytes <= PARKED_BYTES_PER_PEER && of_all + bytes <= PARKED_BYTES_MAX
+    }
+
+    /// Puts operations aside; false if there is no room.
+    fn park(&mut self, origin: Origin, parked: Parked) -> bool {
+        if self.parked.len() >= PARKED_ORIGINS_MAX || !self.has_room(parked.from, parked.bytes) {
+            return false;
+        }
+        *self.bytes.entry(parked.from).or_default() += parked.bytes;
+        self.parked.insert(origin, parked);
+        true
+    }
+
+    /// Adds operations behind those put aside; says which of them is the first to continue them,
+    /// if they do and there is room.
+    fn append(&mut self, run: &mut Run) -> Appended {
+        let Some(parked) = self.parked.get(&run.origin) else {
+            return Appended::Gap;
+        };
+        let (next, from) = (parked.next(), parked.from);
+        if run.first > next {
+            return Appended::Gap;
+        }
+        let known = usize::try_from(next - run.first).unwrap_or(usize::MAX);
+        if known >= run.operations.len() {
+            return Appended::Known;
+        }
+        let new = run.operations.split_off(known);
+        let bytes: usize = new.iter().map(|operation| operation_bytes(operation)).sum();
+        if !self.has_room(from, bytes) {
+            return Appended::Full;
+        }
+        *self.bytes.entry(from).or_default() += bytes;
+        if let Some(parked) = self.parked.get_mut(&run.origin) {
+            parked.bytes += bytes;
+            parked.operations.extend(new);
+        }
+        Appended::Added
+    }
+
+    fn take(&mut self, origin: Origin) -> Option<Parked> {
+        let parked = self.parked.remove(&origin)?;
+        if let Some(bytes) = self.bytes.get_mut(&parked.from) {
+            *bytes = bytes.saturating_sub(parked.bytes);
+            if *bytes == 0 {
+                self.bytes.remove(&parked.from);
+            }
+        }
+        Some(parked)
+    }
+}
+
+enum Appended {
+    Added,
+    Known,
+    Full,
+    Gap,
+}
+
+impl Machine {
+    /// A peer sends operations.
+    pub(super) fn receive_operations<R: Replica>(
+        &mut self,
+        turn: &mut Turn<'_, R>,
+        from: Origin,
+        mut run: Run,
+    ) {
+        let origin = run.origin;
+        if origin == self.me || run.first == 0 || self.intake.is_refused(origin) {
+            return;
+        }
+        let (have, origins) = (
+            turn.replica.applied().get(origin),
+            turn.replica.applied().len(),
+        );
+        if have == 0 && origins >= ORIGINS_MAX {
+            return turn.event(Event::OriginsFull(from));
+        }
+        let bytes: usize = run.operations.iter().map(|o| operation_bytes(o)).sum();
+        let news = run.first.saturating_add(run.operations.len() as u64) > have + 1;
+        self.owe(from, origin, bytes, !news);
+        if self.intake.parked.contains_key(&origin) {
+            match self.intake.append(&mut run) {
+                Appended::Added => {}
+                Appended::Known => self.owe(from, origin, 0, true),
+                Appended::Full => turn.event(Event::ParkedFull(from)),
+                Appended::Gap => {
+                    self.owe(from, origin, 0, true);
+                    turn.event(Event::Gap { peer: from, origin });
+                }
+            }
+            return;
+        }
+        if run.first > have + 1 {
+            self.owe(from, origin, 0, true);
+            return turn.event(Event::Gap { peer: from, origin });
+        }
+        if news {
+            let known = usize::try_from(have + 1 - run.first).unwrap_or(usize::MAX);
+            let operations = run.operations.split_off(known);
+            self.apply(turn, from, origin, operations);
+        }
+    }
+
+    /// An acknowledgement is due; `again` although nothing new may be in.
+    fn owe(&mut self, from: Origin, origin: Origin, bytes: usize, again: bool) {
+        if let Some(peer) = self.peers.get_mut(&from) {
+            peer.owed.bytes = peer.owed.bytes.saturating_add(bytes);
+            let full = peer.owed.origins.len() >= OWED_ORIGINS_MAX;
+            if full && !peer.owed.origins.contains_key(&origin) {
+                return;
+            }
+            let said = peer.owed.origins.entry(origin).or_insert(None);
+            if again {
+                *said = None;
+            }
+        }
+    }
+
+    /// Applies the operations that follow those that are in; true if one was.
+    fn apply<R: Replica>(
+        &mut self,
+        turn: &mut Turn<'_, R>,
+        from: Origin,
+        origin: Origin,
+        mut operations: Vec<Vec<u8>>,
+    ) -> bool {
+        let first = turn.replica.applied().get(origin) + 1;
+        let applied = turn.replica.apply(origin, first, &operations);
+        let count = applied.count.min(operations.len());
+        let dot = Dot {
+            origin,
+            sequence: first + count as u64,
+        };
+        let waits = match applied.waits {
+            _ if count == operations.len() => return count > 0,
+            // Without a reason it is tried again when something else is in.
+            None => Waits::Ready,
+            Some(Wait::For(dot)) => Waits::For(dot),
+            Some(Wait::Parts(parts)) => Waits::Parts(parts, turn.now),
+            Some(Wait::Refused) => {
+                self.intake.refused.insert(origin);
+                turn.event(Event::Refused(dot));
+                return count > 0;
+            }
+        };
+        let for_parts = matches!(waits, Waits::Parts(..));
+        operations.drain(..count);
+        let parked = Parked {
+            first: dot.sequence,
+            bytes: operations.iter().map(|o| operation_bytes(o)).sum(),
+            operations,
+            from,
+            waits,
+        };
+        turn.event(match self.intake.park(origin, parked) {
+            true if for_parts => Event::ParkedForParts(dot),
+            true => Event::Parked(dot),
+            false => Event::ParkedFull(from),
+        });
+        count > 0
+    }
+
+    /// Applies what was put aside and need not wait any more.
+    pub(super) fn apply_parked<R: Replica>(&mut self, turn: &mut Turn<'_, R>) {
+        let mut progress = !self.intake.parked.is_empty();
+        while progress {
+            progress = false;
+            let applied = turn.replica.applied();
+            let ready: Vec<Origin> = self
+                .intake
+                .parked
+                .iter()
+                .filter(|(origin, parked)| {
+                    let moved = applied.get(**origin) >= parked.first;
+                    moved
+                        || match &parked.waits {
+                            Waits::For(dot) => applied.covers(*dot),
+                            Waits::Parts(..) => false,
+                            Waits::Ready => true,
+                        }
+                })
+                .map(|(origin, _)| *origin)
+                .collect();
+            for origin in ready {
+                let Some(mut parked) = self.intake.take(origin) else {
+                    continue;
+                };
+                let next = turn.replica.applied().get(origin) + 1;
+                if parked.first > next || parked.next() <= next {
+                    continue;
+                }
+                let known = usize::try_from(next - parked.first).unwrap_or(usize::MAX);
+                let operations = parked.operations.split_off(known);
+                let fetched = matches!(parked.waits, Waits::Ready);
+                progress |= self.apply(turn, parked.from, origin, operations);
+                self.slow_down(turn.now, origin, next, fetched);
+            }
+        }
+    }
+
+    /// An operation that waits for bits although they were just fetched is not tried at once.
+    fn slow_down(&mut self, now: u64, origin: Origin, first: u64, fetched: bool) {
+        if let Some(parked) = self.intake.parked.get_mut(&origin)
+            && let Waits::Parts(_, not_before) = &mut parked.waits
+            && fetched
+            && parked.first == first
+        {
+            *not_before = now + RETRY_MS;
+        }
+    }
+}

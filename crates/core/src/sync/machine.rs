@@ -1,0 +1,216 @@
+//! The machine: what is kept for whom, and the order of work for each input.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::intake::Intake;
+use super::limits::{PEERS_MAX, WINDOW_BYTES};
+use super::message::Message;
+use super::peer::Peer;
+use super::push::Shared;
+use super::repair::Repair;
+use super::replica::Replica;
+use super::rights::Asking;
+use super::transfer::Transfer;
+use super::versions::Mine;
+use super::{Event, Input, Output, PeerStatus};
+use crate::origin::Origin;
+use crate::version::VersionVector;
+
+/// Synchronisation of one node with all its peers.
+#[derive(Debug)]
+pub struct Machine {
+    pub(super) me: Origin,
+    pub(super) window: u32,
+    random: u64,
+    pub(super) peers: BTreeMap<Origin, Peer>,
+    members: BTreeSet<Origin>,
+    pub(super) intake: Intake,
+    pub(super) repair: Repair,
+    pub(super) transfer: Option<Transfer>,
+    pub(super) asking: Asking,
+}
+
+/// One call of [`Machine::handle`].
+pub(super) struct Turn<'a, R> {
+    pub(super) now: u64,
+    pub(super) replica: &'a mut R,
+    pub(super) out: &'a mut Vec<Output>,
+}
+
+impl<R> Turn<'_, R> {
+    pub(super) fn send(&mut self, to: Origin, message: Message) {
+        self.out.push(Output::Send(to, message));
+    }
+
+    pub(super) fn event(&mut self, event: Event) {
+        self.out.push(Output::Event(event));
+    }
+}
+
+impl Machine {
+    /// The machine of the node `me`. `seed` is a random number: from it come the salts by which
+    /// lines are compared, and whom it asks first.
+    pub fn new(me: Origin, seed: u64) -> Self {
+        Machine {
+            me,
+            window: WINDOW_BYTES,
+            random: seed,
+            peers: BTreeMap::new(),
+            members: BTreeSet::new(),
+            intake: Intake::default(),
+            repair: Repair::default(),
+            transfer: None,
+            asking: Asking::default(),
+        }
+    }
+
+    /// Sets the bytes of operations that may be in flight to a peer and to this node from each
+    /// peer; [`WINDOW_BYTES`] unless set.
+    pub fn set_window(&mut self, bytes: u32) {
+        self.window = bytes.max(1);
+    }
+
+    /// Says who belongs to the group: what they are known to have holds the log back, see
+    /// [`held_by_all`](Self::held_by_all). Until then the group has no members but this node.
+    pub fn set_members(&mut self, members: BTreeSet<Origin>) {
+        self.peers
+            .retain(|name, peer| peer.connected || members.contains(name));
+        self.members = members;
+    }
+
+    /// What every member is known to have for good: known from its reports in the life of this
+    /// machine, so a member not heard of yet has nothing. Where there is no other member it is
+    /// what this node has.
+    pub fn held_by_all(&self, replica: &impl Replica) -> VersionVector {
+        let mut held = replica.durable().clone();
+        for member in self.members.iter().filter(|member| **member != self.me) {
+            match self.peers.get(member) {
+                Some(peer) => held.meet(&peer.known.version()),
+                None => return VersionVector::default(),
+            }
+        }
+        held
+    }
+
+    /// How things stand with every peer.
+    pub fn status(&self, replica: &impl Replica) -> Vec<PeerStatus> {
+        let ours = replica.durable().get(self.me);
+        let status = |(name, peer): (&Origin, &Peer)| PeerStatus {
+            peer: *name,
+            connected: peer.connected,
+            known: peer.known.is_complete(),
+            version: peer.known.version(),
+            lag: ours.saturating_sub(peer.known.durable(self.me)),
+            in_flight: peer.flight.bytes(),
+            asked: self.repair.asked_of(*name),
+            serving: peer.serve.as_ref().map_or(0, super::push::Serve::origins),
+            snapshot: self
+                .transfer
+                .as_ref()
+                .filter(|transfer| transfer.peer == *name)
+                .map(|transfer| transfer.count),
+        };
+        self.peers.iter().map(status).collect()
+    }
+
+    /// Takes one input; what is to be done is appended to `out`. `now` is in milliseconds from any
+    /// fixed point and never goes back.
+    pub fn handle<R: Replica>(
+        &mut self,
+        now: u64,
+        input: Input,
+        replica: &mut R,
+        out: &mut Vec<Output>,
+    ) {
+        let mut turn = Turn { now, replica, out };
+        match input {
+            Input::Connected(peer, session) => self.connect(&mut turn, peer, session),
+            Input::Disconnected(peer) => self.disconnect(peer),
+            Input::Received(peer, message) => {
+                if !self.peers.get(&peer).is_some_and(|peer| peer.connected) {
+                    return;
+                }
+                self.receive(&mut turn, peer, message);
+                self.settle(&mut turn, Some(peer));
+            }
+            Input::Tick => {
+                self.rewind_stuck(&mut turn);
+                self.ask_rights(&mut turn);
+                self.check_transfer(&mut turn);
+                self.settle(&mut turn, None);
+            }
+            Input::Advanced => self.settle(&mut turn, None),
+        }
+    }
+
+    /// A new random number.
+    pub(super) fn draw(&mut self) -> u64 {
+        // SplitMix64 (Steele, Lea, Flood 2014).
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.random;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn connect<R: Replica>(&mut self, turn: &mut Turn<'_, R>, name: Origin, session: u64) {
+        let full = self.peers.len() >= PEERS_MAX && !self.peers.contains_key(&name);
+        if full || name == self.me {
+            return turn.event(Event::PeersFull(name));
+        }
+        let peer = self.peers.entry(name).or_default();
+        peer.connect(session, turn.now);
+        self.report(turn, Some(name));
+    }
+
+    fn disconnect(&mut self, name: Origin) {
+        if let Some(peer) = self.peers.get_mut(&name) {
+            peer.disconnect();
+            if !self.members.contains(&name) {
+                self.peers.remove(&name);
+            }
+        }
+    }
+
+    fn receive<R: Replica>(&mut self, turn: &mut Turn<'_, R>, from: Origin, message: Message) {
+        match message {
+            Message::Operations(run) => self.receive_operations(turn, from, run),
+            Message::Report(report) => self.receive_report(turn, from, &report),
+            Message::Want(wanted) => self.receive_want(turn, from, wanted),
+            Message::Behind => self.receive_behind(turn, from),
+            request @ (Message::PageRequest { .. }
+            | Message::BlocksRequest { .. }
+            | Message::LinesRequest { .. }
+            | Message::BlobRequest { .. }) => self.serve_snapshot(turn, from, request),
+            answer @ (Message::Page(_)
+            | Message::Blocks { .. }
+            | Message::Lines { .. }
+            | Message::Blob { .. }
+            | Message::Gone(_)) => self.receive_answer(turn, from, answer),
+            Message::Ask { filter, wanted } => self.receive_ask(turn, from, filter, wanted),
+        }
+    }
+
+    /// What follows from any input: for one peer after its message, else for all.
+    fn settle<R: Replica>(&mut self, turn: &mut Turn<'_, R>, only: Option<Origin>) {
+        self.apply_parked(turn);
+        self.look_for_lacking(turn);
+        self.drive_transfer(turn);
+        self.report(turn, only);
+        let mut shared = Shared::default();
+        match only {
+            Some(peer) => self.pump(turn, peer, &mut shared),
+            None => {
+                let peers: Vec<Origin> = self.peers.keys().copied().collect();
+                for peer in peers {
+                    self.pump(turn, peer, &mut shared);
+                }
+            }
+        }
+    }
+
+    /// What this node has, as it is said to peers.
+    pub(super) fn mine(&self, replica: &impl Replica) -> Mine {
+        Mine::new(replica, |origin| self.intake.aside(origin))
+    }
+}

@@ -1,0 +1,203 @@
+//! Saying what is here and hearing what is there.
+//!
+//! A peer is told everything when the connection is new, when it asks, and once a second if
+//! something changed since; a second in which nothing did costs a hash. Between that it is told
+//! the numbers of the origins whose operations it sent: the acknowledgement.
+//!
+//! Each side of a connection has a number of its own (`session`) and says which of the other side
+//! it has heard. A report that names this side's present number was made in answer to it, so it
+//! is not from an earlier life of the peer.
+
+use super::Event;
+use super::limits::{ACKNOWLEDGE_MS, REPORT_ENTRIES_MAX, REPORT_MS, REPORT_SPACING_MS};
+use super::machine::{Machine, Turn};
+use super::message::{Content, Entry, Message, Report};
+use super::peer::Peer;
+use super::replica::Replica;
+use super::versions::Mine;
+use crate::origin::Origin;
+
+impl Machine {
+    /// Sends the reports and acknowledgements that are due, to one peer or to all.
+    pub(super) fn report<R: Replica>(&mut self, turn: &mut Turn<'_, R>, only: Option<Origin>) {
+        let window = self.window;
+        let mut mine: Option<Mine> = None;
+        let due: Vec<Origin> = match only {
+            Some(peer) => vec![peer],
+            None => self.peers.keys().copied().collect(),
+        };
+        for name in due {
+            let Some(peer) = self.peers.get(&name).filter(|peer| peer.connected) else {
+                continue;
+            };
+            let (periodic, asked) = (turn.now >= peer.reports.due_at, may_tell(peer, turn.now));
+            if periodic || asked {
+                let mine = match &mut mine {
+                    Some(mine) => mine,
+                    None => mine.insert(self.mine(turn.replica)),
+                };
+                if let Some(peer) = self.peers.get_mut(&name) {
+                    let news = peer.heard != 0 && peer.reports.told != Some(mine.hash);
+                    if asked || news {
+                        tell_all(turn, name, peer, window, mine);
+                    } else {
+                        say(turn, name, peer, window, Content::Summary(mine.hash));
+                    }
+                    peer.reports.due_at = turn.now + REPORT_MS;
+                }
+            }
+            self.acknowledge(turn, name);
+        }
+    }
+
+    /// Tells a peer what became of the operations it sent.
+    fn acknowledge<R: Replica>(&mut self, turn: &mut Turn<'_, R>, name: Origin) {
+        let window = self.window;
+        let Some(peer) = self.peers.get_mut(&name) else {
+            return;
+        };
+        let waited = turn.now.saturating_sub(peer.owed.sent_at) >= ACKNOWLEDGE_MS;
+        let many = peer.owed.bytes >= window as usize / 8;
+        if peer.owed.origins.is_empty() || peer.heard == 0 || !(waited || many) {
+            return;
+        }
+        let (applied, durable) = (turn.replica.applied(), turn.replica.durable());
+        let mut entries = Vec::new();
+        let intake = &self.intake;
+        peer.owed.origins.retain(|origin, said| {
+            let received = applied.get(*origin) + intake.aside(*origin);
+            let now = (durable.get(*origin).min(received), received);
+            if *said == Some(now) {
+                return true;
+            }
+            if entries.len() == REPORT_ENTRIES_MAX {
+                return true;
+            }
+            entries.push(Entry {
+                origin: *origin,
+                durable: now.0,
+                received: now.1,
+            });
+            *said = Some(now);
+            now.0 < now.1
+        });
+        if !entries.is_empty() {
+            peer.owed.sent_at = turn.now;
+            peer.owed.bytes = 0;
+            say(turn, name, peer, window, Content::Moved(entries));
+        }
+    }
+
+    /// A peer says what it has.
+    pub(super) fn receive_report<R: Replica>(
+        &mut self,
+        turn: &mut Turn<'_, R>,
+        name: Origin,
+        report: &Report,
+    ) {
+        let Some(peer) = self.peers.get_mut(&name) else {
+            return;
+        };
+        if report.session == 0 || report.session == peer.retired {
+            return;
+        }
+        let unheard = std::mem::replace(&mut peer.heard, report.session) != report.session;
+        if report.heard != peer.session {
+            // It does not know this side of the connection yet.
+            peer.reports.asked = true;
+            if unheard {
+                peer.reports.full_at = None;
+            }
+            return;
+        }
+        if report.session != peer.theirs {
+            if peer.theirs != 0 {
+                turn.event(Event::PeerRestarted(name));
+            }
+            peer.renew(report.session);
+        }
+        peer.window = report.window;
+        peer.reports.asked |= report.ask;
+        if let Content::Summary(hash) = report.content {
+            peer.doubt |= peer.known.is_newest(report.stamp) && peer.known.hash() != hash;
+        }
+        let change = peer.known.take(report.stamp, &report.content);
+        if matches!(report.content, Content::Range { .. }) {
+            peer.doubt = false;
+        }
+        if change.full {
+            turn.event(Event::OriginsFull(name));
+        }
+        if change.lowered {
+            peer.forget_sent();
+            turn.event(Event::PeerLowered(name));
+        }
+        question(turn, name, peer, self.window);
+        if let Content::Moved(entries) | Content::Range { entries, .. } = &report.content {
+            self.heed(turn, name, entries);
+        }
+    }
+
+    /// Draws the conclusions from what a peer has.
+    fn heed<R: Replica>(&mut self, turn: &mut Turn<'_, R>, name: Origin, entries: &[Entry]) {
+        let Some(peer) = self.peers.get_mut(&name) else {
+            return;
+        };
+        for entry in entries {
+            let ours = turn.replica.applied().get(entry.origin);
+            peer.flight
+                .acknowledge(turn.now, entry.origin, entry.received);
+            if entry.origin != self.me {
+                if entry.durable > ours {
+                    self.repair.note(turn.now, *entry, ours);
+                }
+            } else if entry.received > ours.max(peer.unknown) {
+                peer.unknown = entry.received;
+                turn.event(Event::OwnOperationsUnknown {
+                    peer: name,
+                    theirs: entry.received,
+                    ours,
+                });
+            }
+        }
+    }
+}
+
+/// Whether the peer asked for everything and was not told too recently.
+fn may_tell(peer: &Peer, now: u64) -> bool {
+    let recently = |at: u64| now.saturating_sub(at) < REPORT_SPACING_MS;
+    peer.reports.asked && !peer.reports.full_at.is_some_and(recently)
+}
+
+/// Asks a peer for everything it has, if that is not known.
+fn question<R>(turn: &mut Turn<'_, R>, name: Origin, peer: &mut Peer, window: u32) {
+    let recently = |at: u64| turn.now.saturating_sub(at) < REPORT_SPACING_MS;
+    let answered = peer.known.is_complete() && !peer.doubt;
+    if answered || peer.reports.question_at.is_some_and(recently) {
+        return;
+    }
+    peer.reports.question_at = Some(turn.now);
+    say(turn, name, peer, window, Content::Moved(Vec::new()));
+}
+
+fn tell_all<R>(turn: &mut Turn<'_, R>, name: Origin, peer: &mut Peer, window: u32, mine: &Mine) {
+    for content in mine.ranges() {
+        say(turn, name, peer, window, content);
+    }
+    peer.reports.asked = false;
+    peer.reports.full_at = Some(turn.now);
+    peer.reports.told = Some(mine.hash);
+}
+
+fn say<R>(turn: &mut Turn<'_, R>, name: Origin, peer: &mut Peer, window: u32, content: Content) {
+    peer.stamp += 1;
+    let report = Report {
+        session: peer.session,
+        heard: peer.heard,
+        stamp: peer.stamp,
+        window,
+        ask: peer.theirs == 0 || !peer.known.is_complete() || peer.doubt,
+        content,
+    };
+    turn.send(name, Message::Report(report));
+}

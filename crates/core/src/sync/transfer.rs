@@ -1,0 +1,347 @@
+//! Taking a snapshot: a peer's state is fetched and merged in pieces, until everything that the
+//! peer had at the start is in.
+//!
+//! The pages of each section come in order. The bits that a page's rows need are compared before
+//! the next page is asked for, so what is kept here stays small. A request without an answer is
+//! sent again; a peer that stays silent is left for another that has as much, and what was
+//! merged stays merged. Bits that an operation waits for are fetched the same way, without pages.
+
+use std::collections::BTreeMap;
+
+use super::limits::{ABANDON_MS, PARTS_MAX, REQUESTS_MAX, RETRY_MS, STALL_MS};
+use super::machine::{Machine, Turn};
+use super::message::Message;
+use super::parts::Parts;
+use super::peer::Peer;
+use super::replica::{LayerName, LegacyName, Page, Part, Replica};
+use super::{Event, SnapshotCount};
+use crate::origin::Origin;
+use crate::version::VersionVector;
+
+/// What is being fetched from a peer.
+#[derive(Debug)]
+pub(super) struct Transfer {
+    /// From whom.
+    pub(super) peer: Origin,
+    purpose: Purpose,
+    /// What the peer must have had before the first answer.
+    version: VersionVector,
+    /// Bits to be compared before the next page.
+    pub(super) parts: Parts,
+    /// Requests without an answer, with the time they were sent.
+    pub(super) requests: BTreeMap<Request, u64>,
+    /// When an answer last came, or the transfer began.
+    pub(super) heard_at: u64,
+    /// When the transfer last moved to another peer.
+    moved_at: u64,
+    pub(super) count: SnapshotCount,
+}
+
+/// Why it is fetched.
+#[derive(Debug)]
+enum Purpose {
+    /// For everything up to `version`; this is the place reached.
+    Snapshot { section: usize, after: Vec<u8> },
+    /// For the operation of this origin that waits for bits.
+    Bits(Origin),
+}
+
+/// What a request is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Request {
+    /// The page at the place reached.
+    Page,
+    /// Fingerprints from that block on.
+    Blocks(LayerName, u32),
+    /// Lines of that block.
+    Lines(LayerName, u32),
+    /// The file from that offset on.
+    Blob(LegacyName, u64),
+}
+
+impl Transfer {
+    fn new(now: u64, peer: Origin, purpose: Purpose, version: VersionVector) -> Self {
+        Transfer {
+            peer,
+            purpose,
+            version,
+            parts: Parts::default(),
+            requests: BTreeMap::new(),
+            heard_at: now,
+            moved_at: now,
+            count: SnapshotCount::default(),
+        }
+    }
+
+    /// An answer to `request` came; whether it was waited for.
+    pub(super) fn answered(&mut self, now: u64, request: Request) -> bool {
+        let expected = self.requests.remove(&request).is_some();
+        if expected {
+            self.heard_at = now;
+        }
+        expected
+    }
+
+    /// Requests that may be sent now.
+    pub(super) fn room(&self) -> usize {
+        REQUESTS_MAX.saturating_sub(self.requests.len())
+    }
+
+    fn next_page(&self, sections: &[u8]) -> Option<Message> {
+        let Purpose::Snapshot { section, after } = &self.purpose else {
+            return None;
+        };
+        sections.get(*section).map(|section| Message::PageRequest {
+            section: *section,
+            after: after.clone(),
+        })
+    }
+}
+
+impl Machine {
+    /// Begins a snapshot from a peer, unless something is being fetched already.
+    pub(super) fn begin_snapshot<R: Replica>(&mut self, turn: &mut Turn<'_, R>, name: Origin) {
+        let Some(peer) = self.peers.get(&name).filter(|peer| peer.is_ready()) else {
+            return;
+        };
+        if self.transfer.is_some() {
+            return;
+        }
+        let version = peer.known.version();
+        let foreign = version.iter().filter(|(origin, _)| *origin != self.me);
+        let version = foreign.collect();
+        let purpose = Purpose::Snapshot {
+            section: 0,
+            after: Vec::new(),
+        };
+        self.transfer = Some(Transfer::new(turn.now, name, purpose, version));
+        turn.event(Event::SnapshotBegun(name));
+    }
+
+    /// Begins to fetch bits that an operation waits for.
+    fn begin_parts<R: Replica>(&mut self, turn: &mut Turn<'_, R>) {
+        let Some(missing) = self.intake.missing(turn.now) else {
+            return;
+        };
+        let dot = missing.dot;
+        let version = VersionVector::from_iter([(dot.origin, dot.sequence)]);
+        let has_them = |peer: &Peer| peer.connected && peer.known.includes(&version);
+        let name = match self.peers.get(&missing.from) {
+            Some(peer) if has_them(peer) => Some(missing.from),
+            _ => self.successor(missing.from, &version, turn.now),
+        };
+        if let Some(name) = name {
+            let purpose = Purpose::Bits(dot.origin);
+            let mut transfer = Transfer::new(turn.now, name, purpose, version);
+            transfer.parts.add(missing.parts);
+            self.transfer = Some(transfer);
+            turn.event(Event::PartsBegun(name));
+        }
+    }
+
+    /// Another peer that has all of `version`, the trusted first.
+    fn successor(&self, before: Origin, version: &VersionVector, now: u64) -> Option<Origin> {
+        self.peers
+            .iter()
+            .filter(|(name, peer)| {
+                **name != before && peer.is_ready() && peer.known.includes(version)
+            })
+            .min_by_key(|(name, peer)| (now < peer.distrust_until, **name < before, **name))
+            .map(|(name, _)| *name)
+    }
+
+    /// Gives up or moves a transfer whose peer is silent, has lost what it had, or is not needed
+    /// any more; sends again what had no answer.
+    pub(super) fn check_transfer<R: Replica>(&mut self, turn: &mut Turn<'_, R>) {
+        let Some(transfer) = &self.transfer else {
+            return;
+        };
+        let (name, now) = (transfer.peer, turn.now);
+        let silent = now.saturating_sub(transfer.heard_at.max(transfer.moved_at));
+        let lapsed = now.saturating_sub(transfer.heard_at) >= ABANDON_MS;
+        let unneeded = turn.replica.applied().includes(&transfer.version);
+        let peer = self.peers.get(&name).filter(|peer| peer.connected);
+        let lost = peer.is_some_and(|peer| {
+            peer.is_ready() && !peer.doubt && !peer.known.includes(&transfer.version)
+        });
+        if unneeded || lapsed {
+            return self.abandon(turn);
+        }
+        let useless = peer.is_none() || lost || silent >= STALL_MS;
+        if useless && let Some(next) = self.successor(name, &transfer.version, now) {
+            if silent >= STALL_MS
+                && let Some(peer) = self.peers.get_mut(&name)
+            {
+                peer.distrust_until = now + super::limits::DISTRUST_MS;
+            }
+            if let Some(transfer) = &mut self.transfer {
+                transfer.peer = next;
+                transfer.moved_at = now;
+                transfer.requests.values_mut().for_each(|sent| *sent = 0);
+            }
+            turn.event(Event::SnapshotMoved(next));
+        } else if lost {
+            self.abandon(turn);
+        }
+    }
+
+    pub(super) fn abandon<R: Replica>(&mut self, turn: &mut Turn<'_, R>) {
+        if let Some(transfer) = self.transfer.take() {
+            turn.event(Event::SnapshotAbandoned(transfer.peer));
+            if let Purpose::Bits(origin) = transfer.purpose {
+                self.intake.fetched(origin);
+            }
+        }
+    }
+
+    /// Sends the requests that can be sent, and ends what is complete.
+    pub(super) fn drive_transfer<R: Replica>(&mut self, turn: &mut Turn<'_, R>) {
+        if self.transfer.is_none() {
+            self.begin_parts(turn);
+        }
+        let Some(mut transfer) = self.transfer.take() else {
+            return;
+        };
+        let connected = |peer: &Peer| peer.connected && peer.theirs != 0;
+        if !self.peers.get(&transfer.peer).is_some_and(connected) {
+            self.transfer = Some(transfer);
+            return;
+        }
+        self.repeat(turn, &mut transfer);
+        self.request_parts(turn, &mut transfer);
+        if transfer.parts.is_empty() && transfer.requests.is_empty() {
+            match transfer.next_page(turn.replica.sections()) {
+                Some(request) => {
+                    transfer.requests.insert(Request::Page, turn.now);
+                    turn.send(transfer.peer, request);
+                }
+                None => return self.finish(turn, transfer),
+            }
+        }
+        self.transfer = Some(transfer);
+    }
+
+    /// Sends again what had no answer for long.
+    fn repeat<R: Replica>(&mut self, turn: &mut Turn<'_, R>, transfer: &mut Transfer) {
+        let late: Vec<Request> = transfer
+            .requests
+            .iter()
+            .filter(|(_, sent)| turn.now.saturating_sub(**sent) >= RETRY_MS)
+            .map(|(request, _)| *request)
+            .collect();
+        for request in late {
+            transfer.requests.insert(request, turn.now);
+            turn.event(Event::RequestRepeated(transfer.peer));
+            match request {
+                Request::Page => {
+                    if let Some(page) = transfer.next_page(turn.replica.sections()) {
+                        turn.send(transfer.peer, page);
+                    }
+                }
+                request => self.send_part_request(turn, transfer, request),
+            }
+        }
+    }
+
+    fn finish<R: Replica>(&mut self, turn: &mut Turn<'_, R>, transfer: Transfer) {
+        match transfer.purpose {
+            Purpose::Snapshot { .. } => {
+                turn.replica.adopt(&transfer.version);
+                if let Some(peer) = self.peers.get_mut(&transfer.peer) {
+                    peer.behind_until = 0;
+                }
+                turn.event(Event::SnapshotFinished(transfer.count));
+            }
+            Purpose::Bits(origin) => {
+                self.intake.fetched(origin);
+                turn.event(Event::PartsFinished(transfer.count));
+            }
+        }
+        self.apply_parked(turn);
+    }
+
+    /// A peer answers a request, maybe late or again.
+    pub(super) fn receive_answer<R: Replica>(
+        &mut self,
+        turn: &mut Turn<'_, R>,
+        from: Origin,
+        answer: Message,
+    ) {
+        let Some(mut transfer) = self.transfer.take() else {
+            return;
+        };
+        let sound = transfer.peer != from
+            || match answer {
+                Message::Page(page) => receive_page(turn, &mut transfer, &page),
+                Message::Gone(part) => {
+                    if transfer.drop_part(turn.now, part) {
+                        turn.replica.give_up(part);
+                    }
+                    true
+                }
+                bits => self.receive_bits(turn, &mut transfer, bits),
+            };
+        self.transfer = Some(transfer);
+        if !sound {
+            if let Some(peer) = self.peers.get_mut(&from) {
+                peer.distrust_until = turn.now + super::limits::DISTRUST_MS;
+            }
+            self.abandon(turn);
+        }
+    }
+}
+
+/// Merges a page; false if it cannot be.
+fn receive_page<R: Replica>(turn: &mut Turn<'_, R>, transfer: &mut Transfer, page: &Page) -> bool {
+    let Purpose::Snapshot { section, after } = &mut transfer.purpose else {
+        return true;
+    };
+    let expected = turn.replica.sections().get(*section).copied();
+    let here = expected == Some(page.section) && *after == page.after;
+    if !here || transfer.requests.remove(&Request::Page).is_none() {
+        return true;
+    }
+    transfer.heard_at = turn.now;
+    if page.next.as_ref().is_some_and(|next| *next <= page.after) {
+        return false;
+    }
+    let parts = match turn.replica.merge_page(page, &transfer.version) {
+        Ok(parts) if parts.len() <= PARTS_MAX => parts,
+        Ok(_) => return false,
+        Err(error) => {
+            turn.event(Event::PageRefused(transfer.peer, error));
+            return false;
+        }
+    };
+    transfer.count.pages += 1;
+    transfer.parts.add(parts);
+    match &page.next {
+        Some(next) => after.clone_from(next),
+        None => {
+            *section += 1;
+            after.clear();
+        }
+    }
+    true
+}
+
+impl Transfer {
+    /// The peer does not have these bits; true if they were asked for.
+    fn drop_part(&mut self, now: u64, part: Part) -> bool {
+        let about = |request: &Request| match (*request, part) {
+            (Request::Blocks(layer, _) | Request::Lines(layer, _), Part::Layer(gone)) => {
+                layer == gone
+            }
+            (Request::Blob(legacy, _), Part::Legacy(gone)) => legacy == gone,
+            _ => false,
+        };
+        let before = self.requests.len();
+        self.requests.retain(|request, _| !about(request));
+        let asked = self.requests.len() < before;
+        if asked {
+            self.heard_at = now;
+            self.parts.remove(part);
+        }
+        asked
+    }
+}
