@@ -10,6 +10,7 @@ use std::path::Path;
 use grapevine_core::catalogue::{FilterId, FilterRow, LayerRow, LegacyShape, Scope, Storage};
 use grapevine_core::filter::legacy::HEADER_BYTES;
 use grapevine_core::filter::parameters::{Growth, LayerId, Parameters};
+use grapevine_core::filter::rights::Rights;
 use grapevine_core::filter::{Layer, Run};
 use grapevine_core::hash::{KeyHash, Seed};
 use grapevine_core::membership::{GroupIdentity, Member, MemberRow, MemberState, NodeId};
@@ -173,17 +174,18 @@ fn manifest() -> Result<Vec<u8>, Box<dyn Error>> {
 fn operations() -> Result<Vec<(&'static str, Vec<u8>)>, Box<dyn Error>> {
     let row = row()?;
     let (epoch, layer) = (row.epoch(), row.layers[0]);
+    let rights = Rights::new(20, ME);
     let name = Name {
         name: row.name.clone(),
     };
     let changes = [
         ("create", CatalogueChange::Create(row.clone())),
-        ("import", CatalogueChange::Import(row)),
+        ("import", CatalogueChange::Import(row, vec![rights.clone()])),
         ("drop", CatalogueChange::Drop(epoch)),
         ("hide", CatalogueChange::Hide(name.clone())),
         ("show", CatalogueChange::Show(name)),
         ("open_layer", CatalogueChange::OpenLayer(epoch, layer)),
-        ("adopt_layer", CatalogueChange::AdoptLayer(epoch, layer)),
+        ("adopt_layer", CatalogueChange::AdoptLayer(epoch, layer, rights)),
     ];
     let header = EntryHeader {
         stream: Stream::Group,

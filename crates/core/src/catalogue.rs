@@ -270,12 +270,12 @@ impl Catalogue {
     /// Applies one change; true if it made a difference.
     pub fn apply(&mut self, change: &CatalogueChange) -> bool {
         match change {
-            CatalogueChange::Create(row) | CatalogueChange::Import(row) => self.create(row),
+            CatalogueChange::Create(row) | CatalogueChange::Import(row, _) => self.create(row),
             CatalogueChange::Drop(epoch) => self.drop(epoch.filter),
             CatalogueChange::Hide(name) => self.hide(&name.name),
             CatalogueChange::Show(name) => self.hidden.remove(&name.name),
             CatalogueChange::OpenLayer(epoch, layer)
-            | CatalogueChange::AdoptLayer(epoch, layer) => {
+            | CatalogueChange::AdoptLayer(epoch, layer, _) => {
                 let row = self.rows.get_mut(&epoch.filter);
                 row.is_some_and(|row| row.add_layer(*layer))
             }

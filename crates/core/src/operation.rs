@@ -22,7 +22,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::catalogue::{FilterId, FilterRow, LayerRow};
 use crate::filter::Run;
-use crate::filter::parameters::LayerId;
+use crate::filter::parameters::{LayerId, LayerShape};
+use crate::filter::rights::Rights;
 use crate::hash::KeyHash;
 use crate::limits::OPERATION_BODY_BYTES_MAX;
 use crate::membership::{GroupIdentity, MemberRow};
@@ -110,8 +111,9 @@ impl EntryHeader {
 pub enum CatalogueChange {
     /// A filter now exists.
     Create(FilterRow),
-    /// A filter now exists whose layers' bits were put beside the log before this was written.
-    Import(FilterRow),
+    /// A filter now exists whose layers' bits were put beside the log before this was written;
+    /// the rights of its layers as they came with them.
+    Import(FilterRow, Vec<Rights>),
     /// This epoch of a filter is gone, with everything in it.
     Drop(Epoch),
     /// The filters of this name no longer answer, but their data stays (bloomd's `clear`).
@@ -120,8 +122,9 @@ pub enum CatalogueChange {
     Show(Name),
     /// A filter has one more layer.
     OpenLayer(Epoch, LayerRow),
-    /// A filter has one more layer, whose bits were put beside the log before this was written.
-    AdoptLayer(Epoch, LayerRow),
+    /// A filter has one more layer, or one has more bits, which were put beside the log before
+    /// this was written; the layer's rights as they are with them.
+    AdoptLayer(Epoch, LayerRow, Rights),
 }
 
 /// One epoch of a filter, and the operation that made it.
@@ -229,7 +232,7 @@ impl Operation<'_> {
             Operation::Catalogue(
                 CatalogueChange::Drop(epoch)
                 | CatalogueChange::OpenLayer(epoch, _)
-                | CatalogueChange::AdoptLayer(epoch, _),
+                | CatalogueChange::AdoptLayer(epoch, ..),
             ) => Some(epoch.created),
             _ => None,
         }
@@ -311,17 +314,29 @@ struct LayerBody {
     filter: FilterId,
     created: Dot,
     layer: LayerRow,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rights: Option<Rights>,
 }
 
 impl LayerBody {
-    fn parts(self) -> (Epoch, LayerRow) {
-        let LayerBody {
-            filter,
-            created,
-            layer,
-        } = self;
-        (Epoch { filter, created }, layer)
+    fn epoch(&self) -> Epoch {
+        Epoch {
+            filter: self.filter,
+            created: self.created,
+        }
     }
+}
+
+#[derive(Serialize)]
+struct ImportBody<'a> {
+    row: &'a FilterRow,
+    rights: &'a [Rights],
+}
+
+#[derive(Deserialize)]
+struct ImportedBody {
+    row: FilterRow,
+    rights: Vec<Rights>,
 }
 
 /// Appends the bits that are set now (1 to [`BITS_MAX`]) to `buffer`.
@@ -357,24 +372,33 @@ pub fn encode_adopted_version(buffer: &mut Vec<u8>, version: &VersionVector) {
 pub fn encode_change(buffer: &mut Vec<u8>, change: &CatalogueChange) {
     match change {
         CatalogueChange::Create(row) => encode_body(buffer, KIND_CREATE, row),
-        CatalogueChange::Import(row) => encode_body(buffer, KIND_IMPORT, row),
+        CatalogueChange::Import(row, rights) => {
+            encode_body(buffer, KIND_IMPORT, &ImportBody { row, rights });
+        }
         CatalogueChange::Drop(epoch) => encode_body(buffer, KIND_DROP, epoch),
         CatalogueChange::Hide(name) => encode_body(buffer, KIND_HIDE, name),
         CatalogueChange::Show(name) => encode_body(buffer, KIND_SHOW, name),
         CatalogueChange::OpenLayer(epoch, layer) => {
-            encode_layer(buffer, KIND_OPEN_LAYER, epoch, layer);
+            encode_layer(buffer, KIND_OPEN_LAYER, epoch, layer, None);
         }
-        CatalogueChange::AdoptLayer(epoch, layer) => {
-            encode_layer(buffer, KIND_ADOPT_LAYER, epoch, layer);
+        CatalogueChange::AdoptLayer(epoch, layer, rights) => {
+            encode_layer(buffer, KIND_ADOPT_LAYER, epoch, layer, Some(rights));
         }
     }
 }
 
-fn encode_layer(buffer: &mut Vec<u8>, kind: u8, epoch: &Epoch, layer: &LayerRow) {
+fn encode_layer(
+    buffer: &mut Vec<u8>,
+    kind: u8,
+    epoch: &Epoch,
+    layer: &LayerRow,
+    rights: Option<&Rights>,
+) {
     let body = LayerBody {
         filter: epoch.filter,
         created: epoch.created,
         layer: *layer,
+        rights: rights.cloned(),
     };
     encode_body(buffer, kind, &body);
 }
@@ -402,17 +426,23 @@ pub fn decode(operation: &[u8]) -> Result<Operation<'_>, OperationError> {
     }
     let change = match kind {
         KIND_CREATE => CatalogueChange::Create(decode_body(kind, body)?),
-        KIND_IMPORT => CatalogueChange::Import(decode_body(kind, body)?),
+        KIND_IMPORT => {
+            let ImportedBody { row, rights } = decode_body(kind, body)?;
+            CatalogueChange::Import(row, rights)
+        }
         KIND_DROP => CatalogueChange::Drop(decode_body(kind, body)?),
         KIND_HIDE => CatalogueChange::Hide(decode_body(kind, body)?),
         KIND_SHOW => CatalogueChange::Show(decode_body(kind, body)?),
         KIND_OPEN_LAYER => {
-            let (epoch, layer) = decode_body::<LayerBody>(kind, body)?.parts();
-            CatalogueChange::OpenLayer(epoch, layer)
+            let body: LayerBody = decode_body(kind, body)?;
+            CatalogueChange::OpenLayer(body.epoch(), body.layer)
         }
         KIND_ADOPT_LAYER => {
-            let (epoch, layer) = decode_body::<LayerBody>(kind, body)?.parts();
-            CatalogueChange::AdoptLayer(epoch, layer)
+            let body: LayerBody = decode_body(kind, body)?;
+            let LayerShape { id, capacity, .. } = body.layer.shape;
+            let epoch = body.epoch();
+            let rights = body.rights.unwrap_or(Rights::new(capacity, id.creator));
+            CatalogueChange::AdoptLayer(epoch, body.layer, rights)
         }
         KIND_GRANT => return Ok(Operation::Grant(decode_body(kind, body)?)),
         KIND_MEMBER => return Ok(Operation::Member(decode_body(kind, body)?)),

@@ -53,6 +53,15 @@ impl VersionVector {
         }
     }
 
+    /// Lowers the number of one origin to at most `count`.
+    pub fn limit(&mut self, origin: Origin, count: u64) {
+        if count == 0 {
+            self.0.remove(&origin);
+        } else if let Some(number) = self.0.get_mut(&origin) {
+            *number = (*number).min(count);
+        }
+    }
+
     /// Lowers every number to that of `other`: what both have.
     pub fn meet(&mut self, other: &VersionVector) {
         self.0.retain(|origin, count| {

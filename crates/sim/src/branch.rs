@@ -56,11 +56,55 @@ pub enum Branch {
     RotDamaged,
     /// Rot hit bytes that nothing depends on.
     RotHarmless,
+    /// Some nodes no longer heard the others.
+    Partition,
+    /// One node was no longer heard by another.
+    OneWayCut,
+    /// A node was taken back to a backup, under a new origin.
+    RestoredOld,
+    /// A node came.
+    Joined,
+    /// A node left.
+    Left,
+    /// A node slept for an hour.
+    ClockJump,
+    /// A message was lost.
+    MessageLost,
+    /// A message came twice.
+    MessageTwice,
+    /// A peer did not acknowledge: operations were sent again.
+    Rewound,
+    /// A peer was asked for another's operations.
+    Repaired,
+    /// Operations waited for another one.
+    Parked,
+    /// An operation waited for bits.
+    ParkedForParts,
+    /// A snapshot was taken from a peer.
+    SnapshotTaken,
+    /// A snapshot went on with another peer.
+    SnapshotMoved,
+    /// A snapshot was given up.
+    SnapshotAbandoned,
+    /// Bits that an operation waited for were fetched.
+    PartsFetched,
+    /// A peer had less than it said before.
+    PeerLowered,
+    /// Rights were asked for.
+    RightsAsked,
+    /// A filter grew by a layer.
+    LayerOpened,
+    /// Two nodes opened layers of one index.
+    LayersApart,
+    /// Filters of one name made apart stood together.
+    NamesUnited,
+    /// A file was merged into a filter of the group.
+    Merged,
 }
 
 impl Branch {
-    /// All of them.
-    pub const ALL: [Branch; 25] = [
+    /// Those of seeds with one node.
+    pub const OF_ONE: [Branch; 25] = [
         Branch::Kill,
         Branch::PowerCut,
         Branch::CutInRecovery,
@@ -86,5 +130,35 @@ impl Branch {
         Branch::RotRefused,
         Branch::RotDamaged,
         Branch::RotHarmless,
+    ];
+
+    /// Those of seeds with many nodes.
+    pub const OF_MANY: [Branch; 26] = [
+        Branch::Kill,
+        Branch::PowerCut,
+        Branch::FilterFull,
+        Branch::Imported,
+        Branch::Partition,
+        Branch::OneWayCut,
+        Branch::RestoredOld,
+        Branch::Joined,
+        Branch::Left,
+        Branch::ClockJump,
+        Branch::MessageLost,
+        Branch::MessageTwice,
+        Branch::Rewound,
+        Branch::Repaired,
+        Branch::Parked,
+        Branch::ParkedForParts,
+        Branch::SnapshotTaken,
+        Branch::SnapshotMoved,
+        Branch::SnapshotAbandoned,
+        Branch::PartsFetched,
+        Branch::PeerLowered,
+        Branch::RightsAsked,
+        Branch::LayerOpened,
+        Branch::LayersApart,
+        Branch::NamesUnited,
+        Branch::Merged,
     ];
 }

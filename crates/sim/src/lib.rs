@@ -4,7 +4,9 @@
 #![forbid(unsafe_code)]
 
 pub mod branch;
+pub mod group;
 pub mod ledger;
 pub mod node;
+pub mod outcome;
 pub mod random;
 pub mod world;

@@ -7,8 +7,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use clap::Parser;
 use grapevine_sim::branch::Branch;
+use grapevine_sim::group::{self, GroupMutation, GroupPlan};
 use grapevine_sim::node::Mutation;
-use grapevine_sim::world::{Outcome, Plan, run};
+use grapevine_sim::outcome::Outcome;
+use grapevine_sim::world::{self, Plan};
 
 /// Seeds run when neither seeds nor minutes are named.
 const SEEDS_DEFAULT: u64 = 1000;
@@ -17,7 +19,7 @@ const OPERATIONS_DEFAULT: u64 = 80;
 /// Violations printed; more are only counted.
 const VIOLATIONS_SHOWN_MAX: u64 = 20;
 
-/// Crashes Grapevine's durable side at every point that matters and checks what it kept.
+/// Lets a group's nodes crash, lose messages and be cut apart, and checks what they kept.
 #[derive(Debug, Parser)]
 #[command(name = "grapevine-sim")]
 struct Arguments {
@@ -27,6 +29,10 @@ struct Arguments {
     /// Runs fresh seeds for so many minutes.
     #[arg(long, value_name = "M", conflicts_with = "replay")]
     minutes: Option<f64>,
+    /// Nodes of each seed's group [default: 3 to 7, drawn by the seed]; with 1 the disk of a
+    /// single node is crashed at every point that matters.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
+    nodes: Option<u8>,
     /// Operations per seed.
     #[arg(long, value_name = "N", default_value_t = OPERATIONS_DEFAULT)]
     ops: u64,
@@ -67,8 +73,11 @@ impl Tally {
             return;
         }
         let ops = arguments.ops;
+        let nodes = arguments
+            .nodes
+            .map_or(String::new(), |nodes| format!("--nodes {nodes} "));
         let command =
-            format!("cargo run --release -p grapevine-sim -- --ops {ops} --replay {seed}");
+            format!("cargo run --release -p grapevine-sim -- {nodes}--ops {ops} --replay {seed}");
         if arguments.json {
             let line = serde_json::json!({
                 "seed": seed, "violation": violation, "replay": command,
@@ -80,8 +89,13 @@ impl Tally {
     }
 
     fn print(&self, arguments: &Arguments) {
-        let missed: Vec<Branch> = Branch::ALL
-            .into_iter()
+        let expected: &[Branch] = match arguments.nodes {
+            Some(1) => &Branch::OF_ONE,
+            _ => &Branch::OF_MANY,
+        };
+        let missed: Vec<Branch> = expected
+            .iter()
+            .copied()
             .filter(|branch| !self.branches.contains_key(branch))
             .collect();
         if arguments.json {
@@ -104,11 +118,20 @@ impl Tally {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let mut tally = Tally::default();
-    let plan = |seed, trace| Plan {
-        seed,
-        operations: arguments.ops,
-        mutation: Mutation::None,
-        trace,
+    let run = |seed, trace| match arguments.nodes {
+        Some(1) => world::run(Plan {
+            seed,
+            operations: arguments.ops,
+            mutation: Mutation::None,
+            trace,
+        }),
+        nodes => group::run(GroupPlan {
+            seed,
+            nodes: nodes.map(usize::from),
+            operations: arguments.ops,
+            mutation: GroupMutation::None,
+            trace,
+        }),
     };
     // Fresh seeds begin at the clock, so that no two sessions run the same ones.
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -123,7 +146,7 @@ fn main() -> ExitCode {
     });
     let mut seed = range.start;
     while end.map_or(seed < range.end, |end| Instant::now() < end) {
-        let outcome = run(plan(seed, arguments.replay.is_some()));
+        let outcome = run(seed, arguments.replay.is_some());
         outcome.trace.iter().for_each(|line| println!("{line}"));
         tally.add(&arguments, seed, &outcome);
         seed += 1;

@@ -6,9 +6,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use grapevine_store::collections::{Collections, OpenError, Recovered};
-use grapevine_store::disk::{Disk, DiskFile, OpenMode, SimulatedDisk};
+use grapevine_store::disk::{
+    CrashPlan, Disk, DiskFile, NameFate, OpenMode, SimulatedDisk, WriteFate,
+};
 use grapevine_store::filters::{Entropy, Options};
 use grapevine_store::log::LogConfig;
+use grapevine_store::manifest::MANIFEST_FILE;
 
 use crate::random::Random;
 
@@ -22,6 +25,8 @@ pub enum Mutation {
     SyncsIgnored,
     /// Syncs of directories do nothing.
     NameSyncsIgnored,
+    /// Manifests are not put in their place.
+    ManifestForgotten,
     /// Requests are acknowledged before they are committed.
     AcknowledgedEarly,
 }
@@ -51,6 +56,30 @@ pub fn entropy(seed: u64, drawn: &Arc<AtomicU64>) -> Entropy {
     })
 }
 
+/// How a disk comes out of a power cut.
+#[must_use]
+pub fn crash_plan(random: &mut Random) -> CrashPlan {
+    let writes = [
+        WriteFate::Lost,
+        WriteFate::Kept,
+        WriteFate::Torn,
+        WriteFate::Reordered,
+        WriteFate::Flipped,
+        WriteFate::Random,
+    ][random.below(6) as usize];
+    let names = [
+        NameFate::Lost,
+        NameFate::Kept,
+        NameFate::Prefix,
+        NameFate::Reordered,
+    ][random.below(4) as usize];
+    CrashPlan {
+        writes,
+        names,
+        seed: random.bits(),
+    }
+}
+
 /// Opens the node's directory.
 pub fn open(
     disk: &SimulatedDisk,
@@ -60,19 +89,21 @@ pub fn open(
 ) -> Result<(Collections, Recovered), OpenError> {
     let plain = Arc::new(disk.clone());
     let disk: Arc<dyn Disk> = match mutation {
-        Mutation::SyncsIgnored | Mutation::NameSyncsIgnored => Arc::new(Forgetful {
-            disk: plain,
-            files: mutation == Mutation::SyncsIgnored,
-        }),
+        Mutation::SyncsIgnored | Mutation::NameSyncsIgnored | Mutation::ManifestForgotten => {
+            Arc::new(Forgetful {
+                disk: plain,
+                what: mutation,
+            })
+        }
         Mutation::None | Mutation::AcknowledgedEarly => plain,
     };
     Collections::open(disk, options, entropy)
 }
 
-/// A disk whose syncs of files, or else of names, do nothing.
+/// A disk that forgets to do something.
 struct Forgetful {
     disk: Arc<SimulatedDisk>,
-    files: bool,
+    what: Mutation,
 }
 
 struct ForgetfulFile(Arc<dyn DiskFile>);
@@ -80,7 +111,7 @@ struct ForgetfulFile(Arc<dyn DiskFile>);
 impl Disk for Forgetful {
     fn open(&self, path: &str, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
         let file = self.disk.open(path, mode)?;
-        Ok(if self.files {
+        Ok(if self.what == Mutation::SyncsIgnored {
             Arc::new(ForgetfulFile(file))
         } else {
             file
@@ -96,6 +127,12 @@ impl Disk for Forgetful {
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        if self.what == Mutation::ManifestForgotten
+            && to == MANIFEST_FILE
+            && self.disk.exists(MANIFEST_FILE)?
+        {
+            return Ok(());
+        }
         self.disk.rename(from, to)
     }
 
@@ -108,10 +145,10 @@ impl Disk for Forgetful {
     }
 
     fn sync_dir(&self, dir: &str) -> io::Result<()> {
-        if self.files {
-            self.disk.sync_dir(dir)
-        } else {
+        if self.what == Mutation::NameSyncsIgnored {
             Ok(())
+        } else {
+            self.disk.sync_dir(dir)
         }
     }
 

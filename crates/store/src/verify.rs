@@ -412,10 +412,10 @@ impl Rows {
             return;
         }
         match change {
-            CatalogueChange::Import(row) => self
+            CatalogueChange::Import(row, _) => self
                 .written
                 .extend(row.layers.iter().map(|layer| (row.id, layer.shape.id))),
-            CatalogueChange::AdoptLayer(epoch, layer) => {
+            CatalogueChange::AdoptLayer(epoch, layer, _) => {
                 self.written.insert((epoch.filter, layer.shape.id));
             }
             _ => {}

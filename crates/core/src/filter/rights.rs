@@ -169,6 +169,20 @@ impl Rights {
         Ok(())
     }
 
+    /// What is known of who spent how many, and who gave how many to whom, without what says
+    /// nothing.
+    pub fn known(&self) -> (Vec<(Origin, u64)>, Vec<(Origin, Origin, u64)>) {
+        let spent = self.spent.iter().map(|(member, total)| (*member, *total));
+        let granted = self.granted.iter().flat_map(|(giver, takers)| {
+            let takers = takers.iter();
+            takers.map(|(taker, total)| (*giver, *taker, *total))
+        });
+        (
+            spent.filter(|(_, total)| *total > 0).collect(),
+            granted.filter(|(_, _, total)| *total > 0).collect(),
+        )
+    }
+
     fn ensure(&self, member: Origin, wanted: u64) -> Result<(), RightsError> {
         let held = self.held_by(member);
         if held < wanted {

@@ -67,14 +67,16 @@ proptest! {
     ) {
         let row = row(name.clone(), capacity);
         let (epoch, layer) = (row.epoch(), row.layers[0]);
+        let mut rights = Rights::new(capacity, ME);
+        rights.observe_spent(ME, 1);
         let changes = [
             CatalogueChange::Create(row.clone()),
-            CatalogueChange::Import(row),
+            CatalogueChange::Import(row, vec![rights.clone()]),
             CatalogueChange::Drop(epoch),
             CatalogueChange::Hide(Name { name: name.clone() }),
             CatalogueChange::Show(Name { name }),
             CatalogueChange::OpenLayer(epoch, layer),
-            CatalogueChange::AdoptLayer(epoch, layer),
+            CatalogueChange::AdoptLayer(epoch, layer, rights),
         ];
         for change in changes {
             let mut bytes = Vec::new();

@@ -70,9 +70,9 @@ impl Intake {
         self.refused.contains(&origin)
     }
 
-    /// The first operation that waits for bits which nobody is fetching.
-    pub(super) fn missing(&self, now: u64) -> Option<Missing> {
-        self.parked.iter().find_map(|(origin, parked)| {
+    /// Operations that wait for bits which nobody is fetching.
+    pub(super) fn missing(&self, now: u64) -> impl Iterator<Item = Missing> + '_ {
+        self.parked.iter().filter_map(move |(origin, parked)| {
             let Waits::Parts(parts, not_before) = &parked.waits else {
                 return None;
             };

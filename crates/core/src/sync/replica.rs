@@ -48,7 +48,7 @@ impl Part {
 /// A place in a replica's log. Opaque: only the replica that made it can read it, and only until
 /// it is opened again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Cursor(pub u64);
+pub struct Cursor(pub u64, pub u64);
 
 /// Consecutive operations of one origin.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,6 +119,9 @@ pub enum PageError {
     /// A section that this version does not know.
     #[error("section {0} of a snapshot is unknown: sent by a newer version")]
     Section(u8),
+    /// They do not fit here now.
+    #[error("the rows do not fit the memory bound, or the node takes no writes")]
+    Room,
     /// The rows do not decode.
     #[error("a page of section {section} does not decode at byte {at}")]
     Rows {
@@ -128,6 +131,11 @@ pub enum PageError {
         at: usize,
     },
 }
+
+/// The bits are there but cannot be shown: they are damaged, or do not fit into memory now. The
+/// question is not answered, so that nobody takes the bits for gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unavailable;
 
 /// Fingerprints of consecutive blocks of a layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -227,7 +235,7 @@ pub trait Replica {
         layer: LayerName,
         first: u32,
         count_max: usize,
-    ) -> Option<BlockHashes>;
+    ) -> Result<Option<BlockHashes>, Unavailable>;
 
     /// Which blocks from `first` on have other fingerprints here than these, ascending; none for
     /// blocks or layers that do not exist here.
@@ -246,7 +254,7 @@ pub trait Replica {
         block: u32,
         salt: u64,
         hashes: &[u32],
-    ) -> Option<BlockLines>;
+    ) -> Result<Option<BlockLines>, Unavailable>;
 
     /// Takes a peer's lines; true if a bit was new. Lines outside the block are passed over.
     fn merge_lines(&mut self, layer: LayerName, block: u32, lines: &[Line]) -> bool;

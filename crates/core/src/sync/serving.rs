@@ -42,8 +42,8 @@ fn answer(replica: &mut impl Replica, request: Message) -> Option<(Message, usiz
             let bytes = page.bytes.len();
             (bytes <= room).then_some((Message::Page(page), bytes))
         }
-        Message::BlocksRequest { layer, first } => {
-            Some(match replica.block_hashes(layer, first, BLOCK_HASHES_MAX) {
+        Message::BlocksRequest { layer, first } => Some(
+            match replica.block_hashes(layer, first, BLOCK_HASHES_MAX).ok()? {
                 Some(mut blocks) => {
                     blocks.hashes.truncate(BLOCK_HASHES_MAX);
                     let bytes = blocks.hashes.len() * 8;
@@ -55,14 +55,14 @@ fn answer(replica: &mut impl Replica, request: Message) -> Option<(Message, usiz
                     (blocks, bytes)
                 }
                 None => (Message::Gone(Part::Layer(layer)), 0),
-            })
-        }
+            },
+        ),
         Message::LinesRequest {
             layer,
             block,
             salt,
             hashes,
-        } => Some(match replica.lines(layer, block, salt, &hashes) {
+        } => Some(match replica.lines(layer, block, salt, &hashes).ok()? {
             Some(mut lines) => {
                 lines.lines.truncate(BLOCK_LINES);
                 let bytes = lines.lines.len() * 66;

@@ -107,9 +107,9 @@ impl Machine {
         if self.transfer.is_some() {
             return;
         }
-        let version = peer.known.version();
-        let foreign = version.iter().filter(|(origin, _)| *origin != self.me);
-        let version = foreign.collect();
+        // Of this node's own operations too: rows that they made and the peer has not were dropped.
+        let mut version = peer.known.version();
+        version.limit(self.me, turn.replica.applied().get(self.me));
         let purpose = Purpose::Snapshot {
             section: 0,
             after: Vec::new(),
@@ -120,18 +120,18 @@ impl Machine {
 
     /// Begins to fetch bits that an operation waits for.
     fn begin_parts<R: Replica>(&mut self, turn: &mut Turn<'_, R>) {
-        let Some(missing) = self.intake.missing(turn.now) else {
-            return;
-        };
-        let dot = missing.dot;
-        let version = VersionVector::from_iter([(dot.origin, dot.sequence)]);
-        let has_them = |peer: &Peer| peer.connected && peer.known.includes(&version);
-        let name = match self.peers.get(&missing.from) {
-            Some(peer) if has_them(peer) => Some(missing.from),
-            _ => self.successor(missing.from, &version, turn.now),
-        };
-        if let Some(name) = name {
-            let purpose = Purpose::Bits(dot.origin);
+        let found = self.intake.missing(turn.now).find_map(|missing| {
+            let dot = missing.dot;
+            let version = VersionVector::from_iter([(dot.origin, dot.sequence)]);
+            let has_them = |peer: &Peer| peer.connected && peer.known.includes(&version);
+            let name = match self.peers.get(&missing.from) {
+                Some(peer) if has_them(peer) => Some(missing.from),
+                _ => self.successor(missing.from, &version, turn.now),
+            };
+            Some((name?, missing, version))
+        });
+        if let Some((name, missing, version)) = found {
+            let purpose = Purpose::Bits(missing.dot.origin);
             let mut transfer = Transfer::new(turn.now, name, purpose, version);
             transfer.parts.add(missing.parts);
             self.transfer = Some(transfer);

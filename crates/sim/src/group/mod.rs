@@ -13,8 +13,6 @@ mod network;
 mod node;
 mod workload;
 
-use std::collections::BTreeMap;
-
 use grapevine_core::sync::Input;
 
 use crate::branch::Branch;
@@ -201,10 +199,5 @@ impl World {
     fn note(&mut self, line: impl FnOnce() -> String) {
         let (now, trace) = (self.now, self.plan.trace);
         self.outcome.note(trace, || format!("{now:>7} {}", line()));
-    }
-
-    /// Counts of what the machines said happened.
-    fn branches(&self) -> &BTreeMap<Branch, u64> {
-        &self.outcome.branches
     }
 }

@@ -62,10 +62,7 @@ impl Mutant {
 }
 
 /// Gives a node all rights of a filter's layers.
-pub(super) fn ignore_rights(
-    filter: &grapevine_core::filter::Filter,
-    me: Origin,
-) {
+pub(super) fn ignore_rights(filter: &grapevine_core::filter::Filter, me: Origin) {
     for layer in filter.layers() {
         let share = Share {
             taker: me,

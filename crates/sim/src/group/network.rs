@@ -79,7 +79,13 @@ pub(super) enum Fate {
 
 impl Network {
     pub(super) fn new(random: &mut Random) -> Self {
-        let mut often = |most| if random.one_in(2) { random.below(most) } else { 0 };
+        let mut often = |most| {
+            if random.one_in(2) {
+                random.below(most)
+            } else {
+                0
+            }
+        };
         let (loss, doubled, jitter) = (often(31), often(20), often(200));
         let slow = random.one_in(4).then(|| random.below(3) as usize);
         Network {
@@ -204,7 +210,11 @@ impl Network {
         if self.perfect {
             return 1 + random.below(5);
         }
-        let slow = if self.shape.slow == Some(from) { 400 } else { 0 };
+        let slow = if self.shape.slow == Some(from) {
+            400
+        } else {
+            0
+        };
         self.shape.delay + random.below(self.shape.jitter + 1) + random.below(slow + 1)
     }
 }

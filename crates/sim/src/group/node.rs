@@ -137,7 +137,9 @@ impl Node {
         if let Some(running) = &mut self.running {
             running.replica.refresh();
             let now = now + self.ahead;
-            running.machine.handle(now, input, &mut running.replica, &mut out);
+            running
+                .machine
+                .handle(now, input, &mut running.replica, &mut out);
         }
         out
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::ErrorKind;
 
 use grapevine_store::collections::{OpenError, Recovered};
-use grapevine_store::disk::{CrashPlan, NameFate, Operation, WriteFate};
+use grapevine_store::disk::Operation;
 
 use super::{Checked, World};
 use crate::branch::Branch;
@@ -58,27 +58,9 @@ impl World {
     }
 
     fn crash_disk(&mut self) {
-        let writes = [
-            WriteFate::Lost,
-            WriteFate::Kept,
-            WriteFate::Torn,
-            WriteFate::Reordered,
-            WriteFate::Flipped,
-            WriteFate::Random,
-        ][self.random.below(6) as usize];
-        let names = [
-            NameFate::Lost,
-            NameFate::Kept,
-            NameFate::Prefix,
-            NameFate::Reordered,
-        ][self.random.below(4) as usize];
-        let seed = self.random.bits();
-        self.note(format!("  crash {writes:?} {names:?} {seed}"));
-        self.disk.crash(CrashPlan {
-            writes,
-            names,
-            seed,
-        });
+        let plan = node::crash_plan(&mut self.random);
+        self.note(format!("  crash {plan:?}"));
+        self.disk.crash(plan);
     }
 
     /// The power goes: what was synced is there, what was not may be.

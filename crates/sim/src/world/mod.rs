@@ -5,7 +5,6 @@ mod crash;
 mod rot;
 mod workload;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -16,6 +15,7 @@ use grapevine_store::filters::{Filters, Options};
 use crate::branch::Branch;
 use crate::ledger::Ledger;
 use crate::node::{self, Mutation};
+use crate::outcome::{Checked, Outcome};
 use crate::random::Random;
 use workload::Export;
 
@@ -32,19 +32,6 @@ pub struct Plan {
     pub trace: bool,
 }
 
-/// What became of it.
-#[derive(Clone, Debug, Default)]
-pub struct Outcome {
-    /// The promise that was broken, if one was.
-    pub violation: Option<String>,
-    /// What was met, how often.
-    pub branches: BTreeMap<Branch, u64>,
-    /// One line per step, if asked for.
-    pub trace: Vec<String>,
-    /// FNV-1a of all lines of the trace.
-    pub trace_hash: u64,
-}
-
 /// When a reply is released.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Durability {
@@ -52,9 +39,6 @@ enum Durability {
     Interval,
     Always,
 }
-
-/// A promise was broken: the seed ends with this.
-type Checked = Result<(), String>;
 
 struct World {
     plan: Plan,
@@ -113,10 +97,7 @@ impl World {
             reclaimable: false,
             exports: Vec::new(),
             now: 0,
-            outcome: Outcome {
-                trace_hash: 0xCBF2_9CE4_8422_2325,
-                ..Outcome::default()
-            },
+            outcome: Outcome::new(),
         };
         world.note(format!("seed {} {durability:?} {options:?}", plan.seed));
         world
@@ -155,16 +136,10 @@ impl World {
     }
 
     fn hit(&mut self, branch: Branch) {
-        *self.outcome.branches.entry(branch).or_default() += 1;
+        self.outcome.hit(branch);
     }
 
     fn note(&mut self, line: String) {
-        for byte in line.bytes().chain([b'\n']) {
-            self.outcome.trace_hash =
-                (self.outcome.trace_hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3);
-        }
-        if self.plan.trace {
-            self.outcome.trace.push(line);
-        }
+        self.outcome.note(self.plan.trace, || line);
     }
 }

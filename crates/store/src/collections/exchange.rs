@@ -106,7 +106,9 @@ impl Exchange {
             | Hindrance::Misplaced
             | Hindrance::Member(_)
             | Hindrance::UnknownLayer => {
-                self.note(&format_args!("an operation of {origin} is refused: {hindrance}"));
+                self.note(&format_args!(
+                    "an operation of {origin} is refused: {hindrance}"
+                ));
                 Some(Wait::Refused)
             }
         }
@@ -121,7 +123,9 @@ impl Exchange {
         let malformed = PageError::Rows { section, at: 0 };
         let after = key(&page.after).ok_or(malformed)?;
         let up_to = page.next.as_deref().map(key);
-        let up_to = up_to.map_or(Some(None), |key| key.map(Some)).ok_or(malformed)?;
+        let up_to = up_to
+            .map_or(Some(None), |key| key.map(Some))
+            .ok_or(malformed)?;
         let rows: Vec<SharedRow> = decode(page)?;
         let filters = self.collections.filters();
         let merged = filters.merge_rows(after, up_to.flatten(), &rows, version);
@@ -280,7 +284,9 @@ impl Replica for Exchange {
                 let (mut rows, mut next, mut bytes) = (Vec::new(), None, 0);
                 for row in members.rows().filter(|row| row.node.bytes()[..] > *after) {
                     if bytes >= bytes_max {
-                        next = rows.last().map(|row: &&MemberRow| row.node.bytes().to_vec());
+                        next = rows
+                            .last()
+                            .map(|row: &&MemberRow| row.node.bytes().to_vec());
                         break;
                     }
                     bytes += row.body.len() + MEMBER_OVERHEAD_BYTES;

@@ -72,10 +72,12 @@ impl Collections {
                     return Err(Hindrance::Misplaced);
                 }
                 match change {
-                    CatalogueChange::Import(row) => self.filters.apply_import(row, &mut append)?,
-                    CatalogueChange::AdoptLayer(epoch, layer) => {
+                    CatalogueChange::Import(row, rights) => {
+                        self.filters.apply_import(dot, row, rights, &mut append)?;
+                    }
+                    CatalogueChange::AdoptLayer(epoch, layer, rights) => {
                         self.filters
-                            .apply_adopted(dot, *epoch, *layer, &mut append)?;
+                            .apply_adopted(dot, *epoch, *layer, rights, &mut append)?;
                     }
                     change => self.filters.apply_change(change, &mut append)?,
                 }
@@ -97,7 +99,7 @@ impl Collections {
 /// Whether what a change makes names the operation that makes it.
 fn says_its_dot(change: &CatalogueChange, dot: Dot) -> bool {
     match change {
-        CatalogueChange::Create(row) | CatalogueChange::Import(row) => {
+        CatalogueChange::Create(row) | CatalogueChange::Import(row, _) => {
             row.created == dot && row.scope == grapevine_core::catalogue::Scope::Group
         }
         CatalogueChange::OpenLayer(_, layer) => layer.opened == dot,

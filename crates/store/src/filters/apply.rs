@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::io;
 
 use grapevine_core::catalogue::{Catalogue, FilterId, FilterRow, LayerRow, Storage};
+use grapevine_core::filter::rights::Rights;
 use grapevine_core::operation::{CatalogueChange, Epoch, Grant, Insert};
 use grapevine_core::origin::Origin;
 
@@ -114,17 +115,20 @@ impl Filters {
                 self.handles_write().name(&catalogue, &name.name);
                 Ok(())
             }
-            CatalogueChange::Import(row) => {
+            CatalogueChange::Import(row, _) => {
                 let mut catalogue = lock(&self.catalogue);
                 append()?;
                 if catalogue.apply(change) {
                     let handle = self.handle_of_files(row);
                     self.register(&catalogue, handle);
+                } else if let Some(handle) = self.by_id(row.id) {
+                    drop(catalogue);
+                    self.read_again(&handle, row);
                 }
                 Ok(())
             }
-            CatalogueChange::AdoptLayer(epoch, layer) => {
-                self.apply_adoption(*epoch, *layer, append)
+            CatalogueChange::AdoptLayer(epoch, layer, rights) => {
+                self.apply_adoption(*epoch, *layer, rights, append)
             }
         }
     }
@@ -218,13 +222,35 @@ impl Filters {
         Ok(())
     }
 
+    /// Bits of a filter that is there already were put beside the log: they are in its files only.
+    fn read_again(&self, handle: &Handle, row: &FilterRow) {
+        let ids = row.layers.iter().map(|layer| (layer.shape.id, u64::MAX));
+        lock(&handle.snapshots).extend(ids);
+        let damage = match &*handle.bits_read() {
+            Bits::Loaded(loaded) => {
+                let mut layers = loaded.filter.layers();
+                layers.find_map(|layer| self.read_layer(handle, layer).err())
+            }
+            _ => None,
+        };
+        if let Some(error) = damage {
+            *handle.bits_write() = Bits::Damaged(error.to_string().into());
+        }
+    }
+
     /// A layer whose file was written before this was logged: it has more in it than the log says.
-    fn apply_adoption(&self, epoch: Epoch, layer: LayerRow, append: Append<'_>) -> Effected {
+    fn apply_adoption(
+        &self,
+        epoch: Epoch,
+        layer: LayerRow,
+        rights: &Rights,
+        append: Append<'_>,
+    ) -> Effected {
         if let Some(handle) = self.by_id(epoch.filter) {
             lock(&handle.snapshots).insert(layer.shape.id, u64::MAX);
         }
         let mut damage = None;
-        let change = CatalogueChange::AdoptLayer(epoch, layer);
+        let change = CatalogueChange::AdoptLayer(epoch, layer, rights.clone());
         let handle = self.by_id(epoch.filter);
         self.apply_to_row(epoch, append, change, |loaded| {
             let Some(handle) = &handle else { return Ok(()) };
@@ -248,10 +274,11 @@ impl Filters {
         &self,
         epoch: Epoch,
         layer: LayerRow,
+        rights: &Rights,
         append: Append<'_>,
     ) -> Effected {
         let handle = self.by_id(epoch.filter);
-        let change = CatalogueChange::AdoptLayer(epoch, layer);
+        let change = CatalogueChange::AdoptLayer(epoch, layer, rights.clone());
         self.apply_to_row(epoch, append, change, |loaded| {
             let own = loaded.filter.layer(layer.shape.id);
             if let (Some(handle), Some(own)) = (&handle, own) {

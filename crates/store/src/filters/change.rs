@@ -131,7 +131,7 @@ impl Filters {
         change: impl FnOnce(Dot) -> CatalogueChange,
     ) -> Result<Position, FilterError> {
         let (position, change) = self.change(catalogue, scope.stream(), change)?;
-        let (CatalogueChange::Create(row) | CatalogueChange::Import(row)) = &change else {
+        let (CatalogueChange::Create(row) | CatalogueChange::Import(row, _)) = &change else {
             unreachable!("only a creation enters a filter");
         };
         for layer in &row.layers {

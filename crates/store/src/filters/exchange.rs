@@ -49,6 +49,8 @@ pub(super) struct Arrivals {
 
 struct Arrival {
     row: FilterRow,
+    /// Those of its layers, if it came with a snapshot.
+    rights: Option<Vec<Rights>>,
     loaded: Loaded,
     /// Files of foreign layers as far as they have come.
     legacy: BTreeMap<u32, Vec<u8>>,
@@ -135,6 +137,16 @@ impl Filters {
             match change {
                 CatalogueChange::Create(row) if !row.legacy.is_empty() => {
                     parts.extend(self.await_filter(&row)?);
+                    let shared = theirs.iter().find(|shared| shared.row.id == row.id);
+                    if let Some(arrival) = lock(&self.arrivals).filters.get_mut(&row.id) {
+                        arrival.rights = shared.map(|shared| shared.rights.clone());
+                    }
+                }
+                CatalogueChange::Create(row) => {
+                    let id = row.id;
+                    self.take_over(&CatalogueChange::Create(row))?;
+                    // Bits that came for it so far come again, into the filter itself.
+                    lock(&self.arrivals).filters.remove(&id);
                 }
                 change => self.take_over(&change)?,
             }
@@ -189,12 +201,11 @@ impl Filters {
         name: LayerName,
         look: impl FnOnce(&Layer) -> T,
     ) -> Result<Option<T>, FilterError> {
-        if let Some(arrival) = lock(&self.arrivals).filters.get(&name.filter) {
-            let layer = arrival.loaded.filter.layer(name.layer).cloned();
-            return Ok(layer.map(|layer| look(&layer)));
-        }
         let Some(handle) = self.by_id(name.filter) else {
-            return Ok(None);
+            let arrivals = lock(&self.arrivals);
+            let arrival = arrivals.filters.get(&name.filter);
+            let layer = arrival.and_then(|arrival| arrival.loaded.filter.layer(name.layer));
+            return Ok(layer.map(|layer| look(layer)));
         };
         let bits = match self.loaded(&handle) {
             Ok(bits) => bits,
@@ -362,6 +373,7 @@ impl Filters {
             }
             let arrival = Arrival {
                 row: row.clone(),
+                rights: None,
                 loaded,
                 legacy: BTreeMap::new(),
             };
@@ -386,35 +398,91 @@ impl Filters {
     }
 
     /// Takes in a filter that another node imported, once its bits are here: files first.
-    pub(crate) fn apply_import(&self, row: &FilterRow, append: Append<'_>) -> Effected {
-        if row.storage == Storage::Durable && self.by_id(row.id).is_none() {
+    pub(crate) fn apply_import(
+        &self,
+        dot: Dot,
+        row: &FilterRow,
+        rights: &[Rights],
+        append: Append<'_>,
+    ) -> Effected {
+        if let Some(handle) = self.by_id(row.id) {
+            // It came with a snapshot that may not be whole yet.
+            return self.complete_import(dot, &handle, row, append);
+        }
+        if row.storage == Storage::Durable {
             let missing = self.await_filter(row)?;
             if !missing.is_empty() {
                 return Err(Blocked::Parts(missing));
             }
-            self.write_arrival(row)?;
+            self.write_arrival(row, rights)?;
         }
-        self.apply_change(&CatalogueChange::Import(row.clone()), append)
+        let change = CatalogueChange::Import(row.clone(), rights.to_vec());
+        self.apply_change(&change, append)
     }
 
     /// Enters the filters of a snapshot, whose bits have all come.
     pub(crate) fn take_over_arrivals(&self) -> Effected {
-        let rows: Vec<FilterRow> = {
+        let arrived: Vec<(FilterRow, Vec<Rights>)> = {
             let arrivals = lock(&self.arrivals);
-            let rows = arrivals.filters.values().map(|arrival| arrival.row.clone());
-            rows.collect()
+            let arrived = arrivals.filters.values();
+            let arrived = arrived.filter_map(|arrival| {
+                let rights = arrival.rights.clone()?;
+                Some((arrival.row.clone(), rights))
+            });
+            arrived.collect()
         };
-        for row in rows {
+        for (row, rights) in arrived {
             // What an operation waits for enters with that operation.
             if self.await_filter(&row)?.is_empty() {
-                self.write_arrival(&row)?;
-                self.take_over(&CatalogueChange::Import(row))?;
+                self.write_arrival(&row, &rights)?;
+                self.take_over(&CatalogueChange::Import(row, rights))?;
             }
         }
         Ok(())
     }
 
-    fn write_arrival(&self, row: &FilterRow) -> Effected {
+    /// An import of what is here already waits until its bits have been compared.
+    fn complete_import(
+        &self,
+        dot: Dot,
+        handle: &Handle,
+        row: &FilterRow,
+        append: Append<'_>,
+    ) -> Effected {
+        let layers = row.layers.iter().map(|layer| LayerName {
+            filter: row.id,
+            layer: layer.shape.id,
+        });
+        let parts: Vec<Part> = layers.map(Part::Layer).collect();
+        {
+            let mut arrivals = lock(&self.arrivals);
+            let missing: Vec<Part> = parts
+                .iter()
+                .filter(|part| {
+                    let mine = *arrivals.wanted.entry(**part).or_insert(dot) == dot;
+                    !mine || !arrivals.fetched.contains(part)
+                })
+                .copied()
+                .collect();
+            if !missing.is_empty() {
+                return Err(Blocked::Parts(missing));
+            }
+            for part in &parts {
+                arrivals.wanted.remove(part);
+                arrivals.fetched.remove(part);
+            }
+        }
+        // What came of them is in memory only.
+        let _alone = lock(&self.snapshot);
+        self.write_layers(handle).map_err(|error| {
+            let reason = || format!("writing an imported filter failed: {error}");
+            Blocked::ReadOnly(self.journal.fail(reason))
+        })?;
+        append()?;
+        Ok(())
+    }
+
+    fn write_arrival(&self, row: &FilterRow, rights: &[Rights]) -> Effected {
         let arrival = {
             let mut arrivals = lock(&self.arrivals);
             arrivals.fetched.retain(|part| part.filter() != row.id);
@@ -423,6 +491,12 @@ impl Filters {
         let Some(Arrival { loaded, legacy, .. }) = arrival else {
             return Ok(());
         };
+        for (layer, rights) in row.layers.iter().zip(rights) {
+            if let Some(own) = loaded.filter.layer(layer.shape.id) {
+                // Rights of another layer say nothing about this one.
+                own.merge_rights(rights).ok();
+            }
+        }
         let mut layers = Vec::new();
         for shape in &row.legacy {
             let bytes = legacy.get(&shape.index).cloned().unwrap_or_default();
@@ -448,6 +522,7 @@ impl Filters {
         dot: Dot,
         epoch: Epoch,
         layer: LayerRow,
+        rights: &Rights,
         append: Append<'_>,
     ) -> Effected {
         let name = LayerName {
@@ -490,6 +565,8 @@ impl Filters {
         let Some(ready) = ready else {
             return Err(Blocked::Parts(vec![Part::Layer(name)]));
         };
+        // Of a layer that came under another name they say nothing.
+        ready.merge_rights(rights).ok();
         {
             let _alone = lock(&self.snapshot);
             let written = self.write_layer_file(epoch.filter, &ready);
@@ -498,7 +575,7 @@ impl Filters {
                 Blocked::ReadOnly(self.journal.fail(reason))
             })?;
         }
-        self.enter_adopted(epoch, layer, append)
+        self.enter_adopted(epoch, layer, rights, append)
     }
 }
 

@@ -148,6 +148,16 @@ impl Filters {
             .collect()
     }
 
+    /// The rows of all filters.
+    pub fn rows(&self) -> Vec<FilterRow> {
+        self.with_catalogue(|catalogue| catalogue.rows().cloned().collect())
+    }
+
+    /// The filter of that epoch, whether it answers to its name or not.
+    pub fn epoch(&self, id: FilterId) -> Option<Arc<Handle>> {
+        self.by_id(id)
+    }
+
     /// Who this data directory is.
     pub fn identity(&self) -> &Identity {
         &self.identity
@@ -183,7 +193,9 @@ impl Filters {
 
     /// Returns once every insert whose bits were visible before the call has been appended.
     pub(crate) fn wait_for_inserts(&self) {
-        self.all().iter().for_each(|handle| handle.wait_for_inserts());
+        self.all()
+            .iter()
+            .for_each(|handle| handle.wait_for_inserts());
     }
 
     fn handles_read(&self) -> std::sync::RwLockReadGuard<'_, Handles> {

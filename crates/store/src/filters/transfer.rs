@@ -197,18 +197,28 @@ impl Filters {
         let (id, filter) = (row.id, Arc::clone(&loaded.filter));
         self.write_files(id, &filter, legacy)
             .map_err(|error| self.snapshot_failed(&error))?;
+        // What the files hold: rights handed on when it is entered are not in them.
+        let written: Vec<_> = filter
+            .layers()
+            .map(|layer| (layer.id(), layer.revision()))
+            .collect();
         let scope = row.scope;
+        // As the file has them, in the row's order.
+        row.layers.sort_by_key(|layer| layer.shape.id);
+        let rights = row
+            .layers
+            .iter()
+            .filter_map(|layer| Some(filter.layer(layer.shape.id)?.rights()))
+            .collect();
         let position = self.enter(&mut catalogue, loaded, scope, |created| {
             row.created = created;
             row.layers
                 .iter_mut()
                 .for_each(|layer| layer.opened = created);
-            CatalogueChange::Import(row)
+            CatalogueChange::Import(row, rights)
         })?;
         if let Some(handle) = self.by_id(id) {
-            for layer in filter.layers() {
-                lock(&handle.snapshots).insert(layer.id(), layer.revision());
-            }
+            lock(&handle.snapshots).extend(written);
         }
         Ok(Creation::Created(position))
     }
@@ -304,7 +314,7 @@ impl Filters {
         self.write_layer_file(handle.id, layer)
             .map_err(|error| self.snapshot_failed(&error))?;
         lock(&handle.snapshots).insert(layer.id(), revision);
-        self.log_adopted(handle, layer.shape())?;
+        self.log_adopted(handle, layer)?;
         Ok(())
     }
 
@@ -323,7 +333,7 @@ impl Filters {
         copy.observe_inserted(shape.id.creator, layer.inserted());
         self.write_layer_file(handle.id, &copy)
             .map_err(|error| self.snapshot_failed(&error))?;
-        let row = self.log_adopted(handle, shape)?;
+        let row = self.log_adopted(handle, &copy)?;
         lock(&handle.snapshots).insert(shape.id, u64::MAX);
         let own = ours.filter.add_layer(row)?;
         merge_layer(own, &copy);
@@ -332,7 +342,8 @@ impl Filters {
     }
 
     /// Logs and enters a layer whose file is written.
-    fn log_adopted(&self, handle: &Handle, shape: LayerShape) -> Result<LayerRow, FilterError> {
+    fn log_adopted(&self, handle: &Handle, layer: &Layer) -> Result<LayerRow, FilterError> {
+        let (shape, rights) = (layer.shape(), layer.rights());
         let mut catalogue = lock(&self.catalogue);
         let entered = catalogue.row(handle.id).ok_or(FilterError::NotFound)?;
         let epoch = entered.epoch();
@@ -342,7 +353,7 @@ impl Filters {
             if known.is_none() {
                 row.opened = opened;
             }
-            CatalogueChange::AdoptLayer(epoch, row)
+            CatalogueChange::AdoptLayer(epoch, row, rights)
         })?;
         Ok(row)
     }

@@ -296,7 +296,7 @@ impl Replica for Toy {
         }
         Read::Runs {
             runs,
-            next: Cursor((at + self.disk.cut) as u64),
+            next: Cursor((at + self.disk.cut) as u64, 0),
             end: at == log.len(),
         }
     }
@@ -394,15 +394,22 @@ impl Replica for Toy {
         Ok(parts)
     }
 
-    fn block_hashes(&mut self, name: LayerName, first: u32, _: usize) -> Option<BlockHashes> {
+    fn block_hashes(
+        &mut self,
+        name: LayerName,
+        first: u32,
+        _: usize,
+    ) -> Result<Option<BlockHashes>, Unavailable> {
         self.sync();
-        self.live.layers.get(&name).filter(|_| self.shows(&name))?;
+        if !self.live.layers.contains_key(&name) || !self.shows(&name) {
+            return Ok(None);
+        }
         // Two at a time, so that a layer takes several questions.
         let hashes = (first..first.saturating_add(2))
             .filter_map(|block| Some(block_hash(block, self.block(name, block)?)))
             .collect();
         let total = BLOCKS as u32;
-        Some(BlockHashes { total, hashes })
+        Ok(Some(BlockHashes { total, hashes }))
     }
 
     fn differing(&mut self, name: LayerName, first: u32, hashes: &[u64]) -> Vec<u32> {
@@ -427,13 +434,15 @@ impl Replica for Toy {
         block: u32,
         salt: u64,
         hashes: &[u32],
-    ) -> Option<BlockLines> {
+    ) -> Result<Option<BlockLines>, Unavailable> {
         self.sync();
-        let lines = self.block(name, block).filter(|_| self.shows(&name))?;
+        let Some(lines) = self.block(name, block).filter(|_| self.shows(&name)) else {
+            return Ok(None);
+        };
         let differing = lines.iter().zip(0_u16..).filter(|(line, index)| {
             hashes.get(usize::from(*index)) != Some(&line_hash(salt, line))
         });
-        Some(BlockLines {
+        Ok(Some(BlockLines {
             hash: block_hash(block, lines),
             lines: differing
                 .map(|(line, index)| Line {
@@ -441,7 +450,7 @@ impl Replica for Toy {
                     words: *line,
                 })
                 .collect(),
-        })
+        }))
     }
 
     fn merge_lines(&mut self, name: LayerName, block: u32, lines: &[Line]) -> bool {

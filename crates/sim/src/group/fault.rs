@@ -1,0 +1,391 @@
+//! What goes wrong: crashes, cuts, restores, nodes that come, leave and sleep.
+
+use grapevine_core::membership::MemberState;
+use grapevine_core::sync::{Event as SyncEvent, Input, Message, Output};
+use grapevine_core::version::VersionVector;
+use grapevine_store::backup::Copied;
+use grapevine_store::restore::renew;
+use std::sync::Arc;
+
+use super::network::{Connection, Event, Fate};
+use super::node::Node;
+use super::{Checked, World};
+use crate::branch::Branch;
+use crate::node;
+
+/// Most nodes of one seed, those that left included.
+const NODES_MAX: usize = 9;
+/// An hour, in milliseconds.
+const HOUR_MS: u64 = 3_600_000;
+
+impl World {
+    /// Starts a new node with an empty directory.
+    pub(super) fn add_node(&mut self) -> Checked {
+        let node = Node::new(&mut self.random, self.plan.mutation);
+        self.nodes.push(node);
+        self.start(self.nodes.len() - 1)
+    }
+
+    /// Starts a node that is down.
+    pub(super) fn start(&mut self, node: usize) -> Checked {
+        self.nodes[node].start_planned = false;
+        if self.nodes[node].is_up() || self.nodes[node].left {
+            return Ok(());
+        }
+        self.note(|| format!("start {node}"));
+        self.nodes[node]
+            .open(&mut self.random)
+            .map_err(|error| format!("node {node} does not open: {error}"))?;
+        self.nodes[node].enter(MemberState::Joined)?;
+        let life = self.nodes[node].life;
+        self.network.at(self.now + 1, Event::Tick { node, life });
+        self.network.at(self.now + 1, Event::Links);
+        self.changed(node);
+        self.check_node(node)
+    }
+
+    /// A node's process ends without warning.
+    pub(super) fn kill(&mut self, node: usize) {
+        self.note(|| format!("kill {node}"));
+        self.hit(Branch::Kill);
+        self.stop(node);
+        self.nodes[node].disk.kill();
+        self.start_later(node);
+    }
+
+    /// A node's power goes: what it had not synced may be lost.
+    pub(super) fn cut_power(&mut self, node: usize) {
+        let plan = node::crash_plan(&mut self.random);
+        self.note(|| format!("power cut {node} {plan:?}"));
+        self.hit(Branch::PowerCut);
+        self.note_synced(node);
+        self.stop(node);
+        self.nodes[node].disk.crash(plan);
+        self.ledger.power_cut(node);
+        self.start_later(node);
+    }
+
+    /// A node ends as it should.
+    pub(super) fn stop_cleanly(&mut self, node: usize) -> Checked {
+        self.note(|| format!("stop {node}"));
+        self.nodes[node].sync()?;
+        self.note_synced(node);
+        self.stop(node);
+        self.nodes[node].disk.kill();
+        self.start_later(node);
+        Ok(())
+    }
+
+    fn stop(&mut self, node: usize) {
+        for connection in self.network.connections_of(node) {
+            self.cut_off(connection, Some(node));
+        }
+        self.nodes[node].running = None;
+        self.nodes[node].sync_planned = false;
+    }
+
+    fn start_later(&mut self, node: usize) {
+        if !self.nodes[node].start_planned {
+            self.nodes[node].start_planned = true;
+            let pause = [50, 2000, 20_000][self.random.below(3) as usize];
+            let at = self.now + 1 + self.random.below(pause);
+            self.network.at(at, Event::Start { node });
+        }
+    }
+
+    /// What is durable on a node is safe.
+    pub(super) fn note_synced(&mut self, node: usize) {
+        if let Some(running) = &self.nodes[node].running {
+            let synced = running.collections.journal().synced();
+            self.ledger.synced(node, synced);
+        }
+    }
+
+    /// One of the faults of this seed.
+    pub(super) fn fail(&mut self) -> Checked {
+        let (faults, node) = (
+            self.faults,
+            self.random.below(self.nodes.len() as u64) as usize,
+        );
+        let up = self.nodes[node].is_up();
+        match self.random.below(10) {
+            0 | 1 if faults.crashes && up => self.kill(node),
+            2 if faults.power_cuts && up => self.cut_power(node),
+            3 if up => self.stop_cleanly(node)?,
+            4 | 5 if faults.partitions => self.partition(),
+            6 if faults.one_way_cuts => self.cut_one_way(),
+            7 if faults.restores => self.restore(node)?,
+            8 if faults.joins && self.nodes.len() < NODES_MAX => {
+                self.hit(Branch::Joined);
+                self.add_node()?;
+            }
+            9 if faults.leaves && self.random.one_in(4) => self.leave(node)?,
+            _ if faults.suspensions && up && self.random.one_in(4) => self.suspend(node),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Some nodes no longer hear the others.
+    fn partition(&mut self) {
+        self.hit(Branch::Partition);
+        let sides: Vec<bool> = (0..self.nodes.len())
+            .map(|_| self.random.one_in(2))
+            .collect();
+        let until = self.now + 500 + self.random.below(30_000);
+        self.note(|| format!("partition {sides:?} until {until}"));
+        for from in 0..sides.len() {
+            for to in 0..sides.len() {
+                if sides[from] != sides[to] {
+                    self.network.block(from, to);
+                    self.network.at(until, Event::Heal { from, to });
+                }
+            }
+        }
+        self.network
+            .at(self.now + 1000 + self.random.below(4000), Event::Links);
+        self.network.at(until + 1, Event::Links);
+    }
+
+    /// One node is no longer heard by another, which it still hears.
+    fn cut_one_way(&mut self) {
+        self.hit(Branch::OneWayCut);
+        let count = self.nodes.len() as u64;
+        let (from, to) = (
+            self.random.below(count) as usize,
+            self.random.below(count) as usize,
+        );
+        let until = self.now + 500 + self.random.below(30_000);
+        self.note(|| format!("cut {from} -> {to} until {until}"));
+        self.network.block(from, to);
+        self.network.at(until, Event::Heal { from, to });
+        if self.random.one_in(2) {
+            self.network.at(self.now + 4000, Event::Links);
+        }
+        self.network.at(until + 1, Event::Links);
+    }
+
+    /// A node is taken back to a backup, or one is taken.
+    fn restore(&mut self, node: usize) -> Checked {
+        if self.nodes[node].left {
+            return Ok(());
+        }
+        let Some((backup, taken)) = self.nodes[node].backup.take() else {
+            if self.nodes[node].is_up() {
+                // What a backup holds is durable where it was taken: it reads the log's files.
+                self.nodes[node].sync()?;
+                self.note_synced(node);
+                let copy = self.nodes[node].disk.fork();
+                copy.kill();
+                self.nodes[node].backup = Some((copy, self.now));
+            }
+            return Ok(());
+        };
+        self.note(|| format!("restore {node} as of {taken}"));
+        self.hit(Branch::RestoredOld);
+        if self.nodes[node].is_up() {
+            self.stop(node);
+        }
+        let entropy = node::entropy(self.nodes[node].seed, &self.nodes[node].drawn);
+        let options = self.nodes[node].options;
+        let copied = Copied::default();
+        renew(Arc::new(backup.clone()), copied, options, entropy)
+            .map_err(|error| format!("node {node} cannot be restored: {error}"))?;
+        backup.kill();
+        self.nodes[node].disk = backup;
+        let elsewhere = self.durable_elsewhere(node);
+        self.ledger.taken_back(node, &elsewhere);
+        self.start_later(node);
+        Ok(())
+    }
+
+    /// What nodes other than this one have for good.
+    fn durable_elsewhere(&self, node: usize) -> VersionVector {
+        let mut elsewhere = VersionVector::default();
+        for (index, other) in self.nodes.iter().enumerate() {
+            if let (true, Some(running)) = (index != node, &other.running) {
+                elsewhere.merge(&running.collections.journal().durable());
+            }
+        }
+        elsewhere
+    }
+
+    /// A node leaves for good, with or without a word.
+    fn leave(&mut self, node: usize) -> Checked {
+        let staying = self.nodes.iter().filter(|node| !node.left).count();
+        if staying <= 2 || self.nodes[node].left {
+            return Ok(());
+        }
+        self.note(|| format!("leave {node}"));
+        self.hit(Branch::Left);
+        if self.nodes[node].is_up() {
+            self.nodes[node].enter(MemberState::Left)?;
+            self.stop(node);
+        }
+        self.nodes[node].left = true;
+        let elsewhere = self.durable_elsewhere(node);
+        self.ledger.taken_back(node, &elsewhere);
+        Ok(())
+    }
+
+    /// A node sleeps for an hour: its clock jumps.
+    fn suspend(&mut self, node: usize) {
+        self.note(|| format!("suspend {node}"));
+        self.hit(Branch::ClockJump);
+        self.nodes[node].ahead += HOUR_MS;
+    }
+
+    /// Nothing fails any more; everything that stays starts.
+    pub(super) fn heal(&mut self) -> Checked {
+        self.note(|| "heal".to_owned());
+        self.healed = true;
+        self.network.heal();
+        for node in 0..self.nodes.len() {
+            self.start(node)?;
+        }
+        self.look_at_links()
+    }
+
+    /// Makes the connections that can be made, and lets those go that no longer can be.
+    pub(super) fn look_at_links(&mut self) -> Checked {
+        let count = self.nodes.len();
+        for a in 0..count {
+            for b in a + 1..count {
+                let both = self.nodes[a].is_up() && self.nodes[b].is_up();
+                let can = both && self.network.can_connect(a, b);
+                match self.network.connection(a, b) {
+                    None if can => self.connect(a, b)?,
+                    Some(connection) if !can => self.cut_off(connection, None),
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn connect(&mut self, a: usize, b: usize) -> Checked {
+        let connection = self.network.connect(a, b);
+        for (node, other) in [(a, b), (b, a)] {
+            let Some(peer) = self.nodes[other].running.as_ref().map(|r| r.origin) else {
+                continue;
+            };
+            let session = self.random.bits() | 1;
+            self.handle(node, Input::Connected(peer, session))?;
+        }
+        let _ = connection;
+        Ok(())
+    }
+
+    /// A connection is gone; `dead` cannot notice.
+    fn cut_off(&mut self, connection: Connection, dead: Option<usize>) {
+        self.network.disconnect(connection);
+        for node in [connection.a, connection.b] {
+            let other = connection.other(node);
+            let peer = self.nodes[other].running.as_ref().map(|r| r.origin);
+            if let (true, Some(peer)) = (Some(node) != dead, peer) {
+                let out = self.nodes[node].handle(self.now, Input::Disconnected(peer));
+                self.perform(node, out);
+            }
+        }
+    }
+
+    /// A message arrives, if its connection is still there.
+    pub(super) fn deliver(&mut self, to: usize, connection: Connection, bytes: &[u8]) -> Checked {
+        let from = connection.other(to);
+        let origin = self.nodes[from].running.as_ref().map(|r| r.origin);
+        let (true, Some(origin)) = (self.network.has(connection), origin) else {
+            return Ok(());
+        };
+        let message = Message::decode(bytes).map_err(|error| format!("a message: {error}"))?;
+        self.handle(to, Input::Received(origin, message))
+    }
+
+    /// Gives a node's machine an input and carries out what it wants.
+    pub(super) fn handle(&mut self, node: usize, input: Input) -> Checked {
+        let tick = input == Input::Tick;
+        let out = self.nodes[node].handle(self.now, input);
+        if tick {
+            self.nodes[node].follow_members();
+        }
+        self.perform(node, out);
+        self.changed(node);
+        Ok(())
+    }
+
+    fn perform(&mut self, node: usize, out: Vec<Output>) {
+        if let Some(trouble) = self.nodes[node].take_trouble() {
+            self.note(|| format!("{node}: trouble: {trouble}"));
+        }
+        for output in out {
+            match output {
+                Output::Send(peer, message) => self.send(node, peer, &message),
+                Output::Event(event) => self.record(node, &event),
+            }
+        }
+    }
+
+    fn send(&mut self, from: usize, peer: grapevine_core::origin::Origin, message: &Message) {
+        let is_peer = |node: &Node| node.running.as_ref().is_some_and(|r| r.origin == peer);
+        let Some(to) = self.nodes.iter().position(is_peer) else {
+            return;
+        };
+        let Some(connection) = self.network.connection(from, to) else {
+            return;
+        };
+        let mut bytes = Vec::new();
+        message.encode(&mut bytes);
+        self.network.sent.0 += 1;
+        self.network.sent.1 += bytes.len() as u64;
+        let times = match self.network.fate(&mut self.random, from, to) {
+            Fate::Lost => {
+                self.hit(Branch::MessageLost);
+                0
+            }
+            Fate::Once => 1,
+            Fate::Twice => {
+                self.hit(Branch::MessageTwice);
+                2
+            }
+        };
+        for _ in 0..times {
+            let at = self.now + self.network.delay(&mut self.random, from);
+            let bytes = bytes.clone();
+            let event = Event::Deliver {
+                to,
+                connection,
+                bytes,
+            };
+            self.network.at(at, event);
+        }
+    }
+
+    fn record(&mut self, node: usize, event: &SyncEvent) {
+        let branch = match event {
+            SyncEvent::Rewound { .. } => Some(Branch::Rewound),
+            SyncEvent::Asked { .. } => Some(Branch::Repaired),
+            SyncEvent::Parked(_) => Some(Branch::Parked),
+            SyncEvent::ParkedForParts(_) => Some(Branch::ParkedForParts),
+            SyncEvent::SnapshotFinished(_) => Some(Branch::SnapshotTaken),
+            SyncEvent::SnapshotMoved(_) => Some(Branch::SnapshotMoved),
+            SyncEvent::SnapshotAbandoned(_) => Some(Branch::SnapshotAbandoned),
+            SyncEvent::PartsFinished(_) => Some(Branch::PartsFetched),
+            SyncEvent::PeerLowered(_) => Some(Branch::PeerLowered),
+            SyncEvent::RightsAsked(_) => Some(Branch::RightsAsked),
+            _ => None,
+        };
+        if let Some(branch) = branch {
+            self.hit(branch);
+        }
+        self.note(|| format!("{node}: {event:?}"));
+    }
+
+    /// Something may have been appended on a node: it is synced soon.
+    pub(super) fn changed(&mut self, node: usize) {
+        if self.nodes[node].needs_sync() && !self.nodes[node].sync_planned {
+            self.nodes[node].sync_planned = true;
+            let life = self.nodes[node].life;
+            let at = self.now + 1 + self.random.below(30);
+            self.network.at(at, Event::Sync { node, life });
+        }
+    }
+}
