@@ -99,16 +99,11 @@ impl Gateway {
     }
 
     /// Serves clients and peers until `stop` turns true and what had arrived is answered.
-    pub async fn serve(self: Arc<Self>, socket: UdpSocket, mut stop: watch::Receiver<bool>) {
-        let mut station = match station::Station::new(&self, socket) {
-            Ok(station) => station,
-            Err(error) => return tracing::error!("rmbd.udp: {error}"),
-        };
-        tokio::select! {
-            _ = stop.wait_for(|stop| *stop) => {}
-            () = station.serve() => {}
+    pub async fn serve(self: Arc<Self>, socket: UdpSocket, stop: watch::Receiver<bool>) {
+        match station::Station::new(&self, socket) {
+            Ok(mut station) => station.serve(stop).await,
+            Err(error) => tracing::error!("rmbd.udp: {error}"),
         }
-        station.serve_rest().await;
     }
 
     /// Logs trouble that strangers can cause at will, at most once in a while.

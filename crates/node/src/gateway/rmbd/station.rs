@@ -9,6 +9,7 @@ use grapevine_core::wire::rmbd::{
 };
 use grapevine_store::filters::FilterError;
 use tokio::net::UdpSocket;
+use tokio::sync::watch;
 
 use super::Gateway;
 use super::admission::Refusal;
@@ -26,7 +27,7 @@ const DATAGRAMS_PER_BATCH: usize = 256;
 const BATCHES_WAITING_MAX: usize = 16;
 /// Rows sent before the socket is looked at again.
 const ROWS_PER_TURN: usize = 64;
-/// The pause after the socket could not be read.
+/// The pause after the socket could not be read, and the time to find what had arrived at the end.
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// The socket and everything that it alone changes.
@@ -60,8 +61,8 @@ impl<'g> Station<'g> {
         })
     }
 
-    /// Serves for ever.
-    pub(super) async fn serve(&mut self) {
+    /// Serves until `stop` turns true and what had arrived is answered.
+    pub(super) async fn serve(&mut self, mut stop: watch::Receiver<bool>) {
         loop {
             let now = Instant::now();
             self.configured.look_up(&self.resolver, now);
@@ -71,6 +72,7 @@ impl<'g> Station<'g> {
                 .deadline()
                 .map_or(deadline, |due| deadline.min(due));
             tokio::select! {
+                () = async { drop(stop.wait_for(|stop| *stop).await) } => break,
                 received = self.socket.recv_from(&mut self.buffer) => match received {
                     Ok((length, from)) => {
                         self.take(length, from);
@@ -86,10 +88,13 @@ impl<'g> Station<'g> {
                 () = tokio::time::sleep_until(deadline.into()) => self.send_rows().await,
             }
         }
+        // The socket says that it can be read only once the runtime has looked at it.
+        drop(tokio::time::timeout(PAUSE, self.socket.readable()).await);
+        self.answer_waiting().await;
     }
 
     /// Answers what has arrived.
-    pub(super) async fn serve_rest(&mut self) {
+    async fn answer_waiting(&mut self) {
         for _ in 0..BATCHES_WAITING_MAX {
             let taken = self.take_waiting(DATAGRAMS_PER_BATCH);
             self.finish().await;
@@ -258,7 +263,7 @@ impl<'g> Station<'g> {
     async fn send_rows(&mut self) {
         if self.peers.is_due(Instant::now()) {
             // Acknowledgements of the last round may wait behind other datagrams.
-            self.serve_rest().await;
+            self.answer_waiting().await;
             let begun = self.peers.begin(Instant::now(), nonce);
             self.gateway
                 .metrics
