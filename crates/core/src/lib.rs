@@ -3,6 +3,7 @@
 //! random numbers: time, randomness and bytes arrive as parameters. `clippy.toml` holds that.
 #![deny(unsafe_code)]
 
+pub mod bitmap;
 pub mod catalogue;
 pub mod filter;
 pub mod hash;

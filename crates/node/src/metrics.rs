@@ -17,6 +17,8 @@ pub struct Metrics {
     registry: Registry,
     /// The bloomd gateway's.
     pub bloomd: BloomdMetrics,
+    /// The rmbd gateway's.
+    pub rmbd: RmbdMetrics,
     /// The HTTP server's.
     pub http: HttpMetrics,
 }
@@ -27,13 +29,16 @@ impl Metrics {
     pub fn new(engine: Arc<Engine>) -> Self {
         let mut registry = Registry::default();
         let (bloomd, http) = (BloomdMetrics::default(), HttpMetrics::default());
+        let rmbd = RmbdMetrics::default();
         let own = registry.sub_registry_with_prefix("grapevine");
         bloomd.register(own);
+        rmbd.register(own);
         http.register(own);
         registry.register_collector(Box::new(state::NodeState::new(engine)));
         Metrics {
             registry,
             bloomd,
+            rmbd,
             http,
         }
     }
@@ -158,5 +163,94 @@ impl BloomdMetrics {
             &self.failures,
         );
         count("datagrams", "Datagrams received", &self.datagrams);
+    }
+}
+
+/// The rmbd gateway's.
+#[derive(Clone, Debug, Default)]
+pub struct RmbdMetrics {
+    /// Peers that are sent rows.
+    pub peers: Gauge,
+    /// Datagrams received.
+    pub datagrams: Counter,
+    /// Datagrams that were no message, or a row that does not exist.
+    pub ignored: Counter,
+    /// Keys added.
+    pub adds: Counter,
+    /// Keys asked for.
+    pub checks: Counter,
+    /// Rows received and merged.
+    pub rows_received: Counter,
+    /// Rows sent to peers.
+    pub rows_sent: Counter,
+    /// Acknowledgements of rows sent in the same round.
+    pub acks: Counter,
+    /// Other acknowledgements.
+    pub acks_ignored: Counter,
+    /// Requests to peer.
+    pub peer_requests: Counter,
+    /// Requests to peer that were refused.
+    pub peers_refused: Counter,
+    /// Peers dropped because they did not answer or could not be sent to.
+    pub peers_dropped: Counter,
+    /// Datagrams that could not be sent.
+    pub send_failures: Counter,
+    /// Batches of datagrams that failed in the node.
+    pub failures: Counter,
+}
+
+impl RmbdMetrics {
+    /// Registers all of them as `grapevine_rmbd_…`.
+    pub fn register(&self, registry: &mut Registry) {
+        let registry = registry.sub_registry_with_prefix("rmbd");
+        registry.register("peers", "Peers that are sent rows", self.peers.clone());
+        let received: [(&str, &str, &Counter); 8] = [
+            ("datagrams", "Datagrams received", &self.datagrams),
+            (
+                "ignored",
+                "Datagrams that were no message, or a row that does not exist",
+                &self.ignored,
+            ),
+            ("adds", "Keys added", &self.adds),
+            ("checks", "Keys asked for", &self.checks),
+            (
+                "rows_received",
+                "Rows received and merged",
+                &self.rows_received,
+            ),
+            (
+                "acks",
+                "Acknowledgements of rows sent in the same round",
+                &self.acks,
+            ),
+            ("acks_ignored", "Other acknowledgements", &self.acks_ignored),
+            ("peer_requests", "Requests to peer", &self.peer_requests),
+        ];
+        let done: [(&str, &str, &Counter); 5] = [
+            (
+                "peers_refused",
+                "Requests to peer that were refused",
+                &self.peers_refused,
+            ),
+            (
+                "peers_dropped",
+                "Peers dropped because they did not answer or could not be sent to",
+                &self.peers_dropped,
+            ),
+            ("rows_sent", "Rows sent to peers", &self.rows_sent),
+            (
+                "send_failures",
+                "Datagrams that could not be sent",
+                &self.send_failures,
+            ),
+            (
+                "failures",
+                "Batches of datagrams that failed in the node",
+                &self.failures,
+            ),
+        ];
+        for (name, help, counter) in received.into_iter().chain(done) {
+            registry.register(name, help, counter.clone());
+        }
     }
 }

@@ -252,17 +252,15 @@ fn verify_names_the_damaged_file() -> Done {
 #[test]
 fn doctor_says_who_has_a_port() -> Done {
     let home = tempfile::tempdir()?;
-    let free = ["bloomd.tcp", "bloomd.udp", "http.listen"].map(|key| format!("{key}=127.0.0.1:0"));
+    let free = ["group.listen", "bloomd.udp", "rmbd.udp", "http.listen"]
+        .map(|key| format!("{key}=127.0.0.1:0"));
     let taken = TcpListener::bind("127.0.0.1:0")?;
     let address = taken.local_addr()?;
     let with = |first: &str| -> io::Result<Output> {
         let tcp = format!("bloomd.tcp={first}");
-        grapevine(
-            home.path(),
-            &[
-                "doctor", "--json", "--set", &tcp, "--set", &free[1], "--set", &free[2],
-            ],
-        )
+        let mut arguments = vec!["doctor", "--json", "--set", &tcp];
+        arguments.extend(free.iter().flat_map(|free| ["--set", free]));
+        grapevine(home.path(), &arguments)
     };
     let well = with("127.0.0.1:0")?;
     assert_eq!(well.status.code(), Some(0), "{}", out(&well));

@@ -2,6 +2,7 @@
 //! it takes that program's arguments. `grapevine applet NAME …` does the same without a link.
 
 mod bloomd;
+mod rmbd;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -14,10 +15,16 @@ pub struct Applet {
     run: fn(&[OsString]) -> ExitCode,
 }
 
-const APPLETS: &[Applet] = &[Applet {
-    name: "bloomd",
-    run: bloomd::run,
-}];
+const APPLETS: &[Applet] = &[
+    Applet {
+        name: "bloomd",
+        run: bloomd::run,
+    },
+    Applet {
+        name: "rmbd",
+        run: rmbd::run,
+    },
+];
 
 impl Applet {
     /// The applet of that name.

@@ -20,9 +20,9 @@ pub(crate) struct Args {
     /// What the server speaks
     #[arg(long, value_enum, default_value = "bloomd")]
     pub(super) protocol: ProtocolName,
-    /// The server
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8673")]
-    pub(super) addr: String,
+    /// The server [default: this machine at the protocol's port: bloomd 8673, rmbd 8000]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(super) addr: Option<String>,
     /// The filter to work on, created where it does not exist
     #[arg(long, value_name = "NAME", default_value = "bench", value_parser = parse_filter)]
     pub(super) filter: String,
@@ -107,6 +107,34 @@ pub(crate) struct Args {
 pub(super) enum ProtocolName {
     /// bloomd's text protocol
     Bloomd,
+    /// rmbd's datagrams; a set is an add and a question for the same key
+    Rmbd,
+}
+
+impl ProtocolName {
+    /// Name for messages and reports.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            ProtocolName::Bloomd => "bloomd",
+            ProtocolName::Rmbd => "rmbd",
+        }
+    }
+
+    /// Where a server of this machine listens by default.
+    fn default_address(self) -> &'static str {
+        match self {
+            ProtocolName::Bloomd => "127.0.0.1:8673",
+            ProtocolName::Rmbd => "127.0.0.1:8000",
+        }
+    }
+}
+
+impl Args {
+    /// The server's address as given, else the protocol's own.
+    pub(super) fn address(&self) -> &str {
+        let default = self.protocol.default_address();
+        self.addr.as_deref().unwrap_or(default)
+    }
 }
 
 /// Which operations a run is made of.

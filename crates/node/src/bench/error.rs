@@ -35,6 +35,18 @@ pub(crate) enum BenchError {
         /// Connections asked for.
         connections: usize,
     },
+    /// More than the datagrams of a protocol hold.
+    #[error("{option} {value} is more than {protocol} can do, the limit is {limit}")]
+    Datagrams {
+        /// The option.
+        option: &'static str,
+        /// What was asked for.
+        value: usize,
+        /// The protocol.
+        protocol: &'static str,
+        /// The most it can do.
+        limit: usize,
+    },
     /// The address has no meaning.
     #[error("cannot resolve {address}: {source}")]
     Resolve {
@@ -130,7 +142,10 @@ impl BenchError {
     pub(crate) fn is_usage(&self) -> bool {
         matches!(
             self,
-            Self::KeyLength { .. } | Self::Buffers { .. } | Self::Threads { .. }
+            Self::KeyLength { .. }
+                | Self::Buffers { .. }
+                | Self::Threads { .. }
+                | Self::Datagrams { .. }
         )
     }
 }

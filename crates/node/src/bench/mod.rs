@@ -2,8 +2,9 @@
 //!
 //! The path of a run: [`Args`] → `plan` (checked, bounded) → `protocol` probes and prepares the
 //! server → one `worker` per thread drives its connections over a poll loop → `report`.
-//! A new protocol is one file beside `bloomd.rs` that implements `protocol::Protocol`, and one
-//! arm in `Plan::protocol`. The constant server in `reference` answers without thinking: what it
+//! A new protocol over a byte stream is one file beside `bloomd.rs` that implements
+//! `protocol::Protocol`, and one arm in `Plan::protocol`; one of datagrams brings a `worker::Load`
+//! of its own, as `rmbd.rs` does. The constant server in `reference` answers without thinking: what it
 //! costs is the floor that every other number is held against.
 
 mod args;
@@ -16,6 +17,7 @@ mod process;
 mod protocol;
 mod reference;
 mod report;
+mod rmbd;
 mod schedule;
 mod tally;
 #[cfg(test)]
@@ -35,7 +37,7 @@ use process::Usage;
 use protocol::Protocol;
 use reference::ConstantServer;
 use report::Report;
-use worker::{Outcome, Phase, Worker};
+use worker::{Load, Outcome, Phase, Worker};
 
 /// How often the line that says "still running" is redrawn. Rare, so that it costs the client
 /// nothing that could be seen in a measurement.
@@ -62,14 +64,26 @@ pub(crate) fn run(args: Args) -> Result<(), BenchError> {
     report.verdict()
 }
 
-/// Prepares the server, warms it up and measures one run.
+/// Prepares the server and measures one run.
 fn measure(plan: &Plan, progress: bool) -> Result<Report, BenchError> {
-    let protocol = plan.protocol();
+    let Some(protocol) = plan.protocol() else {
+        rmbd::probe(plan.address)?;
+        let loads = (0..plan.threads).map(|thread| rmbd::RmbdLoad::connect(plan, thread));
+        return measure_with(plan, loads.collect::<Result<_, _>>()?, progress);
+    };
     protocol.probe(plan.address)?;
     if plan.create {
         protocol.create(plan.address)?;
     }
-    let mut workers = connect(plan, &*protocol)?;
+    measure_with(plan, connect(plan, &*protocol)?, progress)
+}
+
+/// Warms the server up and measures one run.
+fn measure_with<L: Load>(
+    plan: &Plan,
+    mut workers: Vec<L>,
+    progress: bool,
+) -> Result<Report, BenchError> {
     let line = progress_line(progress);
     if !plan.warmup.is_zero() {
         line.set_message("warming up");
@@ -109,8 +123,8 @@ fn connect<'a>(plan: &'a Plan, protocol: &'a dyn Protocol) -> Result<Vec<Worker<
 /// Runs all workers side by side and adds up what they saw.
 ///
 /// `requests` is the total over all workers.
-fn run_phase(
-    workers: &mut [Worker<'_>],
+fn run_phase<L: Load>(
+    workers: &mut [L],
     duration: Duration,
     requests: Option<u64>,
 ) -> Result<Outcome, BenchError> {

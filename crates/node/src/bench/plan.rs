@@ -9,6 +9,7 @@ use super::bloomd::Bloomd;
 use super::error::BenchError;
 use super::keys::{Distribution, KeyFormat};
 use super::protocol::Protocol;
+use super::rmbd;
 
 /// Most connections of one run.
 pub(super) const CONNECTIONS_MAX: u64 = 10_000;
@@ -47,7 +48,8 @@ const CAPACITY_MIN: u64 = 100_000;
 /// What will be run.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
-    protocol: ProtocolName,
+    /// What the server speaks.
+    pub(super) speaks: ProtocolName,
     /// The server.
     pub(super) address: SocketAddr,
     /// The filter's name.
@@ -111,8 +113,8 @@ impl Plan {
             1
         };
         let plan = Self {
-            protocol: args.protocol,
-            address: resolve(&args.addr)?,
+            speaks: args.protocol,
+            address: resolve(args.address())?,
             filter: args.filter,
             capacity: args.capacity.unwrap_or(args.keys.max(CAPACITY_MIN)),
             error: args.error,
@@ -137,15 +139,16 @@ impl Plan {
         Ok(plan)
     }
 
-    /// The protocol, ready to encode this plan's requests.
-    pub(super) fn protocol(&self) -> Box<dyn Protocol> {
-        match self.protocol {
-            ProtocolName::Bloomd => Box::new(Bloomd::new(
+    /// The protocol, ready to encode this plan's requests; nothing for one of datagrams.
+    pub(super) fn protocol(&self) -> Option<Box<dyn Protocol>> {
+        match self.speaks {
+            ProtocolName::Bloomd => Some(Box::new(Bloomd::new(
                 &self.filter,
                 self.capacity,
                 self.error,
                 self.bulk,
-            )),
+            ))),
+            ProtocolName::Rmbd => None,
         }
     }
 
@@ -156,7 +159,9 @@ impl Plan {
     }
 
     fn check_buffers(&self) -> Result<(), BenchError> {
-        let protocol = self.protocol();
+        let Some(protocol) = self.protocol() else {
+            return self.check_datagrams();
+        };
         let request = protocol.request_bytes(self.format.length());
         let chunk = request as u64 * self.chunk_requests(request) as u64;
         let needed = (chunk + protocol.reply_bytes_max() as u64) * self.connections as u64;
@@ -165,6 +170,27 @@ impl Plan {
                 needed,
                 limit: BUFFER_BYTES_MAX,
             });
+        }
+        Ok(())
+    }
+}
+
+impl Plan {
+    /// A datagram holds one key, and a socket's buffer only so many datagrams.
+    fn check_datagrams(&self) -> Result<(), BenchError> {
+        for (option, value, limit) in [
+            ("--bulk", self.bulk, 1),
+            ("--key-length", self.format.length(), rmbd::KEY_LENGTH_MAX),
+            ("--pipeline", self.pipeline, rmbd::PIPELINE_MAX),
+        ] {
+            if value > limit {
+                return Err(BenchError::Datagrams {
+                    option,
+                    value,
+                    protocol: self.speaks.name(),
+                    limit,
+                });
+            }
         }
         Ok(())
     }

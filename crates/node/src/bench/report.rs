@@ -127,7 +127,7 @@ impl Report {
         };
         let keys = counts.yes + counts.no;
         Self {
-            protocol: plan.protocol().name(),
+            protocol: plan.speaks.name(),
             address: plan.address.to_string(),
             workload: Workload::new(plan),
             elapsed_s,

@@ -43,6 +43,12 @@ pub(super) struct Phase {
     pub(super) requests: Option<u64>,
 }
 
+/// One thread of load.
+pub(super) trait Load: Send {
+    /// Runs one phase to its end, with every reply taken in or given up.
+    fn run(&mut self, phase: Phase) -> Result<Outcome, BenchError>;
+}
+
 /// What a phase saw.
 #[derive(Clone, Debug)]
 pub(super) struct Outcome {
@@ -142,6 +148,32 @@ pub(super) struct Worker<'a> {
     scratch: Vec<u8>,
 }
 
+impl Load for Worker<'_> {
+    fn run(&mut self, phase: Phase) -> Result<Outcome, BenchError> {
+        let mut progress = self.begin(phase);
+        let mut events = Events::with_capacity(EVENTS_MAX);
+        loop {
+            self.advance(&mut progress);
+            let done = progress.stopping || self.all_admitted(&progress);
+            if self.live == 0 || (done && progress.in_flight == 0) {
+                break;
+            }
+            match self.poll.poll(&mut events, Some(sleep(&progress))) {
+                Err(error) if error.kind() != io::ErrorKind::Interrupted => {
+                    return Err(BenchError::Poll(error));
+                }
+                _ => {}
+            }
+            for event in &events {
+                let Token(index) = event.token();
+                self.serve(index, &mut progress);
+            }
+            self.check_timeout(&mut progress);
+        }
+        Ok(self.finish(progress))
+    }
+}
+
 impl<'a> Worker<'a> {
     /// Opens the connections that fall to `thread`.
     pub(super) fn connect(
@@ -190,31 +222,6 @@ impl<'a> Worker<'a> {
             chunk_requests: plan.chunk_requests(request_bytes) as u64,
             scratch: vec![0; READ_BYTES + protocol.reply_bytes_max()],
         })
-    }
-
-    /// Runs one phase to its end, with every reply taken in or given up.
-    pub(super) fn run(&mut self, phase: Phase) -> Result<Outcome, BenchError> {
-        let mut progress = self.begin(phase);
-        let mut events = Events::with_capacity(EVENTS_MAX);
-        loop {
-            self.advance(&mut progress);
-            let done = progress.stopping || self.all_admitted(&progress);
-            if self.live == 0 || (done && progress.in_flight == 0) {
-                break;
-            }
-            match self.poll.poll(&mut events, Some(sleep(&progress))) {
-                Err(error) if error.kind() != io::ErrorKind::Interrupted => {
-                    return Err(BenchError::Poll(error));
-                }
-                _ => {}
-            }
-            for event in &events {
-                let Token(index) = event.token();
-                self.serve(index, &mut progress);
-            }
-            self.check_timeout(&mut progress);
-        }
-        Ok(self.finish(progress))
     }
 
     fn begin(&mut self, phase: Phase) -> Progress {
@@ -457,7 +464,8 @@ fn sleep(progress: &Progress) -> Duration {
     Duration::from_nanos(wake_ns.saturating_sub(now_ns)).min(SLEEP_MAX)
 }
 
-fn operation(mix: Mix, random: &mut Random) -> Operation {
+/// What the next request does.
+pub(super) fn operation(mix: Mix, random: &mut Random) -> Operation {
     let set = match mix {
         Mix::Set => true,
         Mix::Check => false,

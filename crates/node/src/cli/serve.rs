@@ -1,21 +1,28 @@
 //! `grapevine serve`.
 
+use std::ffi::OsString;
+
 use super::{Context, Failure, Outcome};
 use crate::serve::{Reload, Service};
 
-/// Arguments of `grapevine serve`: the global options say everything.
+/// Arguments of `grapevine serve`, beside the global options.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {}
+pub(super) struct Args {
+    /// Members of the group to join (group.join); may be repeated
+    #[arg(long, value_name = "HOST:PORT", num_args = 1..)]
+    join: Vec<OsString>,
+}
 
 /// Runs `grapevine serve`.
 ///
 /// # Errors
 /// When the configuration is wrong or the node cannot start.
-pub(super) fn run(_args: &Args, context: &Context) -> Result<Outcome, Failure> {
+pub(super) fn run(args: &Args, context: &Context) -> Result<Outcome, Failure> {
+    let mut context = context.clone();
+    context.options.join.clone_from(&args.join);
     let config = context.config()?;
     let log = crate::logging::start(&config.node).map_err(Failure::from_error)?;
-    let again = context.clone();
-    let reload: Reload = Box::new(move || again.config());
+    let reload: Reload = Box::new(move || context.config());
     crate::serve::run(&config, Service::default(), &log, &reload).map_err(Failure::from_error)?;
     Ok(Outcome::Done)
 }

@@ -10,6 +10,7 @@ use toml::de::{DeTable, DeValue};
 use super::SECTIONS;
 use super::error::ConfigError;
 use super::layers::Layers;
+use super::list::LIST_ELEMENTS_MAX;
 use super::origin::{Origin, Raw};
 use super::suggestion::nearest_key;
 
@@ -144,7 +145,16 @@ fn raw(value: &DeValue<'_>) -> Raw {
         DeValue::Float(number) => Raw::Number(number.as_str().to_owned()),
         DeValue::Boolean(truth) => Raw::Bool(*truth),
         DeValue::Datetime(_) => Raw::Other("a date"),
-        DeValue::Array(_) => Raw::Other("a list"),
+        DeValue::Array(elements) => Raw::List(
+            elements
+                .iter()
+                .take(LIST_ELEMENTS_MAX + 1)
+                .map(|element| match element.get_ref() {
+                    DeValue::Array(_) => Raw::Other("a list"),
+                    element => raw(element),
+                })
+                .collect(),
+        ),
         DeValue::Table(_) => Raw::Other("a table"),
     }
 }

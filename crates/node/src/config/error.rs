@@ -187,6 +187,10 @@ impl fmt::Display for Reason<'_> {
                 f.write_str("this machine does not say how much memory it has; give a size")
             }
             Refusal::LogFilter(problem) => write!(f, "{problem}; it takes {allowed}"),
+            Refusal::Element { ordinal, value } => {
+                write!(f, "element {ordinal} is {value}; it takes {allowed}")
+            }
+            Refusal::TooManyElements => write!(f, "it has too many elements; it takes {allowed}"),
         }
     }
 }

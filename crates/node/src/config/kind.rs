@@ -45,7 +45,16 @@ pub enum Refusal {
     /// It is a share of memory, and the machine does not say how much memory it has.
     MemoryUnknown,
     /// It is no valid log filter; the reason in words.
-    LogFilter(String),
+    LogFilter(Box<str>),
+    /// It is a list, and one element is none of the values that the key takes.
+    Element {
+        /// Which one, counted from 1.
+        ordinal: u16,
+        /// The element as written, cut when long.
+        value: Box<str>,
+    },
+    /// It is a list of more elements than the key takes.
+    TooManyElements,
 }
 
 pub(super) fn text(given: &Given) -> Result<&str, Refusal> {
@@ -98,6 +107,40 @@ impl Kind for Text {
         let text = text(given)?;
         let fits = (1..=self.bytes_max).contains(&text.len());
         if fits && !text.contains(char::is_control) {
+            Ok(text.to_owned())
+        } else {
+            Err(Refusal::NotAllowed)
+        }
+    }
+    fn show(&self, value: &String) -> Value {
+        quoted(value)
+    }
+}
+
+/// A name that can stand in a path, an address or a table without quotes.
+#[derive(Debug)]
+pub(crate) struct Label {
+    pub(crate) bytes_max: usize,
+}
+
+impl Shape for Label {
+    fn word(&self) -> &'static str {
+        "name"
+    }
+    fn allowed(&self) -> String {
+        format!(
+            "a name of 1 to {} ASCII letters, digits, `-`, `_` and `.`",
+            self.bytes_max
+        )
+    }
+}
+
+impl Kind for Label {
+    type Value = String;
+    fn read(&self, _: &'static str, given: &Given, _: &Surroundings) -> Result<String, Refusal> {
+        let text = text(given)?;
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        if (1..=self.bytes_max).contains(&text.len()) && text.bytes().all(allowed) {
             Ok(text.to_owned())
         } else {
             Err(Refusal::NotAllowed)
@@ -474,7 +517,7 @@ impl Kind for LogFilter {
         }
         match EnvFilter::try_new(text) {
             Ok(_) => Ok(text.to_owned()),
-            Err(error) => Err(Refusal::LogFilter(error.to_string())),
+            Err(error) => Err(Refusal::LogFilter(error.to_string().into())),
         }
     }
     fn show(&self, value: &String) -> Value {

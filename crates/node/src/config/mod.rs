@@ -12,6 +12,7 @@ mod error;
 mod key;
 mod kind;
 mod layers;
+mod list;
 mod memory;
 mod options;
 mod origin;
@@ -35,7 +36,9 @@ pub use options::GlobalOptions;
 pub use origin::Origin;
 pub use reference::reference_page;
 pub use secret::{Secret, SecretError, read_secret};
-pub use settings::{Bloomd, Config, Durability, Filters, Http, Limits, Node, SECTIONS};
+pub use settings::{
+    Bloomd, Config, Durability, Filters, Group, Http, Limits, Node, Rmbd, SECTIONS,
+};
 pub use surroundings::Surroundings;
 
 use std::path::Path;

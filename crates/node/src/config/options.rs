@@ -1,6 +1,6 @@
 //! The options that every command takes.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 /// Options of every command; they may stand before or after the command's name.
@@ -24,6 +24,9 @@ pub struct GlobalOptions {
     /// [env: GRAPEVINE_TOKEN_FILE]
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
+    /// `--join` of `grapevine serve`, which declares it: `group.join`.
+    #[arg(skip)]
+    pub join: Vec<OsString>,
 }
 
 /// A flag that stands for a key.
@@ -39,12 +42,14 @@ impl GlobalOptions {
     #[must_use]
     pub fn and(mut self, inner: Self) -> Self {
         self.set.extend(inner.set);
+        self.join.extend(inner.join);
         Self {
             config: inner.config.or(self.config),
             set: self.set,
             data_dir: inner.data_dir.or(self.data_dir),
             node: inner.node.or(self.node),
             token_file: inner.token_file.or(self.token_file),
+            join: self.join,
         }
     }
 
@@ -55,6 +60,11 @@ impl GlobalOptions {
             key: "node.data_dir",
             value: path.clone().into_os_string(),
         });
-        data_dir.collect()
+        let join = (!self.join.is_empty()).then(|| NamedFlag {
+            flag: "--join",
+            key: "group.join",
+            value: self.join.join(OsStr::new(",")),
+        });
+        data_dir.chain(join).collect()
     }
 }

@@ -52,7 +52,9 @@ pub(crate) enum Raw {
     Number(String),
     /// An unquoted TOML `true` or `false`.
     Bool(bool),
-    /// A TOML value that no key takes, in words (`a list`).
+    /// A TOML list; lists inside it are values that no key takes.
+    List(Vec<Raw>),
+    /// A TOML value that no key takes, in words (`a table`).
     Other(&'static str),
 }
 
@@ -71,6 +73,7 @@ impl fmt::Display for Raw {
                 f.write_str(&text.chars().take(SHOWN_CHARACTERS_MAX).collect::<String>())
             }
             Self::Bool(truth) => write!(f, "{truth}"),
+            Self::List(_) => f.write_str("a list"),
             Self::Other(words) => f.write_str(words),
         }
     }

@@ -52,6 +52,31 @@ impl Kind for Listen {
     }
 }
 
+/// An address that others can be reached at.
+#[derive(Debug)]
+pub(crate) struct Remote;
+
+impl Shape for Remote {
+    fn word(&self) -> &'static str {
+        "address"
+    }
+    fn allowed(&self) -> String {
+        "an address \"host:port\" or \"[v6]:port\" with a port above 0".to_owned()
+    }
+}
+
+impl Kind for Remote {
+    type Value = Address;
+    fn read(&self, _: &'static str, given: &Given, _: &Surroundings) -> Result<Address, Refusal> {
+        Address::parse(text(given)?)
+            .filter(|address| address.port() != 0)
+            .ok_or(Refusal::NotAllowed)
+    }
+    fn show(&self, value: &Address) -> Value {
+        quoted(value.to_string())
+    }
+}
+
 /// A path taken from the place of the file that names it, or from the working directory. Made
 /// absolute, so that what is shown means the same wherever it is read.
 fn located(text: &str, origin: &Origin) -> PathBuf {

@@ -23,8 +23,9 @@ lists everything that is wrong with it. Unknown sections and keys are errors in 
 Sizes take `B`, `KiB`, `MiB`, `GiB`, `TiB` or are plain bytes; times take `ms`, `s`, `m`, `h`, `d`.
 Addresses are `host:port` or `[v6]:port`; port `0` picks a free one, and `\"off\"` or `\"\"` turns the
 listener off. A default port that is taken is reported and skipped; a configured one that is taken
-is an error. A relative path in a file is taken from the file's directory, elsewhere from the
-working directory.
+is an error. A list is a TOML array of strings; in the environment and with `--set` its elements are
+separated by commas. A relative path in a file is taken from the file's directory, elsewhere from
+the working directory.
 
 Every listener is on loopback by default. One that other machines can reach is refused unless the
 keys below protect it or, for protocols without authentication, acknowledge that nothing does. A
@@ -52,6 +53,7 @@ pub fn reference_page() -> String {
 
 fn row(key: &Key) -> String {
     let default = match key.default {
+        Default::Text("") => "none".to_owned(),
         Default::Text(text) => format!("`{text}`"),
         Default::Found(_, words) => words.to_owned(),
     };

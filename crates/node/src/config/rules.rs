@@ -10,9 +10,16 @@ use super::settings::Config;
 /// Refuses listeners that other machines can reach and that nothing protects.
 pub(crate) fn off_loopback(config: &Config) -> Vec<ConfigError> {
     let mut unprotected = Vec::new();
+    if config.group.secret_file.is_none() {
+        unprotected.push((&config.group.listen, "group.secret_file"));
+    }
     if !config.bloomd.open {
         let set = "bloomd.open = true (its protocol knows no authentication)";
         unprotected.extend([(&config.bloomd.tcp, set), (&config.bloomd.udp, set)]);
+    }
+    if !config.rmbd.open {
+        let set = "rmbd.open = true (its protocol knows no authentication)";
+        unprotected.push((&config.rmbd.udp, set));
     }
     if config.http.token_file.is_none() {
         unprotected.push((&config.http.listen, "http.token_file"));

@@ -4,15 +4,16 @@ use std::marker::PhantomData;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::address::Listener;
+use super::address::{Address, Listener};
 use super::key::{Default, Key, Section};
 use super::kind::{
-    Choice, Integer, LogFilter, LogFormat, Memory, MemoryLimit, Probability, Size, SyncMode, Text,
-    Time, TimeOrOff, Truth,
+    Choice, Integer, Label, LogFilter, LogFormat, Memory, MemoryLimit, Probability, Size, SyncMode,
+    Text, Time, TimeOrOff, Truth,
 };
 use super::layers::Reader;
+use super::list::List;
 use super::origin::Origin;
-use super::place::{Directory, Listen, SecretFile};
+use super::place::{Directory, Listen, Remote, SecretFile};
 use super::show::Entry;
 use super::surroundings::Surroundings;
 
@@ -127,6 +128,24 @@ sections! {
             Default::Text("off");
     }
 
+    /// The group of nodes that share state.
+    group: Group {
+        /// The group's name; nodes of differently named groups do not talk to each other.
+        name: String = Label { bytes_max: 64 }, Default::Text("default");
+        /// Where the other members connect.
+        listen: Listener = Listen, Default::Text("127.0.0.1:8676");
+        /// The addresses at which others reach this node, where they are not those it listens on.
+        advertise: Vec<Address> = List(Remote), Default::Text("");
+        /// Members to contact at the start; one that answers is enough.
+        join: Vec<Address> = List(Remote), Default::Text("");
+        /// The file with the group's secret. Without it only loopback peers are accepted.
+        secret_file: Option<PathBuf> = SecretFile, Default::Text("off");
+        /// Find members on the local network by multicast DNS.
+        discover: bool = Truth, Default::Text("false");
+        /// Log kept for members that are away; one that missed more is sent the state itself.
+        log_keep: u64 = Size::<u64>::between(MIB, TIB), Default::Text("1GiB");
+    }
+
     /// What a new filter is like when its creator does not say, and how filters are kept.
     filters: Filters {
         /// Keys the first layer of a new filter has room for.
@@ -150,6 +169,23 @@ sections! {
         /// Where bloomd's UDP clients send.
         udp: Listener = Listen, Default::Text("127.0.0.1:8674");
         /// Serve bloomd without authentication on a non-loopback address. Without it such an
+        /// address is refused.
+        open: bool = Truth, Default::Text("false");
+    }
+
+    /// The gateway for clients and peers of rmbd. Its protocol knows no authentication.
+    rmbd: Rmbd {
+        /// Where rmbd's clients and peers send; replies and syncs leave from there.
+        udp: Listener = Listen, Default::Text("127.0.0.1:8000");
+        /// Rows of 400 bits. Peers and clients that are to share the filter need the same number;
+        /// the original has 5.
+        rows: u16 = Integer::<u16>::between(1, 163), Default::Text("5");
+        /// The pause between two rounds in which all rows are sent to all peers.
+        sync_delay: Duration = Time { min: Duration::from_millis(10), max: HOUR },
+            Default::Text("500ms");
+        /// Peers that are sent all rows every round, whether they answer or not.
+        peers: Vec<Address> = List(Remote), Default::Text("");
+        /// Serve rmbd without authentication on a non-loopback address. Without it such an
         /// address is refused.
         open: bool = Truth, Default::Text("false");
     }
@@ -192,7 +228,13 @@ impl Config {
 
     /// Every listener, in the order of the table.
     #[must_use]
-    pub fn listeners(&self) -> [&Listener; 3] {
-        [&self.bloomd.tcp, &self.bloomd.udp, &self.http.listen]
+    pub fn listeners(&self) -> [&Listener; 5] {
+        [
+            &self.group.listen,
+            &self.bloomd.tcp,
+            &self.bloomd.udp,
+            &self.rmbd.udp,
+            &self.http.listen,
+        ]
     }
 }

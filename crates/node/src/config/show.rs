@@ -78,6 +78,7 @@ fn json(value: &Value) -> Json {
         Value::Float(number) => (*number).into(),
         Value::Boolean(truth) => (*truth).into(),
         Value::String(text) => text.as_str().into(),
+        Value::Array(elements) => elements.iter().map(json).collect(),
         other => other.to_string().into(),
     }
 }

@@ -98,6 +98,13 @@ fn the_defaults_are_those_of_the_interface() -> Done {
     assert_eq!(config.filters.idle_unload, Some(Duration::from_secs(3600)));
     assert_eq!(config.filters.checkpoint_log, 64 << 20);
     assert!(!config.bloomd.open && config.http.token_file.is_none());
+    let group = &config.group;
+    assert_eq!((group.name.as_str(), group.log_keep), ("default", 1 << 30));
+    assert!(group.advertise.is_empty() && group.join.is_empty());
+    assert!(group.secret_file.is_none() && !group.discover);
+    assert_eq!(config.rmbd.rows, 5);
+    assert_eq!(config.rmbd.sync_delay, Duration::from_millis(500));
+    assert!(config.rmbd.peers.is_empty() && !config.rmbd.open);
     let listeners = config.listeners().map(|listener| {
         assert!(!listener.is_configured());
         (
@@ -109,8 +116,10 @@ fn the_defaults_are_those_of_the_interface() -> Done {
     assert_eq!(
         listeners,
         [
+            ("group.listen", at("127.0.0.1:8676")),
             ("bloomd.tcp", at("127.0.0.1:8673")),
             ("bloomd.udp", at("127.0.0.1:8674")),
+            ("rmbd.udp", at("127.0.0.1:8000")),
             ("http.listen", at("127.0.0.1:8675")),
         ]
     );
@@ -300,11 +309,15 @@ fn listeners_off_loopback_want_protection() -> Done {
         "bloomd.tcp=0.0.0.0:1",
         "bloomd.udp=[::]:2",
         "http.listen=box:3",
+        "group.listen=10.0.0.1:4",
+        "rmbd.udp=0.0.0.0:5",
     ]));
-    assert_eq!(found.len(), 3, "{found:?}");
+    assert_eq!(found.len(), 5, "{found:?}");
     for (mistake, (key, set)) in found.iter().zip([
+        ("`group.listen`", "set group.secret_file"),
         ("`bloomd.tcp`", "set bloomd.open = true"),
         ("`bloomd.udp`", "set bloomd.open = true"),
+        ("`rmbd.udp`", "set rmbd.open = true"),
         ("`http.listen`", "set http.token_file"),
     ]) {
         assert!(mistake.contains(key) && mistake.contains(set), "{mistake}");
@@ -315,10 +328,58 @@ fn listeners_off_loopback_want_protection() -> Done {
         "bloomd.open=true",
         "http.listen=0.0.0.0:3",
         "http.token_file=/t",
+        "group.listen=[::]:4",
+        "group.secret_file=/s",
+        "rmbd.udp=0.0.0.0:5",
+        "rmbd.open=true",
     ])?;
     assert!(config.bloomd.tcp.is_configured());
     assert_eq!(config.bloomd.udp.address, None);
     assert_eq!(config.http.token_file, Some(PathBuf::from("/t")));
+    Ok(())
+}
+
+#[test]
+fn lists_are_arrays_or_separated_by_commas() -> Done {
+    let join = |config: &Config| -> Vec<String> {
+        config.group.join.iter().map(ToString::to_string).collect()
+    };
+    assert_eq!(
+        join(&load(&["group.join=a:1,[::1]:2 , b:3"])?),
+        ["a:1", "[::1]:2", "b:3"]
+    );
+    assert!(join(&load(&["group.join=a:1", "group.join="])?).is_empty());
+    let machine = machine_with(&[("GRAPEVINE_GROUP__JOIN", "c:1,d:2")]);
+    let config = Config::load_in(&set(&[]), &machine)?;
+    assert_eq!(join(&config), ["c:1", "d:2"]);
+    let mut options = set(&["group.join=e:1"]);
+    options.join = vec!["f:1".into(), "g:2".into()];
+    let config = Config::load_in(&options, &machine)?;
+    assert_eq!(join(&config), ["f:1", "g:2"]);
+    let origin = config.origin("group.join").map(ToString::to_string);
+    assert_eq!(origin.as_deref(), Some("--join"));
+
+    let list = "it takes a list of at most 256 elements, each an address \"host:port\" or \
+                \"[v6]:port\" with a port above 0";
+    let wrong = |value: &str| mistakes_in(&format!("[group]\njoin = {value}\n"));
+    assert!(wrong("[\"a:1\", \"b:2\"]")?.is_empty());
+    for (value, problem) in [
+        ("[\"a:1\", \"b:0\"]", "a list: element 2 is \"b:0\"; "),
+        ("[7]", "a list: element 1 is 7; "),
+        ("[[\"a:1\"]]", "a list: element 1 is a list; "),
+        ("true", "true: "),
+    ] {
+        let expected = format!("f.toml:2: `group.join` cannot be {problem}{list}");
+        assert_eq!(wrong(value)?, [expected]);
+    }
+    let many = format!("[{}]", "\"a:1\",".repeat(257));
+    assert!(wrong(&many)?[0].contains("it has too many elements"));
+    let many = format!("rmbd.peers={}", vec!["a:1"; 257].join(","));
+    assert!(mistakes(load(&[&many]))[0].contains("it has too many elements"));
+    assert_eq!(
+        load(&[&many.replace("a:1,a:1", "a:1")])?.rmbd.peers.len(),
+        129
+    );
     Ok(())
 }
 
@@ -389,6 +450,16 @@ fn values_have_bounds() {
         "filters.checkpoint_log=2TiB",
         "bloomd.tcp=8673",
         "bloomd.open=yes",
+        "group.name=",
+        "group.name=a b",
+        "group.name=ä",
+        "group.log_keep=1KiB",
+        "group.join=a",
+        "group.advertise=a:0",
+        "rmbd.rows=0",
+        "rmbd.rows=164",
+        "rmbd.sync_delay=1ms",
+        "rmbd.peers=,",
     ] {
         let found = mistakes(load(&[wrong]));
         let key = wrong.split('=').next().unwrap_or_default();
@@ -412,6 +483,8 @@ fn what_is_shown_reads_back_the_same() -> Done {
         "bloomd.open=true",
         "http.listen=[::1]:0",
         "http.token_file=/a/b",
+        "group.join=a:1, [::1]:2",
+        "rmbd.peers=10.0.0.1:8000",
     ])?;
     for origins in [false, true] {
         let file = dir.path().join("f.toml");
@@ -421,6 +494,8 @@ fn what_is_shown_reads_back_the_same() -> Done {
         assert_eq!(again.to_json(false), config.to_json(false));
     }
     let json = config.to_json(true);
+    let join = serde_json::json!(["a:1", "[::1]:2"]);
+    assert_eq!(json["group"]["join"]["value"], join);
     assert_eq!(json["limits"]["line"]["value"], "1500B");
     assert_eq!(json["limits"]["line"]["origin"], "--set");
     assert_eq!(json["limits"]["output"]["origin"], "default");

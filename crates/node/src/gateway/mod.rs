@@ -1,3 +1,4 @@
 //! The protocols that a node speaks to clients, one folder each.
 
 pub mod bloomd;
+pub mod rmbd;

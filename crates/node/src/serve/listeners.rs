@@ -142,7 +142,8 @@ fn tcp(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
     Ok((listener, address))
 }
 
-fn udp(address: SocketAddr) -> io::Result<(UdpSocket, SocketAddr)> {
+/// Binds a socket for datagrams; gives it with its address.
+pub(crate) fn udp(address: SocketAddr) -> io::Result<(UdpSocket, SocketAddr)> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::DGRAM,

@@ -25,6 +25,7 @@ use crate::gateway::bloomd;
 use crate::http::{self, TokenSource};
 use crate::logging::LogControl;
 use crate::metrics::Metrics;
+pub(crate) use listeners::udp as bind_udp;
 use listeners::{BindError, Bound, ListenersFile};
 
 /// How long connections may take to end when the node stops.

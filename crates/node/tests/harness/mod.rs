@@ -59,7 +59,13 @@ impl Node {
         drop(std::fs::remove_file(data_dir.join("listeners.json")));
         let mut command = Command::new(env!("CARGO_BIN_EXE_grapevine"));
         command.arg("serve").arg("--data-dir").arg(data_dir);
-        for listener in ["bloomd.tcp", "bloomd.udp", "http.listen"] {
+        for listener in [
+            "group.listen",
+            "bloomd.tcp",
+            "bloomd.udp",
+            "rmbd.udp",
+            "http.listen",
+        ] {
             command.arg("--set").arg(format!("{listener}=127.0.0.1:0"));
         }
         for setting in settings {

@@ -1,0 +1,120 @@
+//! rmbd's protocol over UDP: `docs/protocols/rmbd.md`.
+//!
+//! One socket does everything: clients are answered from it, rows leave from it and their
+//! acknowledgements come back to it. `station` is the task that owns the socket; it reads what
+//! has arrived into a `batch`, and sends the rounds that `peers` decides on. Reading order:
+//! `peers` (who is sent rows, and when), `admission` (which peers strangers may name), `batch`,
+//! `station`.
+
+mod admission;
+mod batch;
+mod host;
+mod memory;
+mod peers;
+mod resolver;
+mod station;
+
+use std::fmt::Display;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use grapevine_core::bitmap::Bitmap;
+use grapevine_store::filters::FilterError;
+use tokio::net::UdpSocket;
+use tokio::sync::watch;
+
+use crate::config::{Address, Rmbd};
+use crate::metrics::RmbdMetrics;
+
+pub use memory::MemoryBitmap;
+
+/// How often, at most, trouble that strangers can cause is logged.
+const COMPLAINT_EVERY: Duration = Duration::from_secs(10);
+
+/// A future of [`SharedBitmap::settle`].
+pub type Settled<'a> = Pin<Box<dyn Future<Output = Result<(), FilterError>> + Send + 'a>>;
+
+/// The bitmap collection of the node.
+pub trait SharedBitmap: Send + Sync {
+    /// The bits, for reading.
+    fn bitmap(&self) -> &Bitmap;
+
+    /// Sets bits, logs those that were new and hands them to the other nodes of the group. Gives
+    /// the position of the log that covers these bits and all that could be read before; with no
+    /// bits it is only asked for that position, which a node that takes no writes still gives.
+    ///
+    /// # Errors
+    /// When the bits cannot be logged.
+    fn set(&self, bits: &[u16]) -> Result<u64, FilterError>;
+
+    /// Waits until what is before `position` may be acknowledged.
+    ///
+    /// # Errors
+    /// When it will never be as durable as promised.
+    fn settle(&self, position: u64) -> Settled<'_>;
+}
+
+/// How the gateway behaves.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The pause between two rounds.
+    pub sync_delay: Duration,
+    /// Peers that are never dropped.
+    pub peers: Vec<Address>,
+}
+
+impl From<&Rmbd> for Settings {
+    fn from(config: &Rmbd) -> Self {
+        Settings {
+            sync_delay: config.sync_delay,
+            peers: config.peers.clone(),
+        }
+    }
+}
+
+/// The gateway's state.
+pub struct Gateway {
+    collection: Arc<dyn SharedBitmap>,
+    settings: Settings,
+    metrics: RmbdMetrics,
+    last_complaint: Mutex<Option<Instant>>,
+}
+
+impl Gateway {
+    /// A gateway to `collection`.
+    #[must_use]
+    pub fn new(
+        collection: Arc<dyn SharedBitmap>,
+        settings: Settings,
+        metrics: RmbdMetrics,
+    ) -> Arc<Self> {
+        Arc::new(Gateway {
+            collection,
+            settings,
+            metrics,
+            last_complaint: Mutex::new(None),
+        })
+    }
+
+    /// Serves clients and peers until `stop` turns true and what had arrived is answered.
+    pub async fn serve(self: Arc<Self>, socket: UdpSocket, stop: watch::Receiver<bool>) {
+        match station::Station::new(&self, socket) {
+            Ok(mut station) => station.serve(stop).await,
+            Err(error) => tracing::error!("rmbd.udp: {error}"),
+        }
+    }
+
+    /// Logs trouble that strangers can cause at will, at most once in a while.
+    fn complain(&self, what: &str, error: &dyn Display) {
+        let mut last = self
+            .last_complaint
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if last.is_none_or(|last| last.elapsed() >= COMPLAINT_EVERY) {
+            *last = Some(Instant::now());
+            tracing::warn!("{what}: {error}");
+        }
+    }
+}
