@@ -2,3 +2,4 @@
 //! the rest of the crate, so a protocol can be read, tested and fuzzed alone.
 
 pub mod bloomd;
+pub mod group;
