@@ -7,17 +7,21 @@ use grapevine_core::wire::group::{
 };
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|input: (u8, &[u8])| {
-    let (chunk, stream) = input;
-    let mut stream = stream;
-    if let Some((proofs, rest)) = stream.split_first_chunk::<PROOFS_BYTES>()
-        && chunk & 0x80 != 0
+/// Set in the first byte when the stream begins with the proofs of an admission.
+const ADMISSION: u8 = 0x80;
+
+fuzz_target!(|input: &[u8]| {
+    let Some((first, mut stream)) = input.split_first() else {
+        return;
+    };
+    if first & ADMISSION != 0
+        && let Some((proofs, rest)) = stream.split_first_chunk::<PROOFS_BYTES>()
     {
         assert_eq!(&Proofs::decode(proofs).encode(), proofs);
         stream = rest;
     }
     let whole = read(stream, stream.len().max(1));
-    let pieces = read(stream, usize::from(chunk & 0x7f) + 1);
+    let pieces = read(stream, usize::from(first & !ADMISSION) + 1);
     assert_eq!(whole, pieces, "cutting the stream changes nothing");
 });
 

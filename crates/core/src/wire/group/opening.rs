@@ -173,7 +173,7 @@ impl Reason {
     pub const fn lasts(self) -> bool {
         matches!(
             self,
-            Reason::Version | Reason::OtherGroup | Reason::NotMember | Reason::Full
+            Reason::Version | Reason::OtherGroup | Reason::NotMember
         )
     }
 }

@@ -36,7 +36,8 @@ pub use grapevine_core::wire::group::{Goodbye, Reason};
 pub use handle::{Handle, HandleError, Peer};
 pub use key::{NodeKey, NotAPeerKey, PeerKey};
 pub use keyring::{
-    KEY_BYTES, KEYS_MAX, Key, Keyring, KeyringError, KeyringFileError, read_keyring, write_keyring,
+    KEY_BYTES, KEY_ID_BYTES_MAX, KEYS_MAX, Key, Keyring, KeyringError, KeyringFileError,
+    read_keyring, write_keyring,
 };
 pub use outbox::SendError;
 pub use reconnect::{ADDRESSES_MAX, SEEDS_MAX, TargetError, WANTED_MAX};

@@ -5,7 +5,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 
-use grapevine_core::wire::group::Reason;
 use libp2p::Multiaddr;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, DialError};
@@ -204,7 +203,10 @@ impl Switch {
         if let Some(call) = self.state.calls.calls.get_mut(&number) {
             call.tried.retain(|tried| *tried != connection);
             match error {
-                DialError::LocalPeerId { .. } => call.failure = DialFailure::Myself,
+                // Each way has one address; the swarm takes away those that it listens on.
+                DialError::LocalPeerId { .. } | DialError::NoAddresses => {
+                    call.failure = DialFailure::Myself;
+                }
                 DialError::WrongPeerId { .. } => call.failure = DialFailure::WrongPeer,
                 _ => {}
             }
@@ -262,7 +264,7 @@ impl Switch {
 fn lasts(failure: &DialFailure) -> bool {
     match failure {
         DialFailure::Myself => true,
-        DialFailure::Told(goodbye) => goodbye.reason.lasts() && goodbye.reason != Reason::Full,
+        DialFailure::Told(goodbye) => goodbye.reason.lasts(),
         _ => false,
     }
 }

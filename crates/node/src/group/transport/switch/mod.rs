@@ -12,6 +12,7 @@ use libp2p::Swarm;
 use libp2p::futures::StreamExt as _;
 use libp2p::swarm::ConnectionId;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use super::link::{Context, Report};
@@ -99,6 +100,8 @@ pub(super) struct State {
     reconnect: Reconnect,
     calls: Calls,
     refusals: Refusals,
+    /// A task for each connection with a stream; they end with this one.
+    links: JoinSet<()>,
     reporter: mpsc::Sender<Report>,
     reports: mpsc::Receiver<Report>,
     resolver: mpsc::Sender<Resolved>,
@@ -118,6 +121,7 @@ impl State {
             reconnect: Reconnect::default(),
             calls: Calls::default(),
             refusals: Refusals::default(),
+            links: JoinSet::new(),
             reporter,
             reports,
             resolver,
@@ -152,6 +156,7 @@ impl Switch {
                 Some(report) = self.state.reports.recv() => self.report(report),
                 Some(resolved) = self.state.resolved.recv() => self.resolved(resolved),
                 event = self.swarm.select_next_some() => self.network(event),
+                Some(_) = self.state.links.join_next() => {}
                 () = sleep_until(wake) => {}
             }
         }
@@ -243,9 +248,7 @@ impl Switch {
         let Some((end, _)) = &self.state.stop else {
             return false;
         };
-        let sessions = self.registry.read();
-        let none = sessions.unwrap_or_else(PoisonError::into_inner).is_empty();
-        none || *end <= now
+        self.state.links.is_empty() || *end <= now
     }
 
     fn offer(&self, event: Event) {

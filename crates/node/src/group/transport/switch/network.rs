@@ -155,12 +155,12 @@ impl Switch {
             context: Arc::clone(&self.context),
             reports: self.state.reporter.clone(),
         };
-        tokio::spawn(link.run(opened.stream));
+        self.state.links.spawn(link.run(opened.stream));
     }
 
     pub(super) fn refuse(&mut self, remote: Option<SocketAddr>, reason: Refusal) {
         Counters::count(&self.context.counters.refused);
-        self.state.refusals.add(remote, reason);
+        self.state.refusals.add(remote, reason, Instant::now());
     }
 
     fn discovered(&self, found: Vec<(PeerId, libp2p::Multiaddr)>) {

@@ -12,11 +12,13 @@ use crate::group::transport::limits::REFUSALS_EVERY;
 pub(super) struct Refusals {
     waiting: Option<(Option<SocketAddr>, Refusal)>,
     more: u64,
-    told: Option<Instant>,
+    /// Not before.
+    next: Option<Instant>,
 }
 
 impl Refusals {
-    pub(super) fn add(&mut self, remote: Option<SocketAddr>, reason: Refusal) {
+    pub(super) fn add(&mut self, remote: Option<SocketAddr>, reason: Refusal, now: Instant) {
+        self.next.get_or_insert(now);
         if self.waiting.is_some() {
             self.more += 1;
         }
@@ -25,9 +27,7 @@ impl Refusals {
 
     /// When there is something to tell.
     pub(super) fn next_report(&self) -> Option<Instant> {
-        self.waiting.as_ref()?;
-        let at = self.told.map(|told| told + REFUSALS_EVERY);
-        Some(at.unwrap_or_else(Instant::now))
+        self.waiting.as_ref().and(self.next)
     }
 
     pub(super) fn report(&mut self, now: Instant) -> Option<Event> {
@@ -35,7 +35,7 @@ impl Refusals {
             return None;
         }
         let (remote, reason) = self.waiting.take()?;
-        self.told = Some(now);
+        self.next = Some(now + REFUSALS_EVERY);
         Some(Event::Refused {
             remote,
             reason,
@@ -54,13 +54,13 @@ mod tests {
         let mut refusals = Refusals::default();
         let start = Instant::now() + Duration::from_secs(1);
         assert!(refusals.report(start).is_none());
-        refusals.add(None, Refusal::NoProof);
+        refusals.add(None, Refusal::NoProof, start);
         assert!(matches!(
             refusals.report(start),
             Some(Event::Refused { more: 0, .. })
         ));
         for _ in 0..1000 {
-            refusals.add(None, Refusal::Late);
+            refusals.add(None, Refusal::Late, start);
         }
         let early = start + REFUSALS_EVERY / 2;
         assert!(refusals.report(early).is_none());
