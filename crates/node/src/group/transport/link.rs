@@ -66,7 +66,6 @@ pub(super) enum Report {
     /// The session is over.
     Ended {
         connection: ConnectionId,
-        session: SessionId,
         /// To come back soon is of no use.
         lasting: bool,
     },
@@ -214,7 +213,6 @@ impl Link {
         };
         let report = Report::Ended {
             connection: self.connection,
-            session,
             lasting,
         };
         let _ = self.reports.send(report).await;

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use super::{Entry, Switch, dice};
 use crate::group::transport::admission::Failure;
 use crate::group::transport::duplicate::{Held, newcomer_wins};
-use crate::group::transport::event::{DialFailure, Refusal, SessionId};
+use crate::group::transport::event::{DialFailure, Refusal};
 use crate::group::transport::limits::PEERS_MAX;
 use crate::group::transport::link::{Report, Start};
 use crate::group::transport::outbox::Outbox;
@@ -39,9 +39,8 @@ impl Switch {
             } => self.failed(connection, failure),
             Report::Ended {
                 connection,
-                session,
                 lasting,
-            } => self.ended(connection, session, lasting),
+            } => self.ended(connection, lasting),
         }
     }
 
@@ -152,22 +151,23 @@ impl Switch {
         self.swarm.close_connection(connection);
     }
 
-    fn ended(&mut self, connection: ConnectionId, session: SessionId, lasting: bool) {
+    fn ended(&mut self, connection: ConnectionId, lasting: bool) {
         self.swarm.close_connection(connection);
-        let Some(facts) = self.state.connections.remove(&connection) else {
-            return;
-        };
+        if let Some(facts) = self.state.connections.remove(&connection) {
+            self.end_session(facts.peer, connection, lasting);
+        }
+    }
+
+    /// Takes the session of a connection out, unless another one is in its place.
+    fn end_session(&mut self, peer: PeerKey, connection: ConnectionId, lasting: bool) {
         let sessions = self.registry.write();
         let mut sessions = sessions.unwrap_or_else(PoisonError::into_inner);
-        // It may have been replaced.
-        let current = sessions
-            .get(&facts.peer)
-            .is_some_and(|entry| entry.session == session && entry.connection == connection);
-        if current {
-            sessions.remove(&facts.peer);
+        let current = sessions.get(&peer);
+        if current.is_some_and(|entry| entry.connection == connection) {
+            sessions.remove(&peer);
             drop(sessions);
             let now = self.elapsed();
-            self.state.reconnect.lost(facts.peer, lasting, now, dice());
+            self.state.reconnect.lost(peer, lasting, now, dice());
         }
     }
 
@@ -177,6 +177,8 @@ impl Switch {
             return;
         };
         self.release_claim(facts.peer, connection);
+        // It may have been too late to hear that it has a session.
+        self.end_session(facts.peer, connection, false);
         if facts.call.is_some() {
             self.call_answered_by(facts.call, dial_failure(failure));
         } else if let Some(refusal) = refusal(failure) {

@@ -77,6 +77,8 @@ struct Connection {
     call: Option<u64>,
     /// When it has to be admitted.
     deadline: Instant,
+    /// A link has its stream, and will tell how it ends.
+    linked: bool,
     admitted: bool,
 }
 

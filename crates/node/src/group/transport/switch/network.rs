@@ -78,6 +78,7 @@ impl Switch {
             dialed,
             call,
             deadline: Instant::now() + ADMISSION_TIME,
+            linked: false,
             admitted: false,
         };
         self.state.connections.insert(id, connection);
@@ -127,9 +128,9 @@ impl Switch {
     }
 
     fn closed(&mut self, id: ConnectionId) {
-        // A session's link tells of its end itself, when it has read what there was.
+        // A link tells of its end itself, when it has read what there was.
         let waiting = self.state.connections.get(&id);
-        let Some(facts) = waiting.filter(|facts| !facts.admitted) else {
+        let Some(facts) = waiting.filter(|facts| !facts.linked) else {
             return;
         };
         let (peer, remote, dialed, call) = (facts.peer, facts.remote, facts.dialed, facts.call);
@@ -143,10 +144,11 @@ impl Switch {
     }
 
     fn opened(&mut self, opened: Opened) {
-        let Some(facts) = self.state.connections.get(&opened.connection) else {
+        let Some(facts) = self.state.connections.get_mut(&opened.connection) else {
             // It was given up meanwhile; dropping the stream resets it.
             return;
         };
+        facts.linked = true;
         let link = Link {
             connection: opened.connection,
             peer: facts.peer,
