@@ -12,6 +12,7 @@ pub mod data_directory;
 pub mod engine;
 pub mod failure;
 pub mod gateway;
+pub mod group;
 pub mod http;
 pub mod logging;
 pub mod metrics;

@@ -2,4 +2,5 @@
 //! the rest of the crate, so a protocol can be read, tested and fuzzed alone.
 
 pub mod bloomd;
+pub mod group;
 pub mod rmbd;

@@ -1,0 +1,20 @@
+//! The group's own protocol, between its members: the messages that prove membership, and the
+//! frames that follow. `docs/protocols/group.md` has the byte map.
+
+mod admission;
+mod frame;
+mod opening;
+#[cfg(test)]
+mod tests;
+
+pub use admission::{
+    NONCE_BYTES, Nonce, PEER_KEY_BYTES, PROOF_BYTES, PROOF_INPUT_BYTES, PROOFS_BYTES, PROOFS_MAX,
+    Proof, Proofs, Prover, proof_input,
+};
+pub use frame::{
+    DATA_BYTES_MAX, Decoded, Frame, FrameError, HEADER_BYTES, Kind, decode, push_frame,
+};
+pub use opening::{
+    GOODBYE_TEXT_BYTES_MAX, GREETING_BYTES_MAX, Goodbye, OPENING_BYTES_MAX, Opening, OpeningError,
+    PROTOCOL_NEWEST, PROTOCOL_OLDEST, Reason,
+};

@@ -1,0 +1,186 @@
+use super::*;
+use proptest::prelude::*;
+
+fn opening() -> Opening {
+    Opening {
+        newest: 3,
+        oldest: 2,
+        incarnation: 0x0807_0605_0403_0201,
+        greeting: b"hi".to_vec(),
+    }
+}
+
+#[test]
+fn golden_bytes() {
+    let mut out = Vec::new();
+    push_frame(&mut out, Kind::Data, b"abc").unwrap();
+    push_frame(&mut out, Kind::Heartbeat, b"").unwrap();
+    push_frame(&mut out, Kind::Opening, &opening().encode()).unwrap();
+    let goodbye = Goodbye::new(Reason::OtherGroup, "lab");
+    push_frame(&mut out, Kind::Goodbye, &goodbye.encode()).unwrap();
+    let expected: &[&[u8]] = &[
+        b"\x03\0\0\0\0abc",
+        b"\0\0\0\0\x01",
+        b"\x12\0\0\0\x02\x03\0\x02\0\x01\x02\x03\x04\x05\x06\x07\x08\x02\0\0\0hi",
+        b"\x05\0\0\0\x03\x04\0lab",
+    ];
+    assert_eq!(out, expected.concat());
+}
+
+#[test]
+fn a_proof_covers_every_part_in_its_place() {
+    let ids = [[1; 32], [2; 32], [3; 32], [4; 32]];
+    let input = |prover, [a, b, c, d]: [[u8; 32]; 4]| proof_input(prover, &a, &b, &c, &d);
+    let first = input(Prover::Dialer, ids);
+    assert_eq!(&first[..29], b"grapevine group admission 1\0d");
+    assert_eq!(first[29..61], [1; 32]);
+    assert_eq!(first[125..], [4; 32]);
+    assert_ne!(input(Prover::Listener, ids), first);
+    for (a, b) in [(0, 1), (2, 3), (0, 2), (1, 3)] {
+        let mut exchanged = ids;
+        exchanged.swap(a, b);
+        assert_ne!(input(Prover::Dialer, exchanged), first);
+    }
+}
+
+#[test]
+fn proofs_survive_their_bytes() {
+    let proofs = Proofs(std::array::from_fn(|i| [u8::try_from(i).unwrap(); 32]));
+    assert_eq!(Proofs::decode(&proofs.encode()), proofs);
+}
+
+#[test]
+fn a_length_over_the_limit_is_refused_by_the_header_alone() {
+    for kind in [Kind::Data, Kind::Heartbeat, Kind::Opening, Kind::Goodbye] {
+        let limit = kind.bytes_max();
+        let mut frame = Vec::new();
+        push_frame(&mut frame, kind, &vec![7; limit]).unwrap();
+        assert!(matches!(decode(&frame), Ok(Decoded::Whole(_, n)) if n == frame.len()));
+        assert!(push_frame(&mut Vec::new(), kind, &vec![7; limit + 1]).is_err());
+        for claimed in [u32::try_from(limit).unwrap() + 1, u32::MAX] {
+            frame[..4].copy_from_slice(&claimed.to_le_bytes());
+            assert_eq!(
+                decode(&frame[..HEADER_BYTES]),
+                Err(FrameError::TooLarge {
+                    kind,
+                    claimed,
+                    limit
+                })
+            );
+        }
+    }
+    assert_eq!(decode(b"\0\0\0\0\x04"), Err(FrameError::UnknownKind(4)));
+}
+
+#[test]
+fn an_opening_may_grow_at_its_end_but_not_shrink() {
+    let whole = opening().encode();
+    let grown = [whole.as_slice(), b"later"].concat();
+    assert_eq!(Opening::decode(&grown), Ok(opening()));
+    for length in 0..whole.len() {
+        let short = Opening::decode(&whole[..length]);
+        assert_eq!(short, Err(OpeningError::Truncated(length)));
+    }
+}
+
+#[test]
+fn an_opening_is_bounded_and_makes_sense() {
+    let mut long = opening().encode();
+    long[12..16].copy_from_slice(&0x4001u32.to_le_bytes());
+    let claimed = 0x4001;
+    assert_eq!(
+        Opening::decode(&long),
+        Err(OpeningError::GreetingTooLong { claimed })
+    );
+    let (oldest, newest) = (4, 3);
+    let turned = Opening {
+        oldest,
+        ..opening()
+    };
+    assert_eq!(
+        Opening::decode(&turned.encode()),
+        Err(OpeningError::Versions { oldest, newest })
+    );
+}
+
+#[test]
+fn two_sides_use_the_newest_version_of_both() {
+    let speaks = |oldest, newest| Opening {
+        newest,
+        oldest,
+        ..opening()
+    };
+    for (a, b, version) in [
+        ((1, 1), (1, 1), Some(1)),
+        ((1, 3), (2, 5), Some(3)),
+        ((1, 5), (2, 3), Some(3)),
+        ((1, 2), (3, 4), None),
+    ] {
+        let (a, b) = (speaks(a.0, a.1), speaks(b.0, b.1));
+        assert_eq!(a.version_with(&b), version);
+        assert_eq!(b.version_with(&a), version);
+    }
+}
+
+#[test]
+fn a_goodbye_is_fit_for_a_log() {
+    let decoded = Goodbye::decode(b"\x01\0a\nb\x1b[31m\xff").unwrap();
+    assert_eq!(decoded.reason, Reason::Stopping);
+    assert!(!decoded.text.chars().any(char::is_control));
+    assert_eq!(Goodbye::decode(b"\x01"), None);
+    assert_eq!(
+        Goodbye::new(Reason::Full, &"é".repeat(200)).text,
+        "é".repeat(128)
+    );
+}
+
+proptest! {
+    #[test]
+    fn frames_are_read_alike_however_they_are_cut(
+        contents in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..300), 1..8),
+        chunk in 1usize..64,
+    ) {
+        let mut stream = Vec::new();
+        for content in &contents {
+            push_frame(&mut stream, Kind::Data, content).unwrap();
+        }
+        let (mut buffer, mut read) = (Vec::new(), Vec::new());
+        for piece in stream.chunks(chunk) {
+            buffer.extend_from_slice(piece);
+            loop {
+                match decode(&buffer).unwrap() {
+                    Decoded::Whole(frame, end) => {
+                        read.push(frame.content.to_vec());
+                        buffer.drain(..end);
+                    }
+                    Decoded::Partial(needed) => {
+                        prop_assert!(needed > buffer.len());
+                        break;
+                    }
+                }
+            }
+        }
+        prop_assert!(buffer.is_empty());
+        prop_assert_eq!(read, contents);
+    }
+
+    #[test]
+    fn openings_and_goodbyes_survive_their_bytes(
+        oldest in 0u16..5, more in 0u16..5, incarnation: u64,
+        greeting in prop::collection::vec(any::<u8>(), 0..100), code: u16, text in "[a-z ]{0,80}",
+    ) {
+        let opening = Opening { newest: oldest + more, oldest, incarnation, greeting };
+        prop_assert_eq!(Opening::decode(&opening.encode()), Ok(opening));
+        let goodbye = Goodbye { reason: Reason::from_code(code), text };
+        prop_assert_eq!(Goodbye::decode(&goodbye.encode()), Some(goodbye));
+    }
+
+    #[test]
+    fn no_bytes_make_a_reader_fail(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+        let _ = Opening::decode(&bytes);
+        let _ = Goodbye::decode(&bytes);
+        if let Ok(Decoded::Whole(frame, end)) = decode(&bytes) {
+            prop_assert_eq!(end, HEADER_BYTES + frame.content.len());
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! libp2p put together: QUIC and TCP, encrypted, with one stream a connection, and nothing that
+//! talks to strangers by itself. There is no identify and no ping: the first tells everybody what
+//! a node is, and a heartbeat in the stream does the work of the second.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::num::NonZeroU8;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use libp2p::connection_limits::{self, ConnectionLimits};
+use libp2p::core::muxing::StreamMuxerBox;
+use libp2p::core::transport::timeout::TransportTimeout;
+use libp2p::core::transport::{Boxed, OrTransport};
+use libp2p::core::upgrade::Version;
+use libp2p::identity::Keypair;
+use libp2p::swarm::behaviour::toggle::Toggle;
+use libp2p::swarm::{NetworkBehaviour, Swarm};
+use libp2p::{PeerId, Transport as _, mdns, noise, quic, swarm, tcp};
+
+use super::address::{Carrier, multiaddr};
+use super::door::Door;
+use super::limits::{
+    ADMISSION_TIME, PEERS_MAX, PENDING_MAX, SILENCE_MAX, STRANGERS_MAX, STREAMS_MAX, WINDOW_BYTES,
+};
+use super::muxer::Multiplex;
+use super::{Carriers, NodeKey, Settings, StartError};
+
+/// How often a free port is looked for that is free for TCP and for UDP.
+const PORT_TRIES: usize = 32;
+
+/// Inbound streams that are negotiated at a time on one connection.
+const NEGOTIATED_STREAMS_MAX: usize = 1;
+
+/// Of the group's swarm.
+#[derive(NetworkBehaviour)]
+pub(super) struct Behaviour {
+    pub(super) limits: connection_limits::Behaviour,
+    pub(super) door: Door,
+    pub(super) discovery: Toggle<mdns::tokio::Behaviour>,
+}
+
+pub(super) fn build(
+    settings: &Settings,
+    key: &NodeKey,
+    loopback_only: Arc<AtomicBool>,
+) -> Result<Swarm<Behaviour>, StartError> {
+    let pair = key.pair();
+    let me = pair.public().to_peer_id();
+    let most = u32::try_from(PEERS_MAX + STRANGERS_MAX).unwrap_or(u32::MAX);
+    let limits = ConnectionLimits::default()
+        .with_max_pending_incoming(Some(PENDING_MAX))
+        .with_max_pending_outgoing(Some(PENDING_MAX))
+        // A stranger has to go only after the next one has come.
+        .with_max_established_incoming(Some(most + PENDING_MAX))
+        .with_max_established_outgoing(Some(most + PENDING_MAX));
+    let discovery = settings
+        .discover
+        .then(|| mdns::tokio::Behaviour::new(mdns::Config::default(), me))
+        .transpose()
+        .map_err(StartError::Discovery)?;
+    let behaviour = Behaviour {
+        limits: connection_limits::Behaviour::new(limits),
+        door: Door::new(loopback_only),
+        discovery: discovery.into(),
+    };
+    let config = swarm::Config::with_tokio_executor()
+        .with_idle_connection_timeout(ADMISSION_TIME)
+        .with_max_negotiating_inbound_streams(NEGOTIATED_STREAMS_MAX)
+        .with_dial_concurrency_factor(NonZeroU8::MIN);
+    let transport = transport(&pair, settings.carriers)?;
+    Ok(Swarm::new(transport, behaviour, me, config))
+}
+
+fn transport(
+    pair: &Keypair,
+    carriers: Carriers,
+) -> Result<Boxed<(PeerId, StreamMuxerBox)>, StartError> {
+    let noise = noise::Config::new(pair).map_err(|_| StartError::Encryption)?;
+    let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
+        .upgrade(Version::V1)
+        .authenticate(noise)
+        .multiplex(Multiplex)
+        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
+    let mut config = quic::Config::new(pair);
+    config.handshake_timeout = ADMISSION_TIME;
+    config.max_idle_timeout = u32::try_from(SILENCE_MAX.as_millis()).unwrap_or(u32::MAX);
+    // The stream's heartbeats keep the connection alive.
+    config.keep_alive_interval = SILENCE_MAX;
+    config.max_concurrent_stream_limit = STREAMS_MAX;
+    config.max_stream_data = WINDOW_BYTES;
+    config.max_connection_data = WINDOW_BYTES;
+    let quic = quic::tokio::Transport::new(config)
+        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
+    let both = match carriers {
+        Carriers::QUIC => quic.boxed(),
+        Carriers::TCP => tcp.boxed(),
+        _ => OrTransport::new(quic, tcp)
+            .map(|either, _| either.into_inner())
+            .boxed(),
+    };
+    Ok(TransportTimeout::new(both, ADMISSION_TIME).boxed())
+}
+
+/// Starts to listen at one port for all carriers; returns how many listeners there are.
+pub(super) fn listen(
+    swarm: &mut Swarm<Behaviour>,
+    listen: SocketAddr,
+    carriers: Carriers,
+) -> Result<usize, StartError> {
+    let refused = |source| StartError::Listen { listen, source };
+    let address = free_port(listen, carriers).map_err(refused)?;
+    let each = carriers.each();
+    for carrier in &each {
+        swarm
+            .listen_on(multiaddr(address, *carrier))
+            .map_err(|error| refused(io::Error::other(error)))?;
+    }
+    Ok(each.len())
+}
+
+/// The address itself once it is known to be free, with a port of its own if it had none. libp2p
+/// listens so that several programs may share a port, which is never meant here.
+fn free_port(listen: SocketAddr, carriers: Carriers) -> io::Result<SocketAddr> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match both_free(listen, carriers) {
+            Err(error) if listen.port() != 0 || tries == PORT_TRIES => return Err(error),
+            Err(_) => {}
+            Ok(address) => return Ok(address),
+        }
+    }
+}
+
+fn both_free(listen: SocketAddr, carriers: Carriers) -> io::Result<SocketAddr> {
+    let mut address = listen;
+    let tcp = if carriers.tcp {
+        let held = TcpListener::bind(address)?;
+        address = held.local_addr()?;
+        Some(held)
+    } else {
+        None
+    };
+    if carriers.quic {
+        let held = UdpSocket::bind(address)?;
+        address = held.local_addr()?;
+    }
+    drop(tcp);
+    Ok(address)
+}
+
+impl Carriers {
+    /// Those that are used, the preferred one first.
+    pub(super) fn each(self) -> Vec<Carrier> {
+        let quic = self.quic.then_some(Carrier::Quic);
+        let tcp = self.tcp.then_some(Carrier::Tcp);
+        quic.into_iter().chain(tcp).collect()
+    }
+}

@@ -1,0 +1,194 @@
+//! How a transport begins.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use grapevine_core::wire::group::GREETING_BYTES_MAX;
+use libp2p::Swarm;
+use libp2p::futures::StreamExt as _;
+use libp2p::swarm::SwarmEvent;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use super::address::{is_loopback, socket_address};
+use super::counters::Counters;
+use super::handle::Handle;
+use super::limits::COMMANDS_MAX;
+use super::link::{Context, Words, incarnation};
+use super::network::{self, Behaviour};
+use super::switch::{State, Switch};
+use super::{Events, Keyring, NodeKey, event};
+
+/// Time for the listeners to say where they listen.
+const LISTEN_TIME: Duration = Duration::from_secs(5);
+
+/// How bytes travel. Both are on unless one is in the way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Carriers {
+    /// QUIC over UDP.
+    pub quic: bool,
+    /// TCP, with Noise and yamux.
+    pub tcp: bool,
+}
+
+impl Carriers {
+    /// QUIC first; TCP joins in when that takes long.
+    pub const BOTH: Self = Carriers {
+        quic: true,
+        tcp: true,
+    };
+    /// Only QUIC.
+    pub const QUIC: Self = Carriers {
+        quic: true,
+        tcp: false,
+    };
+    /// Only TCP.
+    pub const TCP: Self = Carriers {
+        quic: false,
+        tcp: true,
+    };
+}
+
+/// What a transport is told when it starts.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where to be called, by TCP and QUIC at the same port; port 0 takes one that is free for
+    /// both. None calls others and is called by nobody.
+    pub listen: Option<SocketAddr>,
+    /// Whether to look for others on the local network, and to be seen there, by mDNS.
+    pub discover: bool,
+    /// The secrets of the group. An empty one keeps to this machine's loopback.
+    pub keyring: Keyring,
+    /// What members are told first, at most 16 KiB.
+    pub greeting: Bytes,
+    /// How to call and be called.
+    pub carriers: Carriers,
+}
+
+/// Why a transport does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Others could reach it, and nothing would keep them out.
+    #[error(
+        "group.listen {listen} can be reached from other machines and there is no secret: set \
+         group.secret_file, or listen on 127.0.0.1"
+    )]
+    NoSecret {
+        /// Where it should have listened.
+        listen: SocketAddr,
+    },
+    /// The address or its port cannot be had.
+    #[error("group.listen {listen}: {source}")]
+    Listen {
+        /// Where it should have listened.
+        listen: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+    /// There is no way to carry anything.
+    #[error("neither QUIC nor TCP may be used")]
+    NoCarrier,
+    /// The greeting is too long.
+    #[error("a greeting of {0} bytes, the limit is {GREETING_BYTES_MAX}")]
+    GreetingTooLong(usize),
+    /// mDNS cannot be used.
+    #[error("group.discover: {0}")]
+    Discovery(io::Error),
+    /// The encryption cannot be set up.
+    #[error("the encryption of the group's connections cannot be set up")]
+    Encryption,
+    /// This machine has no random numbers to give.
+    #[error("no random numbers: {0}")]
+    NoRandomness(getrandom::Error),
+}
+
+/// Starts a transport within the current tokio runtime, and returns once it listens. It runs
+/// until [`Handle::stop`], or until every handle is dropped.
+///
+/// # Errors
+/// It cannot listen, or must not.
+pub async fn start(settings: Settings, key: &NodeKey) -> Result<(Handle, Events), StartError> {
+    let carriers = settings.carriers;
+    if carriers.each().is_empty() {
+        return Err(StartError::NoCarrier);
+    }
+    if settings.greeting.len() > GREETING_BYTES_MAX {
+        return Err(StartError::GreetingTooLong(settings.greeting.len()));
+    }
+    if let Some(listen) = settings.listen
+        && settings.keyring.is_empty()
+        && !is_loopback(&listen)
+    {
+        return Err(StartError::NoSecret { listen });
+    }
+    let loopback_only = Arc::new(AtomicBool::new(settings.keyring.is_empty()));
+    let mut swarm = network::build(&settings, key, Arc::clone(&loopback_only))?;
+    let addresses = match settings.listen {
+        Some(listen) => listening(&mut swarm, listen, carriers).await?,
+        None => Vec::new(),
+    };
+    let (sink, events) = event::queue();
+    let counters = Arc::new(Counters::default());
+    let context = Arc::new(Context {
+        local: key.public(),
+        incarnation: incarnation().map_err(StartError::NoRandomness)?,
+        words: Mutex::new(Words {
+            ring: Arc::new(settings.keyring),
+            greeting: settings.greeting,
+        }),
+        sink,
+        counters,
+    });
+    let (sender, commands) = mpsc::channel(COMMANDS_MAX);
+    let registry = Arc::default();
+    let switch = Switch {
+        swarm,
+        context: Arc::clone(&context),
+        registry: Arc::clone(&registry),
+        commands,
+        carriers,
+        loopback_only,
+        state: State::new(),
+    };
+    tokio::spawn(switch.run());
+    let handle = Handle::new(sender, registry, context, addresses, settings.listen);
+    Ok((handle, events))
+}
+
+/// Listens; the addresses of all interfaces that the listeners know of when each knows one.
+async fn listening(
+    swarm: &mut Swarm<Behaviour>,
+    listen: SocketAddr,
+    carriers: Carriers,
+) -> Result<Vec<SocketAddr>, StartError> {
+    let expected = network::listen(swarm, listen, carriers)?;
+    let mut listeners = std::collections::HashSet::new();
+    let mut addresses = std::collections::BTreeSet::new();
+    let all = async {
+        while listeners.len() < expected {
+            match swarm.select_next_some().await {
+                SwarmEvent::NewListenAddr {
+                    listener_id,
+                    address,
+                } => {
+                    listeners.insert(listener_id);
+                    addresses.extend(socket_address(&address));
+                }
+                SwarmEvent::ListenerClosed {
+                    reason: Err(source),
+                    ..
+                } => return Err(source),
+                _ => {}
+            }
+        }
+        Ok(())
+    };
+    let outcome = timeout(LISTEN_TIME, all).await;
+    let outcome = outcome.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+    outcome.map_err(|source| StartError::Listen { listen, source })?;
+    Ok(addresses.into_iter().collect())
+}
