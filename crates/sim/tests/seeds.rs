@@ -1,7 +1,8 @@
 //! A fixed budget of seeds, the seeds that once found a bug, and proof that the ledger bites.
 
 use grapevine_sim::node::Mutation;
-use grapevine_sim::world::{Outcome, Plan, run};
+use grapevine_sim::outcome::Outcome;
+use grapevine_sim::world::{Plan, run};
 
 const OPERATIONS: u64 = 80;
 /// Seeds within which a built-in fault must be found.
