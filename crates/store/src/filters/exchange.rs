@@ -407,7 +407,7 @@ impl Filters {
     ) -> Effected {
         if let Some(handle) = self.by_id(row.id) {
             // It came with a snapshot that may not be whole yet.
-            return self.complete_import(dot, &handle, row, append);
+            return self.complete_import(dot, &handle, row, rights, append);
         }
         if row.storage == Storage::Durable {
             let missing = self.await_filter(row)?;
@@ -447,6 +447,7 @@ impl Filters {
         dot: Dot,
         handle: &Handle,
         row: &FilterRow,
+        rights: &[Rights],
         append: Append<'_>,
     ) -> Effected {
         let layers = row.layers.iter().map(|layer| LayerName {
@@ -472,6 +473,7 @@ impl Filters {
                 arrivals.fetched.remove(part);
             }
         }
+        self.merge_all_rights(handle, row, rights)?;
         // What came of them is in memory only.
         let _alone = lock(&self.snapshot);
         self.write_layers(handle).map_err(|error| {
