@@ -211,6 +211,6 @@ impl Machine {
 
     /// What this node has, as it is said to peers.
     pub(super) fn mine(&self, replica: &impl Replica) -> Mine {
-        Mine::new(replica, |origin| self.intake.aside(origin))
+        Mine::new(replica, self.intake.all_aside())
     }
 }
