@@ -40,7 +40,7 @@ use crate::origin::Origin;
 use self::bytes::{Reader, varint_bytes, write_varint};
 use super::limits::{
     BLOCK_HASHES_MAX, BLOCK_LINES, KEY_BYTES_MAX, MESSAGE_BYTES_MAX, OPERATION_BYTES_MAX,
-    OPERATIONS_PER_MESSAGE_MAX, REPORT_ENTRIES_MAX, WANT_ENTRIES_MAX,
+    OPERATIONS_PER_MESSAGE_MAX, REPORT_ENTRIES_MAX, SEQUENCE_MAX, WANT_ENTRIES_MAX,
 };
 use super::replica::{Blob, BlockHashes, BlockLines, LayerName, LegacyName, Page, Part, Run};
 
@@ -351,7 +351,7 @@ fn decode_run(reader: &mut Reader<'_>) -> Result<Message, MessageError> {
         let length = reader.length("operation", 1, OPERATION_BYTES_MAX)?;
         operations.push(reader.take(length, "operation")?.to_vec());
     }
-    if first == 0 || first.checked_add(operations.len() as u64).is_none() {
+    if first == 0 || first > SEQUENCE_MAX - operations.len() as u64 {
         return Err(MessageError::Malformed {
             field: "sequence number",
         });
@@ -454,6 +454,7 @@ fn decode_entries(reader: &mut Reader<'_>) -> Result<Vec<Entry>, MessageError> {
         let ahead = reader.varint("version")?;
         let received = durable
             .checked_add(ahead)
+            .filter(|received| *received <= SEQUENCE_MAX)
             .ok_or(MessageError::Malformed { field: "version" })?;
         if entries.last().is_some_and(|last| last.origin >= origin) {
             return Err(MessageError::Malformed { field: "origin" });
@@ -473,7 +474,8 @@ fn decode_want(reader: &mut Reader<'_>) -> Result<Message, MessageError> {
         reader.room(wanted.len(), "wishes", WANT_ENTRIES_MAX)?;
         let origin = Origin::new(reader.array("origin")?);
         let first = reader.varint("sequence number")?;
-        if first == 0 || wanted.last().is_some_and(|last| last.0 >= origin) {
+        if first == 0 || first > SEQUENCE_MAX || wanted.last().is_some_and(|last| last.0 >= origin)
+        {
             return Err(MessageError::Malformed { field: "wish" });
         }
         wanted.push((origin, first));
