@@ -154,8 +154,10 @@ impl Machine {
     }
 
     fn connect<R: Replica>(&mut self, turn: &mut Turn<'_, R>, name: Origin, session: u64) {
-        let full = self.peers.len() >= PEERS_MAX && !self.peers.contains_key(&name);
-        if full || name == self.me {
+        if name == self.me {
+            return;
+        }
+        if self.peers.len() >= PEERS_MAX && !self.peers.contains_key(&name) {
             return turn.event(Event::PeersFull(name));
         }
         let peer = self.peers.entry(name).or_default();

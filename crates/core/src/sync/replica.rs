@@ -207,7 +207,9 @@ pub trait Replica {
     /// Takes a page of a peer whose state includes `version`. Rows of the page's range that are
     /// here and not in the page, although `version` covers them, were removed there. Says which
     /// bits must be compared for the rows to be whole (at most
-    /// [`PARTS_MAX`](super::PARTS_MAX)).
+    /// [`PARTS_MAX`](super::PARTS_MAX)). Rows may be newer than `version`, and then the machine
+    /// does not promise to get their bits: until it says [`fetched`](Self::fetched) or
+    /// [`give_up`](Self::give_up) they are missing, and an operation that needs them must wait.
     fn merge_page(&mut self, page: &Page, version: &VersionVector) -> Result<Vec<Part>, PageError>;
 
     /// Fingerprints of up to `count_max` blocks of a layer from block `first` on. `None`: there is

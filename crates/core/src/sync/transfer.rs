@@ -32,8 +32,8 @@ pub(super) struct Transfer {
     pub(super) requests: BTreeMap<Request, u64>,
     /// When an answer last came, or the transfer began.
     pub(super) heard_at: u64,
-    /// When the transfer last moved to another peer.
-    moved_at: u64,
+    /// When the transfer last moved to another peer, if it did.
+    moved_at: Option<u64>,
     pub(super) count: SnapshotCount,
 }
 
@@ -68,7 +68,7 @@ impl Transfer {
             parts: Parts::default(),
             requests: BTreeMap::new(),
             heard_at: now,
-            moved_at: now,
+            moved_at: None,
             count: SnapshotCount::default(),
         }
     }
@@ -85,6 +85,12 @@ impl Transfer {
     /// Requests that may be sent now.
     pub(super) fn room(&self) -> usize {
         REQUESTS_MAX.saturating_sub(self.requests.len())
+    }
+
+    /// Whether bits that the peer does not have were dropped: not if the page that named them may
+    /// have come from another peer, which had more than `version`.
+    fn is_authority(&self) -> bool {
+        matches!(self.purpose, Purpose::Bits(_)) || self.moved_at.is_none()
     }
 
     fn next_page(&self, sections: &[u8]) -> Option<Message> {
@@ -157,7 +163,7 @@ impl Machine {
             return;
         };
         let (name, now) = (transfer.peer, turn.now);
-        let silent = now.saturating_sub(transfer.heard_at.max(transfer.moved_at));
+        let silent = now.saturating_sub(transfer.heard_at.max(transfer.moved_at.unwrap_or(0)));
         let lapsed = now.saturating_sub(transfer.heard_at) >= ABANDON_MS;
         let unneeded = turn.replica.applied().includes(&transfer.version);
         let peer = self.peers.get(&name).filter(|peer| peer.connected);
@@ -176,7 +182,7 @@ impl Machine {
             }
             if let Some(transfer) = &mut self.transfer {
                 transfer.peer = next;
-                transfer.moved_at = now;
+                transfer.moved_at = Some(now);
                 transfer.requests.values_mut().for_each(|sent| *sent = 0);
             }
             turn.event(Event::SnapshotMoved(next));
@@ -274,7 +280,7 @@ impl Machine {
             || match answer {
                 Message::Page(page) => receive_page(turn, &mut transfer, &page),
                 Message::Gone(part) => {
-                    if transfer.drop_part(turn.now, part) {
+                    if transfer.drop_part(turn.now, part) && transfer.is_authority() {
                         turn.replica.give_up(part);
                     }
                     true

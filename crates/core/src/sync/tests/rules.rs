@@ -602,6 +602,59 @@ fn a_page_that_lies_ends_the_snapshot() {
     assert_eq!(bench.toy.adopted, 0);
 }
 
+/// A line that differs may have the hash of the one here, once.
+#[test]
+fn a_block_that_stays_different_is_asked_about_twice() {
+    let mut bench = Bench::new();
+    bench.toy.set_bit(1, 5, 5);
+    bench.toy.sync();
+    bench.join(1, &[(1, 5)]);
+    bench.receive(1, Message::Behind);
+    bench.after(PATIENCE_MS + 2 * REPAIR_MS);
+    let page = |section, bytes| {
+        Message::Page(Page {
+            section,
+            after: vec![],
+            next: None,
+            bytes,
+        })
+    };
+    bench.receive(1, page(1, vec![]));
+    bench.receive(1, page(2, vec![0, 1]));
+    let blocks = |first, hashes| Message::Blocks {
+        layer: layer(1),
+        first,
+        blocks: BlockHashes { total: 3, hashes },
+    };
+    let (layer, equal) = (layer(1), bench.toy.block_hashes(layer(1), 1, 2));
+    let mut sent = bench.receive(1, blocks(0, vec![7]));
+    let mut salts = Vec::new();
+    for _ in 0..2 {
+        let (_, Message::LinesRequest { block, salt, .. }) = sent[0].clone() else {
+            panic!("{sent:?}");
+        };
+        salts.push(salt);
+        let lines = BlockLines {
+            hash: 7,
+            lines: vec![],
+        };
+        sent = bench.receive(
+            1,
+            Message::Lines {
+                layer,
+                block,
+                salt,
+                lines,
+            },
+        );
+    }
+    assert_ne!(salts[0], salts[1]);
+    let next = Message::BlocksRequest { layer, first: 1 };
+    assert_eq!(sent, [(origin(1), next)]);
+    bench.receive(1, blocks(1, equal.expect("a layer").hashes));
+    assert_eq!(bench.toy.adopted, 1);
+}
+
 #[test]
 fn serving_a_snapshot_is_bounded() {
     let mut bench = Bench::new();
