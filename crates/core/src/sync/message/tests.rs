@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::filter::parameters::LayerId;
+use crate::sync::limits::{BLOCK_HASHES_MAX, BLOCK_LINES};
 use crate::sync::replica::Line;
 
 fn origin() -> impl Strategy<Value = Origin> {
