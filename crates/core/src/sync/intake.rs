@@ -65,6 +65,13 @@ impl Intake {
             .map_or(0, |parked| parked.operations.len() as u64)
     }
 
+    /// How many operations are put aside, by origin.
+    pub(super) fn all_aside(&self) -> impl Iterator<Item = (Origin, u64)> + '_ {
+        self.parked
+            .iter()
+            .map(|(origin, parked)| (*origin, parked.operations.len() as u64))
+    }
+
     /// Whether an operation of this origin could not be understood.
     pub(super) fn is_refused(&self, origin: Origin) -> bool {
         self.refused.contains(&origin)

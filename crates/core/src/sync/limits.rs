@@ -4,6 +4,8 @@
 pub const MESSAGE_BYTES_MAX: usize = 512 * 1024;
 /// Longest operation (kind and body), in bytes.
 pub const OPERATION_BYTES_MAX: usize = 300 * 1024;
+/// Largest number that an operation may have: sums of a few cannot overflow.
+pub const SEQUENCE_MAX: u64 = 1 << 62;
 /// Bytes of operations gathered into one message; one operation may be longer.
 pub const BATCH_BYTES: usize = 64 * 1024;
 /// Most operations in one message.

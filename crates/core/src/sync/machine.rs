@@ -154,8 +154,10 @@ impl Machine {
     }
 
     fn connect<R: Replica>(&mut self, turn: &mut Turn<'_, R>, name: Origin, session: u64) {
-        let full = self.peers.len() >= PEERS_MAX && !self.peers.contains_key(&name);
-        if full || name == self.me {
+        if name == self.me {
+            return;
+        }
+        if self.peers.len() >= PEERS_MAX && !self.peers.contains_key(&name) {
             return turn.event(Event::PeersFull(name));
         }
         let peer = self.peers.entry(name).or_default();
@@ -211,6 +213,6 @@ impl Machine {
 
     /// What this node has, as it is said to peers.
     pub(super) fn mine(&self, replica: &impl Replica) -> Mine {
-        Mine::new(replica, |origin| self.intake.aside(origin))
+        Mine::new(replica, self.intake.all_aside())
     }
 }

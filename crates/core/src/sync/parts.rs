@@ -257,7 +257,7 @@ impl Machine {
         if comparison.scanned {
             transfer.parts.layers.remove(&layer);
             transfer.count.layers += 1;
-            turn.replica.fetched(Part::Layer(layer));
+            turn.replica.fetched(Part::Layer(layer), transfer.waiting());
         } else {
             let first = comparison.first;
             self.ask_part(turn, transfer, Request::Blocks(layer, first));
@@ -278,7 +278,8 @@ impl Machine {
         match turn.replica.merge_blob(legacy, offset, blob) {
             None => {
                 transfer.parts.files.remove(&legacy);
-                turn.replica.fetched(Part::Legacy(legacy));
+                turn.replica
+                    .fetched(Part::Legacy(legacy), transfer.waiting());
             }
             Some(next) if next > blob.total => return false,
             Some(next) => {

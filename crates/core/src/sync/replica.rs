@@ -206,14 +206,14 @@ pub trait Replica {
     fn apply(&mut self, origin: Origin, first: u64, operations: &[Vec<u8>]) -> Applied;
 
     /// All of these bits that a peer has are in: one whose state includes the page that named
-    /// them, or the operation that waits for them. [`apply`](Self::apply) must not wait for them
-    /// again.
-    fn fetched(&mut self, part: Part);
+    /// them, or the operation `waiting` for them. [`apply`](Self::apply) of that operation must
+    /// not wait for them again.
+    fn fetched(&mut self, part: Part, waiting: Option<Dot>);
 
     /// A peer whose state includes the page or the operation that named these bits does not have
     /// them any more: what they belonged to was dropped since. [`apply`](Self::apply) must not wait
     /// for them again.
-    fn give_up(&mut self, part: Part);
+    fn give_up(&mut self, part: Part, waiting: Option<Dot>);
 
     /// The sections of a snapshot, in the order in which they must be merged.
     fn sections(&self) -> &[u8];
@@ -225,7 +225,9 @@ pub trait Replica {
     /// Takes a page of a peer whose state includes `version`. Rows of the page's range that are
     /// here and not in the page, although `version` covers them, were removed there. Says which
     /// bits must be compared for the rows to be whole (at most
-    /// [`PARTS_MAX`](super::PARTS_MAX)).
+    /// [`PARTS_MAX`](super::PARTS_MAX)). Rows may be newer than `version`, and then the machine
+    /// does not promise to get their bits: until it says [`fetched`](Self::fetched) or
+    /// [`give_up`](Self::give_up) they are missing, and an operation that needs them must wait.
     fn merge_page(&mut self, page: &Page, version: &VersionVector) -> Result<Vec<Part>, PageError>;
 
     /// Fingerprints of up to `count_max` blocks of a layer from block `first` on. `None`: there is

@@ -16,7 +16,7 @@ use super::peer::Peer;
 use super::replica::{LayerName, LegacyName, Page, Part, Replica};
 use super::{Event, SnapshotCount};
 use crate::origin::Origin;
-use crate::version::VersionVector;
+use crate::version::{Dot, VersionVector};
 
 /// What is being fetched from a peer.
 #[derive(Debug)]
@@ -32,8 +32,8 @@ pub(super) struct Transfer {
     pub(super) requests: BTreeMap<Request, u64>,
     /// When an answer last came, or the transfer began.
     pub(super) heard_at: u64,
-    /// When the transfer last moved to another peer.
-    moved_at: u64,
+    /// When the transfer last moved to another peer, if it did.
+    moved_at: Option<u64>,
     pub(super) count: SnapshotCount,
 }
 
@@ -42,8 +42,8 @@ pub(super) struct Transfer {
 enum Purpose {
     /// For everything up to `version`; this is the place reached.
     Snapshot { section: usize, after: Vec<u8> },
-    /// For the operation of this origin that waits for bits.
-    Bits(Origin),
+    /// For the operation that waits for bits.
+    Bits(Dot),
 }
 
 /// What a request is about.
@@ -68,8 +68,16 @@ impl Transfer {
             parts: Parts::default(),
             requests: BTreeMap::new(),
             heard_at: now,
-            moved_at: now,
+            moved_at: None,
             count: SnapshotCount::default(),
+        }
+    }
+
+    /// The operation that waits for the bits, if one does.
+    pub(super) fn waiting(&self) -> Option<Dot> {
+        match self.purpose {
+            Purpose::Bits(dot) => Some(dot),
+            Purpose::Snapshot { .. } => None,
         }
     }
 
@@ -85,6 +93,12 @@ impl Transfer {
     /// Requests that may be sent now.
     pub(super) fn room(&self) -> usize {
         REQUESTS_MAX.saturating_sub(self.requests.len())
+    }
+
+    /// Whether bits that the peer does not have were dropped: not if the page that named them may
+    /// have come from another peer, which had more than `version`.
+    fn is_authority(&self) -> bool {
+        matches!(self.purpose, Purpose::Bits(_)) || self.moved_at.is_none()
     }
 
     fn next_page(&self, sections: &[u8]) -> Option<Message> {
@@ -131,7 +145,7 @@ impl Machine {
             Some((name?, missing, version))
         });
         if let Some((name, missing, version)) = found {
-            let purpose = Purpose::Bits(missing.dot.origin);
+            let purpose = Purpose::Bits(missing.dot);
             let mut transfer = Transfer::new(turn.now, name, purpose, version);
             transfer.parts.add(missing.parts);
             self.transfer = Some(transfer);
@@ -157,7 +171,7 @@ impl Machine {
             return;
         };
         let (name, now) = (transfer.peer, turn.now);
-        let silent = now.saturating_sub(transfer.heard_at.max(transfer.moved_at));
+        let silent = now.saturating_sub(transfer.heard_at.max(transfer.moved_at.unwrap_or(0)));
         let lapsed = now.saturating_sub(transfer.heard_at) >= ABANDON_MS;
         let unneeded = turn.replica.applied().includes(&transfer.version);
         let peer = self.peers.get(&name).filter(|peer| peer.connected);
@@ -176,7 +190,7 @@ impl Machine {
             }
             if let Some(transfer) = &mut self.transfer {
                 transfer.peer = next;
-                transfer.moved_at = now;
+                transfer.moved_at = Some(now);
                 transfer.requests.values_mut().for_each(|sent| *sent = 0);
             }
             turn.event(Event::SnapshotMoved(next));
@@ -188,8 +202,8 @@ impl Machine {
     pub(super) fn abandon<R: Replica>(&mut self, turn: &mut Turn<'_, R>) {
         if let Some(transfer) = self.transfer.take() {
             turn.event(Event::SnapshotAbandoned(transfer.peer));
-            if let Purpose::Bits(origin) = transfer.purpose {
-                self.intake.fetched(origin);
+            if let Purpose::Bits(dot) = transfer.purpose {
+                self.intake.fetched(dot.origin);
             }
         }
     }
@@ -252,8 +266,8 @@ impl Machine {
                 }
                 turn.event(Event::SnapshotFinished(transfer.count));
             }
-            Purpose::Bits(origin) => {
-                self.intake.fetched(origin);
+            Purpose::Bits(dot) => {
+                self.intake.fetched(dot.origin);
                 turn.event(Event::PartsFinished(transfer.count));
             }
         }
@@ -274,8 +288,8 @@ impl Machine {
             || match answer {
                 Message::Page(page) => receive_page(turn, &mut transfer, &page),
                 Message::Gone(part) => {
-                    if transfer.drop_part(turn.now, part) {
-                        turn.replica.give_up(part);
+                    if transfer.drop_part(turn.now, part) && transfer.is_authority() {
+                        turn.replica.give_up(part, transfer.waiting());
                     }
                     true
                 }

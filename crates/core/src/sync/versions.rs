@@ -192,17 +192,20 @@ pub(super) struct Mine {
 }
 
 impl Mine {
-    /// `aside` says how many operations of an origin are put aside.
-    pub(super) fn new(replica: &impl Replica, aside: impl Fn(Origin) -> u64) -> Self {
+    /// `aside` has how many operations are put aside, by origin.
+    pub(super) fn new(replica: &impl Replica, aside: impl Iterator<Item = (Origin, u64)>) -> Self {
         let durable = replica.durable();
-        let entries: Vec<Entry> = replica
-            .applied()
+        let mut received = replica.applied().clone();
+        for (origin, count) in aside {
+            received.advance(origin, received.get(origin).saturating_add(count));
+        }
+        let entries: Vec<Entry> = received
             .iter()
             .take(ORIGINS_MAX)
-            .map(|(origin, applied)| Entry {
+            .map(|(origin, received)| Entry {
                 origin,
-                durable: durable.get(origin).min(applied),
-                received: applied.saturating_add(aside(origin)),
+                durable: durable.get(origin).min(received),
+                received,
             })
             .collect();
         let hash = versions_hash(entries.iter().map(|e| (e.origin, e.durable, e.received)));

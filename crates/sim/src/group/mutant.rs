@@ -9,7 +9,7 @@ use grapevine_core::sync::{
     Applied, Blob, BlockHashes, BlockLines, Cursor, LayerName, LegacyName, Line, Page, PageError,
     Part, Read, Replica, Unavailable,
 };
-use grapevine_core::version::VersionVector;
+use grapevine_core::version::{Dot, VersionVector};
 use grapevine_store::collections::Exchange;
 
 /// A fault built into every node.
@@ -106,12 +106,12 @@ impl Replica for Mutant {
         applied
     }
 
-    fn fetched(&mut self, part: Part) {
-        self.exchange.fetched(part);
+    fn fetched(&mut self, part: Part, waiting: Option<Dot>) {
+        self.exchange.fetched(part, waiting);
     }
 
-    fn give_up(&mut self, part: Part) {
-        self.exchange.give_up(part);
+    fn give_up(&mut self, part: Part, waiting: Option<Dot>) {
+        self.exchange.give_up(part, waiting);
     }
 
     fn sections(&self) -> &[u8] {

@@ -1,6 +1,6 @@
 //! The collections as replication sees them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use grapevine_core::catalogue::FilterId;
@@ -33,6 +33,8 @@ pub struct Exchange {
     collections: Arc<Collections>,
     applied: VersionVector,
     durable: VersionVector,
+    /// Filters that the pages of a snapshot named so far.
+    named: BTreeSet<FilterId>,
     /// Bits of a snapshot could not be compared or merged here: it is not whole.
     lacking: bool,
     /// The last trouble met, for the log.
@@ -46,6 +48,7 @@ impl Exchange {
             collections,
             applied: VersionVector::default(),
             durable: VersionVector::default(),
+            named: BTreeSet::new(),
             lacking: false,
             trouble: None,
         };
@@ -127,6 +130,10 @@ impl Exchange {
             .map_or(Some(None), |key| key.map(Some))
             .ok_or(malformed)?;
         let rows: Vec<SharedRow> = decode(page)?;
+        if after.is_none() {
+            self.named.clear();
+        }
+        self.named.extend(rows.iter().map(|shared| shared.row.id));
         let filters = self.collections.filters();
         let merged = filters.merge_rows(after, up_to.flatten(), &rows, version);
         merged.map_err(|blocked| {
@@ -181,8 +188,17 @@ impl Collections {
     }
 
     /// Everything up to `version` has been merged into memory: makes it durable, then says so.
-    fn adopt(&self, version: &VersionVector) -> Result<(), FilterError> {
-        let entered = self.filters.take_over_arrivals();
+    /// `named` are the filters that the snapshot has: what `version` made beside them was dropped
+    /// before, also if the operation that made it came here after its page.
+    fn adopt(
+        &self,
+        version: &VersionVector,
+        named: &BTreeSet<FilterId>,
+    ) -> Result<(), FilterError> {
+        let entered = self
+            .filters
+            .take_over_arrivals()
+            .and_then(|()| self.filters.drop_unnamed(version, named));
         entered.map_err(|blocked| match blocked {
             Blocked::Memory(over) => FilterError::Memory(over),
             Blocked::ReadOnly(error) => error.into(),
@@ -259,12 +275,12 @@ impl Replica for Exchange {
         applied
     }
 
-    fn fetched(&mut self, part: Part) {
-        self.collections.filters().part_fetched(part);
+    fn fetched(&mut self, part: Part, waiting: Option<Dot>) {
+        self.collections.filters().part_fetched(part, waiting);
     }
 
-    fn give_up(&mut self, part: Part) {
-        self.collections.filters().part_fetched(part);
+    fn give_up(&mut self, part: Part, waiting: Option<Dot>) {
+        self.collections.filters().part_fetched(part, waiting);
     }
 
     fn sections(&self) -> &[u8] {
@@ -368,7 +384,8 @@ impl Replica for Exchange {
         if std::mem::take(&mut self.lacking) {
             return;
         }
-        if let Err(error) = self.collections.adopt(version) {
+        let named = std::mem::take(&mut self.named);
+        if let Err(error) = self.collections.adopt(version, &named) {
             self.note(&format_args!("taking a snapshot over: {error}"));
         }
         self.refresh();

@@ -163,6 +163,10 @@ impl Filters {
             }
             let mut rows: Vec<(Epoch, Scope)> = Vec::new();
             for row in catalogue.named(&handle.name) {
+                // A copy that has not seen it made could not tell its drop from its absence.
+                if row.scope == Scope::Group && !self.journal.covers(row.created) {
+                    return Err(FilterError::NotCaughtUp);
+                }
                 rows.push((row.epoch(), row.scope));
             }
             let (mut dropped, mut position) = (Vec::new(), 0);

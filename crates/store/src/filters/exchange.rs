@@ -40,11 +40,11 @@ pub(crate) struct SharedRow {
 pub(super) struct Arrivals {
     /// Filters that came to be beside the log of another node.
     filters: BTreeMap<FilterId, Arrival>,
-    /// What has been fetched whole.
-    fetched: BTreeSet<Part>,
-    /// Layers that operations wait for, each with the first operation that does. Another one that
-    /// needs the same layer has it fetched again, with what it put into it.
-    wanted: BTreeMap<Part, Dot>,
+    /// Parts of those that have been fetched whole.
+    whole: BTreeSet<Part>,
+    /// Layers that were fetched for an operation. Another one that needs the same layer has it
+    /// fetched again, with what it put into it.
+    fetched: BTreeSet<(Dot, Part)>,
 }
 
 struct Arrival {
@@ -162,6 +162,22 @@ impl Filters {
             }
         }
         Ok(parts)
+    }
+
+    /// Drops the filters of the group that `version` made and a snapshot does not name.
+    pub(crate) fn drop_unnamed(
+        &self,
+        version: &VersionVector,
+        named: &BTreeSet<FilterId>,
+    ) -> Effected {
+        let dropped: Vec<Epoch> = self.with_catalogue(|catalogue| {
+            let rows = catalogue.rows().filter(|row| row.scope == Scope::Group);
+            rows.filter(|row| version.covers(row.created) && !named.contains(&row.id))
+                .map(FilterRow::epoch)
+                .collect()
+        });
+        let mut dropped = dropped.into_iter();
+        dropped.try_for_each(|epoch| self.take_over(&CatalogueChange::Drop(epoch)))
     }
 
     /// Applies a change that came with a snapshot: what follows in this node's log rests on it.
@@ -355,10 +371,16 @@ impl Filters {
     }
 
     /// Everything that a peer has of a part is here, or nobody has it any more.
-    pub(crate) fn part_fetched(&self, part: Part) {
+    pub(crate) fn part_fetched(&self, part: Part, waiting: Option<Dot>) {
         let mut arrivals = lock(&self.arrivals);
-        if arrivals.filters.contains_key(&part.filter()) || arrivals.wanted.contains_key(&part) {
-            arrivals.fetched.insert(part);
+        let arrivals = &mut *arrivals;
+        if arrivals.filters.contains_key(&part.filter()) {
+            arrivals.whole.insert(part);
+        } else if let Some(dot) = waiting {
+            // What came in another way meanwhile waits no more.
+            let journal = &self.journal;
+            arrivals.fetched.retain(|(dot, _)| !journal.covers(*dot));
+            arrivals.fetched.insert((dot, part));
         }
     }
 
@@ -393,7 +415,7 @@ impl Filters {
         });
         let parts = layers.chain(foreign);
         Ok(parts
-            .filter(|part| !arrivals.fetched.contains(part))
+            .filter(|part| !arrivals.whole.contains(part))
             .collect())
     }
 
@@ -459,18 +481,14 @@ impl Filters {
             let mut arrivals = lock(&self.arrivals);
             let missing: Vec<Part> = parts
                 .iter()
-                .filter(|part| {
-                    let mine = *arrivals.wanted.entry(**part).or_insert(dot) == dot;
-                    !mine || !arrivals.fetched.contains(part)
-                })
+                .filter(|part| !arrivals.fetched.contains(&(dot, **part)))
                 .copied()
                 .collect();
             if !missing.is_empty() {
                 return Err(Blocked::Parts(missing));
             }
             for part in &parts {
-                arrivals.wanted.remove(part);
-                arrivals.fetched.remove(part);
+                arrivals.fetched.remove(&(dot, *part));
             }
         }
         self.merge_all_rights(handle, row, rights)?;
@@ -487,7 +505,7 @@ impl Filters {
     fn write_arrival(&self, row: &FilterRow, rights: &[Rights]) -> Effected {
         let arrival = {
             let mut arrivals = lock(&self.arrivals);
-            arrivals.fetched.retain(|part| part.filter() != row.id);
+            arrivals.whole.retain(|part| part.filter() != row.id);
             arrivals.filters.remove(&row.id)
         };
         let Some(Arrival { loaded, legacy, .. }) = arrival else {
@@ -552,14 +570,8 @@ impl Filters {
                         let added = loaded.filter.add_layer(layer);
                         added.map_err(|_| Blocked::UnknownLayer)?;
                     }
-                    let mut arrivals = lock(&self.arrivals);
                     let part = Part::Layer(name);
-                    let mine = *arrivals.wanted.entry(part).or_insert(dot) == dot;
-                    let ready = known.is_some() && mine && arrivals.fetched.remove(&part);
-                    if ready {
-                        arrivals.wanted.remove(&part);
-                    }
-                    known.filter(|_| ready)
+                    known.filter(|_| lock(&self.arrivals).fetched.remove(&(dot, part)))
                 }
                 _ => None,
             }

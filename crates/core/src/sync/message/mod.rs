@@ -30,6 +30,7 @@
 //! received less durable. Entries ascend by origin. Every message has one form: what decodes
 //! encodes to the same bytes. A kind that is not known here is to be noted and passed over.
 
+mod bits;
 mod bytes;
 #[cfg(test)]
 mod tests;
@@ -37,10 +38,11 @@ mod tests;
 use crate::catalogue::FilterId;
 use crate::origin::Origin;
 
+use self::bits::{decode_bits, encode_bits, write_layer, write_legacy};
 use self::bytes::{Reader, varint_bytes, write_varint};
 use super::limits::{
-    BLOCK_HASHES_MAX, BLOCK_LINES, KEY_BYTES_MAX, MESSAGE_BYTES_MAX, OPERATION_BYTES_MAX,
-    OPERATIONS_PER_MESSAGE_MAX, REPORT_ENTRIES_MAX, WANT_ENTRIES_MAX,
+    KEY_BYTES_MAX, MESSAGE_BYTES_MAX, OPERATION_BYTES_MAX, OPERATIONS_PER_MESSAGE_MAX,
+    REPORT_ENTRIES_MAX, SEQUENCE_MAX, WANT_ENTRIES_MAX,
 };
 use super::replica::{Blob, BlockHashes, BlockLines, LayerName, LegacyName, Page, Part, Run};
 
@@ -313,17 +315,6 @@ impl Message {
     }
 }
 
-fn write_layer(buffer: &mut Vec<u8>, name: LayerName) {
-    buffer.extend_from_slice(&name.filter.bytes());
-    buffer.extend_from_slice(&name.layer.index.to_le_bytes());
-    buffer.extend_from_slice(&name.layer.creator.bytes());
-}
-
-fn write_legacy(buffer: &mut Vec<u8>, name: LegacyName) {
-    buffer.extend_from_slice(&name.filter.bytes());
-    buffer.extend_from_slice(&name.index.to_le_bytes());
-}
-
 fn encode_run(buffer: &mut Vec<u8>, run: &Run) {
     let bytes: usize = run.operations.iter().map(|o| operation_bytes(o)).sum();
     buffer.reserve(1 + Origin::BYTES + 8 + bytes);
@@ -351,7 +342,7 @@ fn decode_run(reader: &mut Reader<'_>) -> Result<Message, MessageError> {
         let length = reader.length("operation", 1, OPERATION_BYTES_MAX)?;
         operations.push(reader.take(length, "operation")?.to_vec());
     }
-    if first == 0 || first.checked_add(operations.len() as u64).is_none() {
+    if first == 0 || first > SEQUENCE_MAX - operations.len() as u64 {
         return Err(MessageError::Malformed {
             field: "sequence number",
         });
@@ -454,6 +445,7 @@ fn decode_entries(reader: &mut Reader<'_>) -> Result<Vec<Entry>, MessageError> {
         let ahead = reader.varint("version")?;
         let received = durable
             .checked_add(ahead)
+            .filter(|received| *received <= SEQUENCE_MAX)
             .ok_or(MessageError::Malformed { field: "version" })?;
         if entries.last().is_some_and(|last| last.origin >= origin) {
             return Err(MessageError::Malformed { field: "origin" });
@@ -473,7 +465,8 @@ fn decode_want(reader: &mut Reader<'_>) -> Result<Message, MessageError> {
         reader.room(wanted.len(), "wishes", WANT_ENTRIES_MAX)?;
         let origin = Origin::new(reader.array("origin")?);
         let first = reader.varint("sequence number")?;
-        if first == 0 || wanted.last().is_some_and(|last| last.0 >= origin) {
+        if first == 0 || first > SEQUENCE_MAX || wanted.last().is_some_and(|last| last.0 >= origin)
+        {
             return Err(MessageError::Malformed { field: "wish" });
         }
         wanted.push((origin, first));
@@ -510,116 +503,4 @@ fn decode_page(reader: &mut Reader<'_>) -> Result<Message, MessageError> {
         next,
         bytes,
     }))
-}
-
-/// The messages about layers' and foreign layers' bits.
-fn encode_bits(buffer: &mut Vec<u8>, message: &Message) {
-    match message {
-        Message::BlocksRequest { layer, first } => {
-            buffer.push(BLOCKS_REQUEST);
-            write_layer(buffer, *layer);
-            buffer.extend_from_slice(&first.to_le_bytes());
-        }
-        Message::Blocks {
-            layer,
-            first,
-            blocks,
-        } => {
-            buffer.push(BLOCKS);
-            write_layer(buffer, *layer);
-            buffer.extend_from_slice(&first.to_le_bytes());
-            buffer.extend_from_slice(&blocks.total.to_le_bytes());
-            buffer.extend(blocks.hashes.iter().flat_map(|hash| hash.to_le_bytes()));
-        }
-        Message::LinesRequest {
-            layer,
-            block,
-            salt,
-            hashes,
-        } => {
-            buffer.push(LINES_REQUEST);
-            write_layer(buffer, *layer);
-            buffer.extend_from_slice(&block.to_le_bytes());
-            buffer.extend_from_slice(&salt.to_le_bytes());
-            buffer.extend(hashes.iter().flat_map(|hash| hash.to_le_bytes()));
-        }
-        Message::Lines {
-            layer,
-            block,
-            salt,
-            lines,
-        } => {
-            buffer.push(LINES);
-            write_layer(buffer, *layer);
-            buffer.extend_from_slice(&block.to_le_bytes());
-            buffer.extend_from_slice(&salt.to_le_bytes());
-            buffer.extend_from_slice(&lines.hash.to_le_bytes());
-            for line in &lines.lines {
-                buffer.extend_from_slice(&line.index.to_le_bytes());
-                buffer.extend(line.words.iter().flat_map(|word| word.to_le_bytes()));
-            }
-        }
-        Message::BlobRequest { legacy, offset } => {
-            buffer.push(BLOB_REQUEST);
-            write_legacy(buffer, *legacy);
-            buffer.extend_from_slice(&offset.to_le_bytes());
-        }
-        Message::Blob {
-            legacy,
-            offset,
-            blob,
-        } => {
-            buffer.push(BLOB);
-            write_legacy(buffer, *legacy);
-            buffer.extend_from_slice(&offset.to_le_bytes());
-            buffer.extend_from_slice(&blob.total.to_le_bytes());
-            buffer.extend_from_slice(&blob.bytes);
-        }
-        _ => unreachable!("the other messages are written by their own functions"),
-    }
-}
-
-fn decode_bits(reader: &mut Reader<'_>, kind: u8) -> Result<Message, MessageError> {
-    Ok(match kind {
-        BLOCKS_REQUEST => Message::BlocksRequest {
-            layer: reader.layer()?,
-            first: reader.u32("block")?,
-        },
-        BLOCKS => Message::Blocks {
-            layer: reader.layer()?,
-            first: reader.u32("block")?,
-            blocks: BlockHashes {
-                total: reader.u32("blocks")?,
-                hashes: reader.numbers("fingerprints", BLOCK_HASHES_MAX, u64::from_le_bytes)?,
-            },
-        },
-        LINES_REQUEST => Message::LinesRequest {
-            layer: reader.layer()?,
-            block: reader.u32("block")?,
-            salt: reader.u64("salt")?,
-            hashes: reader.numbers("hashes", BLOCK_LINES, u32::from_le_bytes)?,
-        },
-        LINES => Message::Lines {
-            layer: reader.layer()?,
-            block: reader.u32("block")?,
-            salt: reader.u64("salt")?,
-            lines: BlockLines {
-                hash: reader.u64("fingerprint")?,
-                lines: reader.lines()?,
-            },
-        },
-        BLOB_REQUEST => Message::BlobRequest {
-            legacy: reader.legacy()?,
-            offset: reader.u64("offset")?,
-        },
-        BLOB => Message::Blob {
-            legacy: reader.legacy()?,
-            offset: reader.u64("offset")?,
-            blob: Blob {
-                total: reader.u64("length")?,
-                bytes: reader.rest("piece", MESSAGE_BYTES_MAX)?.to_vec(),
-            },
-        },
-        unknown => return Err(MessageError::Kind(unknown)),
-    })
 }

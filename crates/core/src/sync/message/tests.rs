@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::filter::parameters::LayerId;
+use crate::sync::limits::{BLOCK_HASHES_MAX, BLOCK_LINES};
 use crate::sync::replica::Line;
 
 fn origin() -> impl Strategy<Value = Origin> {
@@ -89,38 +90,10 @@ fn lines() -> impl Strategy<Value = BlockLines> {
     })
 }
 
-fn message() -> impl Strategy<Value = Message> {
-    let run = (
-        origin(),
-        1..u64::MAX / 2,
-        prop::collection::vec(prop::collection::vec(any::<u8>(), 1..300), 1..20),
-    );
-    let want = prop::collection::btree_map(origin(), 1..u64::MAX, 1..20);
-    let page = (
-        any::<u8>(),
-        bytes(40),
-        prop::option::of(bytes(40)),
-        bytes(300),
-    );
+fn bits() -> impl Strategy<Value = Message> {
     let hashes = prop::collection::vec(any::<u64>(), 0..BLOCK_HASHES_MAX);
     let short = prop::collection::vec(any::<u32>(), 0..BLOCK_LINES);
     prop_oneof![
-        run.prop_map(|(origin, first, operations)| Message::Operations(Run {
-            origin,
-            first,
-            operations
-        })),
-        report(),
-        want.prop_map(|wanted| Message::Want(wanted.into_iter().collect())),
-        Just(Message::Behind),
-        (any::<u8>(), bytes(40))
-            .prop_map(|(section, after)| Message::PageRequest { section, after }),
-        page.prop_map(|(section, after, next, bytes)| Message::Page(Page {
-            section,
-            after,
-            next,
-            bytes
-        })),
         (layer(), any::<u32>()).prop_map(|(layer, first)| Message::BlocksRequest { layer, first }),
         (layer(), any::<(u32, u32)>(), hashes).prop_map(|(layer, (first, total), hashes)| {
             Message::Blocks {
@@ -154,6 +127,40 @@ fn message() -> impl Strategy<Value = Message> {
                 blob: Blob { total, bytes },
             }
         }),
+    ]
+}
+
+fn message() -> impl Strategy<Value = Message> {
+    let run = (
+        origin(),
+        1..SEQUENCE_MAX - 20,
+        prop::collection::vec(prop::collection::vec(any::<u8>(), 1..300), 1..20),
+    );
+    let want = prop::collection::btree_map(origin(), 1..=SEQUENCE_MAX, 1..20);
+    let page = (
+        any::<u8>(),
+        bytes(40),
+        prop::option::of(bytes(40)),
+        bytes(300),
+    );
+    prop_oneof![
+        run.prop_map(|(origin, first, operations)| Message::Operations(Run {
+            origin,
+            first,
+            operations
+        })),
+        report(),
+        want.prop_map(|wanted| Message::Want(wanted.into_iter().collect())),
+        Just(Message::Behind),
+        (any::<u8>(), bytes(40))
+            .prop_map(|(section, after)| Message::PageRequest { section, after }),
+        page.prop_map(|(section, after, next, bytes)| Message::Page(Page {
+            section,
+            after,
+            next,
+            bytes
+        })),
+        bits(),
         prop_oneof![
             layer().prop_map(Part::Layer),
             legacy().prop_map(Part::Legacy)
@@ -292,7 +299,7 @@ fn what_no_sender_writes_is_refused() {
     let Message::Operations(mut last) = run(vec![vec![1]; 2]) else {
         panic!("a run");
     };
-    last.first = u64::MAX - 1;
+    last.first = SEQUENCE_MAX - 1;
     assert_eq!(
         Message::decode(&encoded(&Message::Operations(last))),
         Err(MessageError::Malformed {

@@ -1,6 +1,8 @@
 //! The machine's rules one by one, and all of them at once in a network that fails.
 
+mod bench;
 mod network;
 mod rules;
 mod seeds;
+mod snapshots;
 mod toy;

@@ -60,7 +60,6 @@ pub(super) struct Network {
     pub(super) faults: Faults,
     pub(super) toys: Vec<Toy>,
     pub(super) machines: Vec<Machine>,
-    pub(super) up: Vec<bool>,
     /// Links that are wanted, and those that each end thinks it has.
     pub(super) open: BTreeSet<(usize, usize)>,
     connected: BTreeSet<(usize, usize)>,
@@ -84,7 +83,6 @@ impl Network {
             faults: Faults::default(),
             toys: (0..nodes).map(|node| Toy::new(origin(node))).collect(),
             machines: Vec::new(),
-            up: vec![true; nodes],
             open: BTreeSet::new(),
             connected: BTreeSet::new(),
             queue: BTreeMap::new(),
@@ -279,6 +277,22 @@ impl Network {
             };
             Some(format!("node {node} differs: {what}"))
         })
+    }
+
+    /// Runs until these nodes have the same as the first of them.
+    pub(super) fn settle_some(&mut self, nodes: &[usize], limit: u64) {
+        let end = self.now + limit;
+        let same = |network: &Network| {
+            let applied = |node: &usize| &network.toys[*node].disk.applied;
+            nodes.iter().all(|node| applied(node) == applied(&nodes[0]))
+        };
+        while !same(self) || self.toys[nodes[0]].disk.applied.is_empty() {
+            assert!(self.now < end, "{nodes:?} do not settle");
+            self.run_until(self.now + 100);
+            for node in nodes {
+                self.sync(*node);
+            }
+        }
     }
 
     /// Runs until all nodes have the same, syncing each as it goes; the time that took.

@@ -26,6 +26,7 @@ struct Mix {
 
 impl Mix {
     fn draw(random: &mut Random) -> Mix {
+        let calm = random.chance(15);
         let faults = Faults {
             loss_percent: if random.chance(50) {
                 0
@@ -39,13 +40,14 @@ impl Mix {
             },
             reorder: random.chance(50),
         };
+        let faults = if calm { Faults::default() } else { faults };
         Mix {
             nodes: 2 + random.below(5) as usize,
             window: [2000, 20_000, 4 << 20][random.below(3) as usize],
             faults,
-            partitions: random.chance(50),
-            crashes: random.chance(50),
-            truncation: random.chance(50),
+            partitions: !calm && random.chance(50),
+            crashes: !calm && random.chance(50),
+            truncation: !calm && random.chance(50),
             sparse: random.chance(30),
             padding: if random.chance(50) { 0 } else { PADDING_MAX },
         }
@@ -167,9 +169,12 @@ fn run(seed: u64) -> Result<(u64, Tally, bool), String> {
         )
     })?;
     let kind = mix.is_kind() && !mix.truncation;
-    if kind && !mix.sparse && network.tally.repeated > 0 {
+    if kind && network.tally.repeated > 0 {
         let (repeated, all) = (network.tally.repeated, network.tally.operations);
-        return Err(format!("seed {seed}: {repeated} of {all} sent again"));
+        let events = &network.tally.events;
+        return Err(format!(
+            "seed {seed} {mix:?}: {repeated} of {all} sent again; {events:?}"
+        ));
     }
     Ok((took, network.tally, kind))
 }
@@ -226,5 +231,14 @@ fn all_nodes_are_equal_once_the_network_is_whole() {
         "RequestRepeated",
     ] {
         assert!(events.contains_key(branch), "{branch} never happened");
+    }
+}
+
+/// A snapshot that went on with another peer took bits for dropped that this peer did not have
+/// yet: the page that named them was of the first one and newer than what both had.
+#[test]
+fn bits_that_the_next_peer_does_not_have_yet_are_not_taken_for_dropped() {
+    for seed in [271, 679, 850, 992, 2715, 3144] {
+        run(seed).expect("all nodes are equal");
     }
 }

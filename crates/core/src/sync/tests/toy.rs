@@ -318,11 +318,11 @@ impl Replica for Toy {
         }
     }
 
-    fn fetched(&mut self, part: Part) {
+    fn fetched(&mut self, part: Part, _: Option<Dot>) {
         self.live.whole.insert(part);
     }
 
-    fn give_up(&mut self, part: Part) {
+    fn give_up(&mut self, part: Part, _: Option<Dot>) {
         self.given_up += 1;
         self.live.whole.insert(part);
     }
