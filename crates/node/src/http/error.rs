@@ -110,7 +110,6 @@ fn filter_status(error: &FilterError) -> (StatusCode, &'static str) {
         FilterError::Damaged(_) => (StatusCode::SERVICE_UNAVAILABLE, "damaged"),
         FilterError::Unlike { .. } => (StatusCode::CONFLICT, "unlike"),
         FilterError::Import(_) => (StatusCode::BAD_REQUEST, "file"),
-        FilterError::NotCaughtUp => (StatusCode::CONFLICT, "not_caught_up"),
         FilterError::InMemory => (StatusCode::CONFLICT, "in_memory"),
     }
 }

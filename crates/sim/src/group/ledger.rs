@@ -11,6 +11,9 @@ use grapevine_core::catalogue::FilterId;
 use grapevine_core::version::{Dot, VersionVector};
 use grapevine_store::log::Position;
 
+/// The node of an acknowledgement whose own is gone.
+const NOBODY: usize = usize::MAX;
+
 /// One acknowledgement.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ack {
@@ -97,11 +100,12 @@ impl Ledger {
     /// is sure which others have for good.
     pub(super) fn taken_back(&mut self, node: usize, elsewhere: &VersionVector) {
         self.each(|ack| {
-            if ack.node != node {
+            // What was only on others by now may have been on this one alone.
+            if ack.node != node && ack.node != NOBODY {
                 return true;
             }
             // Positions of another log mean nothing any more.
-            ack.node = usize::MAX;
+            ack.node = NOBODY;
             ack.safe = elsewhere.covers(ack.dot);
             ack.safe
         });

@@ -136,6 +136,10 @@ impl World {
             }
         }
         if let Some(difference) = difference {
+            for node in 0..self.nodes.len() {
+                let machine = self.nodes[node].machine_text();
+                self.note(|| format!("{node}: {machine}"));
+            }
             return Err(format!(
                 "not the same {HEALED_WITHIN_MS} ms after healing: {difference}"
             ));

@@ -156,6 +156,12 @@ impl Node {
         running.collections.keep_for(&held, LOG_KEPT_BYTES);
     }
 
+    /// The state of its machine, for whoever looks at a seed that failed.
+    pub(super) fn machine_text(&self) -> String {
+        let running = self.running.as_ref();
+        running.map_or_else(String::new, |running| format!("{:?}", running.machine))
+    }
+
     /// The last trouble the exchange met.
     pub(super) fn take_trouble(&mut self) -> Option<String> {
         self.running.as_mut()?.replica.take_trouble()

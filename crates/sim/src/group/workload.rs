@@ -147,10 +147,7 @@ impl World {
             .chain(handle.also().iter().map(|other| other.id()))
             .collect();
         let dropped = self.collections(node).filters().drop_filter(&handle);
-        let position = match dropped {
-            Err(FilterError::NotCaughtUp) => return Ok(()),
-            dropped => dropped.map_err(|error| format!("drop: {error}"))?,
-        };
+        let position = dropped.map_err(|error| format!("drop: {error}"))?;
         let ack = self.acknowledge(node, position)?;
         self.note(|| format!("drop {ids:?} on {node}"));
         for id in ids {

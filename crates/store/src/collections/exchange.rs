@@ -198,7 +198,8 @@ impl Collections {
         let entered = self
             .filters
             .take_over_arrivals()
-            .and_then(|()| self.filters.drop_unnamed(version, named));
+            .and_then(|()| self.filters.drop_unnamed(version, named))
+            .and_then(|()| self.filters.take_over_rights());
         entered.map_err(|blocked| match blocked {
             Blocked::Memory(over) => FilterError::Memory(over),
             Blocked::ReadOnly(error) => error.into(),
@@ -213,6 +214,7 @@ impl Collections {
         encode_adopted_version(&mut encoded, version);
         self.journal
             .append_version(version, |entry| entry.extend_from_slice(&encoded))?;
+        self.filters.rename_all();
         self.journal.sync()?;
         Ok(())
     }

@@ -87,6 +87,7 @@ impl Collections {
         };
         collections.replay(position, &mut recovered)?;
         collections.tell_filters(&collections.lock_system());
+        collections.filters.rename_all();
         collections.filters.remove_orphans().map_err(filters_io)?;
         // What was read from the log is durable: opening has seen to that.
         collections.journal.sync()?;

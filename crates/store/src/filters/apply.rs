@@ -112,7 +112,7 @@ impl Filters {
                 let mut catalogue = lock(&self.catalogue);
                 append()?;
                 catalogue.apply(change);
-                self.handles_write().name(&catalogue, &name.name);
+                self.rename(&mut self.handles_write(), &catalogue, &name.name);
                 Ok(())
             }
             CatalogueChange::Import(row, _) => {
@@ -137,6 +137,7 @@ impl Filters {
         let mut catalogue = lock(&self.catalogue);
         if catalogue.row(row.id).is_some() {
             append()?;
+            self.rename(&mut self.handles_write(), &catalogue, &row.name);
             return Ok(());
         }
         let bits = match self.fresh(row) {

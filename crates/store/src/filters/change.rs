@@ -66,7 +66,7 @@ impl Filters {
         new.parameters.validate()?;
         self.ensure_writable()?;
         let mut catalogue = lock(&self.catalogue);
-        if !catalogue.named(name).is_empty() {
+        if !self.entered(&catalogue, name).is_empty() {
             if !catalogue.is_hidden(name) {
                 return Ok(Creation::Exists(self.journal.appended()));
             }
@@ -76,7 +76,7 @@ impl Filters {
             let (position, _) = self.change(&mut catalogue, Stream::Local, |_| {
                 CatalogueChange::Show(name.clone())
             })?;
-            self.handles_write().name(&catalogue, &name.name);
+            self.rename(&mut self.handles_write(), &catalogue, &name.name);
             return Ok(Creation::Shown(position));
         }
         if recreation == Recreation::WhenReclaimed && self.is_reclaiming(name) {
@@ -162,11 +162,7 @@ impl Filters {
                 return Err(FilterError::NotFound);
             }
             let mut rows: Vec<(Epoch, Scope)> = Vec::new();
-            for row in catalogue.named(&handle.name) {
-                // A copy that has not seen it made could not tell its drop from its absence.
-                if row.scope == Scope::Group && !self.journal.covers(row.created) {
-                    return Err(FilterError::NotCaughtUp);
-                }
+            for row in self.entered(&catalogue, &handle.name) {
                 rows.push((row.epoch(), row.scope));
             }
             let (mut dropped, mut position) = (Vec::new(), 0);
@@ -214,7 +210,7 @@ impl Filters {
         let (position, _) = self.change(&mut catalogue, Stream::Local, |_| {
             CatalogueChange::Hide(name)
         })?;
-        self.handles_write().name(&catalogue, &handle.name);
+        self.rename(&mut self.handles_write(), &catalogue, &handle.name);
         Ok(Some(position))
     }
 

@@ -48,9 +48,6 @@ pub enum FilterError {
     /// The file is not an exported filter.
     #[error("not a filter's file: {0}")]
     Import(Arc<str>),
-    /// The filter came with a snapshot of another node that is not complete yet.
-    #[error("the filter has only just come here and is not complete: try again")]
-    NotCaughtUp,
     /// The operation does not apply to a filter that is kept in memory only.
     #[error("the filter is kept in memory only")]
     InMemory,

@@ -42,6 +42,9 @@ pub(super) struct Arrivals {
     filters: BTreeMap<FilterId, Arrival>,
     /// Parts of those that have been fetched whole.
     whole: BTreeSet<Part>,
+    /// Rights as the pages of a snapshot have them: taken in when it is whole. Until then nobody
+    /// here may spend what an operation gave that is not in.
+    rights: BTreeMap<LayerName, Rights>,
     /// Layers that were fetched for an operation. Another one that needs the same layer has it
     /// fetched again, with what it put into it.
     fetched: BTreeSet<(Dot, Part)>,
@@ -151,14 +154,20 @@ impl Filters {
                 change => self.take_over(&change)?,
             }
         }
+        let mut arrivals = lock(&self.arrivals);
+        if after.is_none() {
+            arrivals.rights.clear();
+        }
         for SharedRow { row, rights } in theirs {
-            if let Some(handle) = self.by_id(row.id) {
-                self.merge_all_rights(&handle, row, rights)?;
+            if self.by_id(row.id).is_some() {
                 let layers = row.layers.iter().map(|layer| LayerName {
                     filter: row.id,
                     layer: layer.shape.id,
                 });
-                parts.extend(layers.map(Part::Layer));
+                for (name, rights) in layers.zip(rights) {
+                    parts.push(Part::Layer(name));
+                    arrivals.rights.insert(name, rights.clone());
+                }
             }
         }
         Ok(parts)
@@ -190,6 +199,24 @@ impl Filters {
             };
             Ok(self.journal.append(Stream::Local, append)?.0)
         })
+    }
+
+    /// Takes in the rights that came with a snapshot, now that it is whole.
+    pub(crate) fn take_over_rights(&self) -> Effected {
+        let rights = std::mem::take(&mut lock(&self.arrivals).rights);
+        for (name, rights) in rights {
+            let merged = self.with_layer(name, |layer| {
+                if layer.merge_rights(&rights).is_ok() {
+                    layer.touch();
+                }
+            });
+            match merged {
+                Err(FilterError::Memory(over)) => return Err(over.into()),
+                // A damaged one keeps the snapshot from being taken over.
+                Err(_) | Ok(_) => {}
+            }
+        }
+        Ok(())
     }
 
     fn merge_all_rights(&self, handle: &Handle, row: &FilterRow, rights: &[Rights]) -> Effected {

@@ -24,12 +24,12 @@ mod rights;
 mod tests;
 mod transfer;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use grapevine_core::catalogue::{Catalogue, FilterId, FilterRow};
+use grapevine_core::catalogue::{Catalogue, FilterId, FilterRow, Scope};
 use grapevine_core::hash::Seed;
 use grapevine_core::origin::Origin;
 
@@ -218,30 +218,18 @@ impl Filters {
         let handle = Arc::new(handle);
         let mut handles = self.handles_write();
         handles.by_id.insert(handle.id, Arc::clone(&handle));
-        handles.name(catalogue, &handle.name);
+        self.rename(&mut handles, catalogue, &handle.name);
         handle
     }
 
-    /// Makes a filter unknown.
-    fn unregister(&self, catalogue: &Catalogue, id: FilterId) -> Option<Arc<Handle>> {
-        let mut handles = self.handles_write();
-        let handle = handles.by_id.remove(&id)?;
-        handles.name(catalogue, &handle.name);
-        Some(handle)
-    }
-
-    fn by_id(&self, id: FilterId) -> Option<Arc<Handle>> {
-        self.handles_read().by_id.get(&id).cloned()
-    }
-}
-
-impl Handles {
-    /// Lets a name stand for what the catalogue says now.
-    fn name(&mut self, catalogue: &Catalogue, name: &[u8]) {
+    /// Lets a name stand for what the catalogue says now. A filter that came with a snapshot does
+    /// not answer before the operation that made it is in: an operation of this node that rests
+    /// on one which nobody else has would keep all that follow it from everybody.
+    fn rename(&self, handles: &mut Handles, catalogue: &Catalogue, name: &[u8]) {
         let mut bearers = Vec::new();
         if !catalogue.is_hidden(name) {
-            let rows = catalogue.named(name).into_iter();
-            bearers.extend(rows.filter_map(|row| self.by_id.get(&row.id).cloned()));
+            let rows = self.entered(catalogue, name).into_iter();
+            bearers.extend(rows.filter_map(|row| handles.by_id.get(&row.id).cloned()));
         }
         for bearer in &bearers {
             bearer.stand_alone();
@@ -250,9 +238,38 @@ impl Handles {
         match bearers.next() {
             Some(first) => {
                 first.stand_with(bearers.collect());
-                self.by_name.insert(name.to_vec(), first);
+                handles.by_name.insert(name.to_vec(), first);
             }
-            None => drop(self.by_name.remove(name)),
+            None => drop(handles.by_name.remove(name)),
         }
+    }
+
+    /// The rows of a name that this node may change.
+    fn entered<'a>(&self, catalogue: &'a Catalogue, name: &[u8]) -> Vec<&'a FilterRow> {
+        let mut rows = catalogue.named(name);
+        rows.retain(|row| row.scope == Scope::Local || self.journal.covers(row.created));
+        rows
+    }
+
+    /// Lets every name stand for what it should after the version has moved in leaps.
+    pub(crate) fn rename_all(&self) {
+        let catalogue = lock(&self.catalogue);
+        let mut handles = self.handles_write();
+        let names: BTreeSet<Vec<u8>> = catalogue.rows().map(|row| row.name.clone()).collect();
+        for name in names {
+            self.rename(&mut handles, &catalogue, &name);
+        }
+    }
+
+    /// Makes a filter unknown.
+    fn unregister(&self, catalogue: &Catalogue, id: FilterId) -> Option<Arc<Handle>> {
+        let mut handles = self.handles_write();
+        let handle = handles.by_id.remove(&id)?;
+        self.rename(&mut handles, catalogue, &handle.name);
+        Some(handle)
+    }
+
+    fn by_id(&self, id: FilterId) -> Option<Arc<Handle>> {
+        self.handles_read().by_id.get(&id).cloned()
     }
 }

@@ -191,7 +191,7 @@ impl Filters {
     ) -> Result<Creation, FilterError> {
         let _alone = lock(&self.snapshot);
         let mut catalogue = lock(&self.catalogue);
-        if !catalogue.named(&row.name).is_empty() {
+        if !self.entered(&catalogue, &row.name).is_empty() {
             return Ok(Creation::Exists(self.journal.appended()));
         }
         let (id, filter) = (row.id, Arc::clone(&loaded.filter));
