@@ -212,6 +212,7 @@ impl World {
     fn unload(&mut self, node: usize) -> Checked {
         match self.any_filter(node) {
             Some(handle) => {
+                self.note(|| format!("unload {} on {node}", handle.id()));
                 let unloaded = self.collections(node).filters().unload(&handle);
                 unloaded.map_err(|error| format!("unload: {error}"))
             }
@@ -220,13 +221,14 @@ impl World {
     }
 
     fn flush(&mut self, node: usize) -> Checked {
+        self.note(|| format!("tidy {node}"));
         let tidied = self.collections(node).filters().tidy(self.now / 1000);
         tidied.map(drop).map_err(|error| format!("tidy: {error}"))
     }
 
     /// A filter of any node is exported and imported under another name.
     fn copy_filter(&mut self, node: usize) -> Checked {
-        let Some((bytes, _)) = self.exported()? else {
+        let Some((bytes, keys)) = self.exported()? else {
             return Ok(());
         };
         let name = *self.random.pick(&NAMES).unwrap_or(&NAMES[0]);
@@ -244,12 +246,13 @@ impl World {
         self.note(|| format!("import {} on {node}", handle.id()));
         self.hit(Branch::Imported);
         self.ledger.epoch(handle.id()).created = Some(ack);
-        self.enter_found(&handle, ack)
+        self.enter_found(&handle, &keys, ack);
+        Ok(())
     }
 
     /// A filter of any node is exported and merged into one of the same parameters.
     fn merge_filter(&mut self, node: usize) -> Checked {
-        let (Some(handle), Some((bytes, _))) = (self.any_filter(node), self.exported()?) else {
+        let (Some(handle), Some((bytes, keys))) = (self.any_filter(node), self.exported()?) else {
             return Ok(());
         };
         let collections = self.collections(node);
@@ -265,10 +268,12 @@ impl World {
         if handle.scope() == Scope::Local {
             return Ok(());
         }
-        self.enter_found(&handle, ack)
+        self.enter_found(&handle, &keys, ack);
+        Ok(())
     }
 
-    fn exported(&mut self) -> Result<Option<(Vec<u8>, usize)>, String> {
+    /// A filter of any node as a file, and the keys in it.
+    fn exported(&mut self) -> Result<Option<(Vec<u8>, Vec<u64>)>, String> {
         let from = self.random.below(self.nodes.len() as u64) as usize;
         if !self.nodes[from].is_up() {
             return Ok(None);
@@ -281,19 +286,17 @@ impl World {
         exported
             .map_err(|error| format!("export: {error}"))?
             .map_err(|error| format!("export: {error}"))?;
-        Ok(Some((bytes, from)))
+        let alone = handle.in_memory().ok_or("the filter is not in memory")?;
+        let inside = |key: &u64| alone.contains(alone.key(&key_bytes(*key)));
+        Ok(Some((bytes, (0..KEYS).filter(inside).collect())))
     }
 
-    /// What is found in a filter just made from a file was acknowledged with it.
-    fn enter_found(&mut self, handle: &Handle, ack: Ack) -> Checked {
-        let alone = handle.in_memory().ok_or("the filter is not in memory")?;
+    /// What is in a file was acknowledged with it.
+    fn enter_found(&mut self, handle: &Handle, keys: &[u64], ack: Ack) {
         let epoch = self.ledger.epoch(handle.id());
-        for key in 0..KEYS {
-            if alone.contains(alone.key(&key_bytes(key))) {
-                epoch.attempted.insert(key);
-                epoch.keys.entry(key).or_default().push(ack);
-            }
+        for key in keys {
+            epoch.attempted.insert(*key);
+            epoch.keys.entry(*key).or_default().push(ack);
         }
-        Ok(())
     }
 }

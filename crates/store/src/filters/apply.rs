@@ -59,6 +59,8 @@ impl Filters {
                 .layer(insert.layer)
                 .ok_or(Blocked::UnknownLayer)?;
             layer.apply_all(insert.hashes());
+            // The count may have come before the keys, with rights of another copy.
+            layer.touch();
             layer.observe_inserted(origin, insert.inserted);
             Ok(())
         })
