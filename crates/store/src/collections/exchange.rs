@@ -215,6 +215,7 @@ impl Collections {
         self.journal
             .append_version(version, |entry| entry.extend_from_slice(&encoded))?;
         self.filters.rename_all();
+        self.filters.relay_drops()?;
         self.journal.sync()?;
         Ok(())
     }
@@ -282,7 +283,7 @@ impl Replica for Exchange {
     }
 
     fn give_up(&mut self, part: Part, waiting: Option<Dot>) {
-        self.collections.filters().part_fetched(part, waiting);
+        self.collections.filters().part_given_up(part, waiting);
     }
 
     fn sections(&self) -> &[u8] {

@@ -81,6 +81,7 @@ impl Collections {
                     }
                     change => self.filters.apply_change(change, &mut append)?,
                 }
+                self.filters.relay_drops()?;
             }
             Operation::Member(row) => {
                 let mut system = self.lock_system();

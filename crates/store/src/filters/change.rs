@@ -17,6 +17,7 @@ use super::error::FilterError;
 use super::handle::{Bits, Handle, Loaded, lock};
 use super::memory::Reservation;
 use super::rights::opened_by;
+use crate::journal::ReadOnly;
 use crate::log::Position;
 
 /// What a filter is to be.
@@ -221,7 +222,7 @@ impl Filters {
         catalogue: &mut Catalogue,
         stream: Stream,
         change: impl FnOnce(Dot) -> CatalogueChange,
-    ) -> Result<(Position, CatalogueChange), FilterError> {
+    ) -> Result<(Position, CatalogueChange), ReadOnly> {
         let mut made = None;
         let (position, _) = self.journal.append(stream, |dot, entry| {
             let change = change(dot);

@@ -23,6 +23,7 @@ use super::error::FilterError;
 use super::handle::{Bits, Handle, Loaded, lock};
 use super::keys::loaded;
 use crate::filters::legacy_path;
+use crate::journal::ReadOnly;
 
 const LINE_WORDS: usize = 8;
 const BLOCK_WORDS: usize = BLOCK_LINES * LINE_WORDS;
@@ -48,6 +49,9 @@ pub(super) struct Arrivals {
     /// Layers that were fetched for an operation. Another one that needs the same layer has it
     /// fetched again, with what it put into it.
     fetched: BTreeSet<(Dot, Part)>,
+    /// Filters that somebody dropped, since who had applied what waits for their bits has them no
+    /// more.
+    dropped: BTreeSet<FilterId>,
 }
 
 struct Arrival {
@@ -409,6 +413,38 @@ impl Filters {
             arrivals.fetched.retain(|(dot, _)| !journal.covers(*dot));
             arrivals.fetched.insert((dot, part));
         }
+    }
+
+    /// A peer that must have had a part has it no more: its filter was dropped there.
+    pub(crate) fn part_given_up(&self, part: Part, waiting: Option<Dot>) {
+        self.part_fetched(part, waiting);
+        lock(&self.arrivals).dropped.insert(part.filter());
+    }
+
+    /// Drops what others are known to have dropped. The operation that did so there may never
+    /// come, and copies would keep whatever bits they had got by then.
+    pub(crate) fn relay_drops(&self) -> Result<(), ReadOnly> {
+        let ids: Vec<FilterId> = lock(&self.arrivals).dropped.iter().copied().collect();
+        for id in ids {
+            let dropped = {
+                let mut catalogue = lock(&self.catalogue);
+                let epoch = catalogue.row(id).map(FilterRow::epoch);
+                match epoch {
+                    Some(epoch) if !self.journal.covers(epoch.created) => continue,
+                    Some(epoch) => {
+                        let drop = |_| CatalogueChange::Drop(epoch);
+                        let (position, _) = self.change(&mut catalogue, Stream::Group, drop)?;
+                        self.forget(&catalogue, id, position)
+                    }
+                    None => None,
+                }
+            };
+            lock(&self.arrivals).dropped.remove(&id);
+            if let Some(handle) = dropped {
+                *handle.bits_write() = Bits::Gone;
+            }
+        }
+        Ok(())
     }
 
     /// Begins to gather the bits of a filter that came to be beside the log of another node;
