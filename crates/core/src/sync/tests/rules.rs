@@ -90,6 +90,11 @@ fn a_peer_that_lost_what_it_had_gets_it_again() {
         operations(&bench.tell(1, &[(0, 4)])),
         [(origin(1), origin(0), 5, 5)]
     );
+    // The same while those are in flight.
+    assert_eq!(
+        operations(&bench.tell(1, &[(0, 3)])),
+        [(origin(1), origin(0), 4, 6)]
+    );
     // In a new session of the peer, although the other one still speaks.
     let old = bench.report(1001, 2, 1 << 20, Content::Moved(vec![entry(0, 9)]));
     let content = Content::Range {
@@ -141,6 +146,12 @@ fn an_idle_second_costs_a_hash() {
         matches!(message, Message::Report(report) if matches!(report.content, Content::Summary(_)))
     });
     assert_eq!((summaries.count(), sent.len()), (3, 3));
+    bench.receive(1, run(1, 1, vec![put(1)]));
+    let sent = bench.after(1000);
+    let whole = sent.iter().filter(|(_, message)| {
+        matches!(message, Message::Report(report) if matches!(report.content, Content::Range { .. }))
+    });
+    assert_eq!(whole.count(), 1);
 }
 
 #[test]
