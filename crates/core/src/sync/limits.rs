@@ -62,6 +62,10 @@ pub const SERVED_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Most filters whose shortage is looked at.
 pub const SHORTAGES_MAX: usize = 1024;
 
+/// Time for which reports from a peer's session before the present one are taken as late.
+pub const RETIRED_MS: u64 = 10_000;
+/// Age up to which operations in flight are on their way, whatever the receiver asks for.
+pub const ON_THE_WAY_MS: u64 = 500;
 /// Time between two reports to a peer, in milliseconds.
 pub const REPORT_MS: u64 = 1000;
 /// Least time between two complete reports that a peer asked for.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::limits::{SERVE_PERIOD_MS, SERVED_BYTES_MAX};
+use super::limits::{RETIRED_MS, SERVE_PERIOD_MS, SERVED_BYTES_MAX};
 use super::push::{Flight, Push, Serve};
 use super::versions::Known;
 use crate::origin::Origin;
@@ -17,8 +17,9 @@ pub(super) struct Peer {
     pub(super) heard: u64,
     /// The other side's number that `known` belongs to; 0 before the first that named ours.
     pub(super) theirs: u64,
-    /// The one before that: what still comes from it is old.
-    pub(super) retired: u64,
+    /// The one before that, and until when what comes from it is taken as old. Not for ever: if a
+    /// report came so late that the wrong one was taken for the newer, that mends itself.
+    pub(super) retired: Option<(u64, u64)>,
     /// Of the last report sent in this session.
     pub(super) stamp: u64,
     /// What it has.
@@ -53,7 +54,6 @@ impl Peer {
             connected: true,
             session,
             known,
-            retired: self.theirs,
             distrust_until: self.distrust_until,
             reports: Reports {
                 due_at: now,
@@ -68,16 +68,15 @@ impl Peer {
         let known = std::mem::take(&mut self.known);
         *self = Peer {
             known,
-            retired: self.theirs,
             distrust_until: self.distrust_until,
             ..Peer::default()
         };
     }
 
     /// The other side is in a new session: nothing of the old one holds.
-    pub(super) fn renew(&mut self, theirs: u64) {
+    pub(super) fn renew(&mut self, now: u64, theirs: u64) {
         if self.theirs != 0 {
-            self.retired = self.theirs;
+            self.retired = Some((self.theirs, now + RETIRED_MS));
         }
         self.theirs = theirs;
         self.known = Known::default();
@@ -94,6 +93,12 @@ impl Peer {
         self.push = Push::default();
         self.serve = None;
         self.flight.clear();
+    }
+
+    /// Whether a report from this session of the other side is old.
+    pub(super) fn is_retired(&self, now: u64, session: u64) -> bool {
+        self.retired
+            .is_some_and(|(retired, until)| retired == session && now < until)
     }
 
     /// Whether what it has is known well enough to send to it and ask it.

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::limits::{
-    BATCH_BYTES, FLIGHT_BATCHES_MAX, OPERATIONS_PER_MESSAGE_MAX, READS_PER_TURN,
+    BATCH_BYTES, FLIGHT_BATCHES_MAX, ON_THE_WAY_MS, OPERATIONS_PER_MESSAGE_MAX, READS_PER_TURN,
     REPAIR_ORIGINS_MAX, RETRY_MS,
 };
 use super::machine::{Machine, Turn};
@@ -18,12 +18,20 @@ use crate::origin::Origin;
 /// Operations sent and not acknowledged.
 #[derive(Debug, Default)]
 pub(super) struct Flight {
-    /// Per origin the batches in order: number of the last operation, bytes.
-    batches: BTreeMap<Origin, VecDeque<(u64, usize)>>,
+    /// Per origin, in order.
+    batches: BTreeMap<Origin, VecDeque<Batch>>,
     count: usize,
     bytes: usize,
     /// When something was acknowledged, or first sent after nothing was in flight.
     progress_at: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Batch {
+    first: u64,
+    last: u64,
+    bytes: usize,
+    sent_at: u64,
 }
 
 impl Flight {
@@ -31,16 +39,13 @@ impl Flight {
         self.bytes
     }
 
-    fn add(&mut self, now: u64, origin: Origin, last: u64, bytes: usize) {
+    fn add(&mut self, origin: Origin, batch: Batch) {
         if self.count == 0 {
-            self.progress_at = now;
+            self.progress_at = batch.sent_at;
         }
-        self.batches
-            .entry(origin)
-            .or_default()
-            .push_back((last, bytes));
+        self.batches.entry(origin).or_default().push_back(batch);
         self.count += 1;
-        self.bytes += bytes;
+        self.bytes += batch.bytes;
     }
 
     /// The peer has received the first `received` operations of `origin`.
@@ -48,12 +53,12 @@ impl Flight {
         let Some(batches) = self.batches.get_mut(&origin) else {
             return;
         };
-        while let Some((last, bytes)) = batches.front().copied()
-            && last <= received
+        while let Some(batch) = batches.front().copied()
+            && batch.last <= received
         {
             batches.pop_front();
             self.count -= 1;
-            self.bytes -= bytes;
+            self.bytes -= batch.bytes;
             self.progress_at = now;
         }
         if batches.is_empty() {
@@ -61,11 +66,20 @@ impl Flight {
         }
     }
 
+    /// Number after the last operation of `origin` in flight, if operation `first` is among those
+    /// and was sent so lately that it is on its way.
+    fn on_the_way(&self, now: u64, origin: Origin, first: u64) -> Option<u64> {
+        let batches = self.batches.get(&origin)?;
+        let batch = batches.iter().find(|batch| first <= batch.last)?;
+        let recent = now.saturating_sub(batch.sent_at) < ON_THE_WAY_MS;
+        (recent && batch.first <= first).then_some(batches.back()?.last + 1)
+    }
+
     /// What is in flight of `origin` is taken as lost.
     fn forget(&mut self, origin: Origin) {
-        for (_, bytes) in self.batches.remove(&origin).unwrap_or_default() {
+        for batch in self.batches.remove(&origin).unwrap_or_default() {
             self.count -= 1;
-            self.bytes -= bytes;
+            self.bytes -= batch.bytes;
         }
     }
 
@@ -199,17 +213,26 @@ impl Machine {
             if first == 0 || first > turn.replica.durable().get(origin) {
                 continue;
             }
-            peer.flight.forget(origin);
+            let sent = peer.flight.on_the_way(turn.now, origin, first);
             if origin == me {
-                peer.push = Push {
-                    next: Some(first),
-                    cursor: None,
-                };
+                if sent.is_none() {
+                    peer.flight.forget(origin);
+                    peer.push = Push {
+                        next: Some(first),
+                        cursor: None,
+                    };
+                }
                 continue;
             }
             let serve = peer.serve.get_or_insert_default();
+            if sent.is_some() && serve.wanted.contains_key(&origin) {
+                continue;
+            }
             if serve.wanted.len() < REPAIR_ORIGINS_MAX || serve.wanted.contains_key(&origin) {
-                serve.wanted.insert(origin, first);
+                if sent.is_none() {
+                    peer.flight.forget(origin);
+                }
+                serve.wanted.insert(origin, sent.unwrap_or(first));
                 serve.cursor = None;
             }
         }
@@ -331,7 +354,13 @@ fn send<R: Replica>(
             }
             let first = *next;
             *next += operations.len() as u64;
-            flight.add(turn.now, run.origin, *next - 1, bytes);
+            let batch = Batch {
+                first,
+                last: *next - 1,
+                bytes,
+                sent_at: turn.now,
+            };
+            flight.add(run.origin, batch);
             let origin = run.origin;
             turn.send(
                 name,

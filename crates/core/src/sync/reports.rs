@@ -98,7 +98,7 @@ impl Machine {
         let Some(peer) = self.peers.get_mut(&name) else {
             return;
         };
-        if report.session == 0 || report.session == peer.retired {
+        if report.session == 0 || peer.is_retired(turn.now, report.session) {
             return;
         }
         let unheard = std::mem::replace(&mut peer.heard, report.session) != report.session;
@@ -114,7 +114,7 @@ impl Machine {
             if peer.theirs != 0 {
                 turn.event(Event::PeerRestarted(name));
             }
-            peer.renew(report.session);
+            peer.renew(turn.now, report.session);
         }
         peer.window = report.window;
         peer.reports.asked |= report.ask;

@@ -174,14 +174,12 @@ impl Machine {
         let silent = now.saturating_sub(transfer.heard_at.max(transfer.moved_at.unwrap_or(0)));
         let lapsed = now.saturating_sub(transfer.heard_at) >= ABANDON_MS;
         let unneeded = turn.replica.applied().includes(&transfer.version);
-        let peer = self.peers.get(&name).filter(|peer| peer.connected);
-        let lost = peer.is_some_and(|peer| {
-            peer.is_ready() && !peer.doubt && !peer.known.includes(&transfer.version)
-        });
+        let connected = self.peers.get(&name).is_some_and(|peer| peer.connected);
+        let lost = self.has_lost(transfer);
         if unneeded || lapsed {
             return self.abandon(turn);
         }
-        let useless = peer.is_none() || lost || silent >= STALL_MS;
+        let useless = !connected || lost || silent >= STALL_MS;
         if useless && let Some(next) = self.successor(name, &transfer.version, now) {
             if silent >= STALL_MS
                 && let Some(peer) = self.peers.get_mut(&name)
@@ -197,6 +195,13 @@ impl Machine {
         } else if lost {
             self.abandon(turn);
         }
+    }
+
+    /// Whether the peer does not have any more what it had when the transfer began.
+    fn has_lost(&self, transfer: &Transfer) -> bool {
+        self.peers
+            .get(&transfer.peer)
+            .is_some_and(|peer| peer.is_ready() && !peer.known.includes(&transfer.version))
     }
 
     pub(super) fn abandon<R: Replica>(&mut self, turn: &mut Turn<'_, R>) {
@@ -258,6 +263,10 @@ impl Machine {
     }
 
     fn finish<R: Replica>(&mut self, turn: &mut Turn<'_, R>, transfer: Transfer) {
+        if self.has_lost(&transfer) {
+            self.transfer = Some(transfer);
+            return self.abandon(turn);
+        }
         match transfer.purpose {
             Purpose::Snapshot { .. } => {
                 turn.replica.adopt(&transfer.version);

@@ -90,6 +90,11 @@ fn a_peer_that_lost_what_it_had_gets_it_again() {
         operations(&bench.tell(1, &[(0, 4)])),
         [(origin(1), origin(0), 5, 5)]
     );
+    // The same while those are in flight.
+    assert_eq!(
+        operations(&bench.tell(1, &[(0, 3)])),
+        [(origin(1), origin(0), 4, 6)]
+    );
     // In a new session of the peer, although the other one still speaks.
     let old = bench.report(1001, 2, 1 << 20, Content::Moved(vec![entry(0, 9)]));
     let content = Content::Range {
@@ -130,6 +135,45 @@ fn a_report_from_before_the_connection_is_not_believed() {
 }
 
 #[test]
+fn a_connection_made_anew_at_one_end_only_goes_on() {
+    let mut bench = Bench::new();
+    bench.join(1, &[]);
+    bench.join(1, &[(0, 0)]);
+    bench.toy.put(1);
+    bench.toy.sync();
+    assert_eq!(operations(&bench.input(Input::Advanced)).len(), 1);
+}
+
+#[test]
+fn a_report_from_an_old_session_that_comes_last_does_not_count_for_ever() {
+    let mut bench = Bench::new();
+    bench.join(1, &[]);
+    let late = bench.report(4444, 2, 1 << 20, Content::Moved(vec![]));
+    bench.receive(1, late);
+    bench.tell(1, &[]);
+    assert!(!bench.machine.status(&bench.toy)[0].known);
+    bench.after(RETIRED_MS);
+    bench.tell(1, &[]);
+    assert!(bench.machine.status(&bench.toy)[0].known);
+}
+
+#[test]
+fn what_is_on_its_way_is_not_sent_again_because_it_is_asked_for() {
+    let mut bench = Bench::new();
+    bench.join(1, &[]);
+    bench.receive(1, run(5, 1, vec![put(1), put(2), put(3)]));
+    bench.toy.sync();
+    bench.join(2, &[]);
+    let want = |first| Message::Want(vec![(origin(5), first)]);
+    let sent = bench.receive(2, want(1));
+    assert_eq!(operations(&sent), [(origin(2), origin(5), 1, 3)]);
+    assert_eq!(operations(&bench.receive(2, want(2))), []);
+    bench.now += ON_THE_WAY_MS;
+    let sent = bench.receive(2, want(2));
+    assert_eq!(operations(&sent), [(origin(2), origin(5), 2, 2)]);
+}
+
+#[test]
 fn an_idle_second_costs_a_hash() {
     let mut bench = Bench::new();
     bench.toy.put(1);
@@ -141,6 +185,12 @@ fn an_idle_second_costs_a_hash() {
         matches!(message, Message::Report(report) if matches!(report.content, Content::Summary(_)))
     });
     assert_eq!((summaries.count(), sent.len()), (3, 3));
+    bench.receive(1, run(1, 1, vec![put(1)]));
+    let sent = bench.after(1000);
+    let whole = sent.iter().filter(|(_, message)| {
+        matches!(message, Message::Report(report) if matches!(report.content, Content::Range { .. }))
+    });
+    assert_eq!(whole.count(), 1);
 }
 
 #[test]

@@ -182,6 +182,32 @@ fn a_block_that_stays_different_is_asked_about_twice() {
 }
 
 #[test]
+fn a_snapshot_of_what_the_peer_lost_meanwhile_is_not_adopted() {
+    let mut bench = Bench::new();
+    bench.join(1, &[(1, 5)]);
+    bench.receive(1, Message::Behind);
+    bench.after(PATIENCE_MS + 2 * REPAIR_MS);
+    let page = |section| {
+        Message::Page(Page {
+            section,
+            after: vec![],
+            next: None,
+            bytes: vec![],
+        })
+    };
+    bench.receive(1, page(1));
+    bench.tell(1, &[(1, 4)]);
+    bench.receive(1, page(2));
+    assert!(bench.events.contains(&Event::SnapshotAbandoned(origin(1))));
+    assert_eq!(bench.toy.adopted, 0);
+    // The next one is for what it has now.
+    bench.after(PATIENCE_MS + 2 * REPAIR_MS);
+    bench.receive(1, page(1));
+    bench.receive(1, page(2));
+    assert_eq!(bench.toy.live.applied.get(origin(1)), 4);
+}
+
+#[test]
 fn serving_a_snapshot_is_bounded() {
     let mut bench = Bench::new();
     bench.join(1, &[]);
