@@ -285,6 +285,8 @@ impl Replica for Toy {
         self.applied.merge(version);
     }
 
+    fn forget_partial(&mut self) {}
+
     fn shortages(&mut self, _: u64) -> Vec<(FilterId, u64)> {
         vec![(FilterId::new([1; 16]), 1)]
     }

@@ -28,6 +28,10 @@ pub struct Machine {
     pub(super) repair: Repair,
     pub(super) transfer: Option<Transfer>,
     pub(super) asking: Asking,
+    /// When something was last being fetched.
+    pub(super) fetched_at: u64,
+    /// Whether what is left of it since was cleared away.
+    pub(super) tidied: bool,
 }
 
 /// One call of [`Machine::handle`].
@@ -61,6 +65,8 @@ impl Machine {
             repair: Repair::default(),
             transfer: None,
             asking: Asking::default(),
+            fetched_at: 0,
+            tidied: false,
         }
     }
 

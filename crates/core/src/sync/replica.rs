@@ -272,6 +272,10 @@ pub trait Replica {
     /// durable to it. It never holds more of this node's own operations than there are.
     fn adopt(&mut self, version: &VersionVector);
 
+    /// No snapshot is being taken, and has not been for a while: what came with one that never
+    /// became whole is of no use.
+    fn forget_partial(&mut self);
+
     /// Filters for which this node needs rights to insert, with how many.
     fn shortages(&mut self, now: u64) -> Vec<(FilterId, u64)>;
 

@@ -168,8 +168,14 @@ impl Machine {
     /// any more; sends again what had no answer.
     pub(super) fn check_transfer<R: Replica>(&mut self, turn: &mut Turn<'_, R>) {
         let Some(transfer) = &self.transfer else {
+            let idle = turn.now.saturating_sub(self.fetched_at);
+            if !self.tidied && idle >= ABANDON_MS {
+                self.tidied = true;
+                turn.replica.forget_partial();
+            }
             return;
         };
+        (self.fetched_at, self.tidied) = (turn.now, false);
         let (name, now) = (transfer.peer, turn.now);
         let silent = now.saturating_sub(transfer.heard_at.max(transfer.moved_at.unwrap_or(0)));
         let lapsed = now.saturating_sub(transfer.heard_at) >= ABANDON_MS;

@@ -169,6 +169,10 @@ impl Replica for Mutant {
         self.exchange.adopt(version);
     }
 
+    fn forget_partial(&mut self) {
+        self.exchange.forget_partial();
+    }
+
     fn shortages(&mut self, now: u64) -> Vec<(FilterId, u64)> {
         self.exchange.shortages(now)
     }

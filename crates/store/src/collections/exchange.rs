@@ -394,6 +394,13 @@ impl Replica for Exchange {
         self.refresh();
     }
 
+    fn forget_partial(&mut self) {
+        self.named.clear();
+        if let Err(error) = self.collections.filters().forget_partial() {
+            self.note(&error);
+        }
+    }
+
     fn shortages(&mut self, _now: u64) -> Vec<(FilterId, u64)> {
         self.collections.filters().shortages()
     }

@@ -193,6 +193,20 @@ impl Filters {
         dropped.try_for_each(|epoch| self.take_over(&CatalogueChange::Drop(epoch)))
     }
 
+    /// Drops what came with a snapshot that never became whole: filters that no operation here
+    /// has made.
+    pub(crate) fn forget_partial(&self) -> Effected {
+        lock(&self.arrivals).rights.clear();
+        let partial: Vec<Epoch> = self.with_catalogue(|catalogue| {
+            let rows = catalogue.rows().filter(|row| row.scope == Scope::Group);
+            rows.filter(|row| !self.journal.covers(row.created))
+                .map(FilterRow::epoch)
+                .collect()
+        });
+        let mut partial = partial.into_iter();
+        partial.try_for_each(|epoch| self.take_over(&CatalogueChange::Drop(epoch)))
+    }
+
     /// Applies a change that came with a snapshot: what follows in this node's log rests on it.
     fn take_over(&self, change: &CatalogueChange) -> Effected {
         let mut encoded = Vec::new();

@@ -507,6 +507,8 @@ impl Replica for Toy {
         self.sync();
     }
 
+    fn forget_partial(&mut self) {}
+
     fn shortages(&mut self, _: u64) -> Vec<(FilterId, u64)> {
         if self.short {
             vec![(FilterId::new([1; 16]), 10)]
