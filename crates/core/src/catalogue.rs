@@ -88,6 +88,15 @@ pub const NEVER: Dot = Dot {
     sequence: 0,
 };
 
+impl LayerRow {
+    /// Whether this opening of a layer counts rather than `other`: that of its creator, whose
+    /// rights rest on it, before any that brought the layer from a file; else the smaller dot.
+    fn precedes(&self, other: &LayerRow) -> bool {
+        let rank = |row: &LayerRow| (row.opened.origin != row.shape.id.creator, row.opened);
+        rank(self) < rank(other)
+    }
+}
+
 impl From<LayerShape> for LayerRow {
     fn from(shape: LayerShape) -> Self {
         LayerRow {
@@ -163,7 +172,7 @@ impl FilterRow {
             .layers
             .binary_search_by_key(&layer.shape.id, |known| known.shape.id)
         {
-            Ok(known) if self.layers[known].opened <= layer.opened => false,
+            Ok(known) if !layer.precedes(&self.layers[known]) => false,
             Ok(known) => {
                 self.layers[known].opened = layer.opened;
                 true
@@ -311,7 +320,7 @@ impl Catalogue {
                 Some(own) => {
                     let news = row.layers.iter().filter(|layer| {
                         own.layer(layer.shape.id)
-                            .is_none_or(|known| known.opened > layer.opened)
+                            .is_none_or(|known| layer.precedes(known))
                     });
                     changes
                         .extend(news.map(|layer| CatalogueChange::OpenLayer(row.epoch(), *layer)));

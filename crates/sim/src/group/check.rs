@@ -162,8 +162,9 @@ fn check_filter(filter: &Filter, attempted: &std::collections::BTreeSet<u64>) ->
         let (inserted, capacity) = (layer.inserted(), layer.shape().capacity);
         if inserted > capacity {
             return Err(format!(
-                "layer {:?} of {capacity} keys holds {inserted}",
-                layer.id()
+                "layer {:?} of {capacity} keys holds {inserted}: {:?}",
+                layer.id(),
+                layer.rights().known()
             ));
         }
     }

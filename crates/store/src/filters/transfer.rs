@@ -276,10 +276,7 @@ impl Filters {
             match ours.filter.layer(id) {
                 Some(own) if own.shape().geometry == layer.shape().geometry => {
                     merge_layer(own, layer);
-                    // For one of another epoch the rights name another creator: nothing moves.
-                    if own.merge_rights(&layer.rights()).is_err() {
-                        own.observe_inserted(id.creator, layer.inserted());
-                    }
+                    take_counts(own, layer);
                     self.keep_merged(handle, own)?;
                     merged.merged += 1;
                 }
@@ -330,14 +327,14 @@ impl Filters {
         let copy = Layer::new(shape, self.identity.origin)
             .map_err(|error| FilterError::Layer(error.into()))?;
         merge_layer(&copy, layer);
-        copy.observe_inserted(shape.id.creator, layer.inserted());
+        take_counts(&copy, layer);
         self.write_layer_file(handle.id, &copy)
             .map_err(|error| self.snapshot_failed(&error))?;
         let row = self.log_adopted(handle, &copy)?;
         lock(&handle.snapshots).insert(shape.id, u64::MAX);
         let own = ours.filter.add_layer(row)?;
         merge_layer(own, &copy);
-        own.observe_inserted(shape.id.creator, layer.inserted());
+        take_counts(own, layer);
         Ok(())
     }
 
@@ -432,6 +429,14 @@ fn read_head(input: &mut dyn Read) -> Result<ExportHead, FilterError> {
 
 fn unreadable(what: impl ToString) -> FilterError {
     FilterError::Import(what.to_string().into())
+}
+
+/// Takes in who has put how many keys into a layer. One of another epoch comes under another
+/// creator's name, and all that is known of it is their sum.
+fn take_counts(into: &Layer, from: &Layer) {
+    if into.merge_rights(&from.rights()).is_err() {
+        into.observe_inserted(into.id().creator, from.inserted());
+    }
 }
 
 /// ORs the bits of a layer into one of the same geometry.
