@@ -82,6 +82,8 @@ pub enum Branch {
     ParkedForParts,
     /// A snapshot was taken from a peer.
     SnapshotTaken,
+    /// The whole state was compared with a peer's.
+    Scrubbed,
     /// A snapshot went on with another peer.
     SnapshotMoved,
     /// A snapshot was given up.
@@ -133,7 +135,7 @@ impl Branch {
     ];
 
     /// Those of seeds with many nodes.
-    pub const OF_MANY: [Branch; 26] = [
+    pub const OF_MANY: [Branch; 27] = [
         Branch::Kill,
         Branch::PowerCut,
         Branch::FilterFull,
@@ -151,6 +153,7 @@ impl Branch {
         Branch::Parked,
         Branch::ParkedForParts,
         Branch::SnapshotTaken,
+        Branch::Scrubbed,
         Branch::SnapshotMoved,
         Branch::SnapshotAbandoned,
         Branch::PartsFetched,

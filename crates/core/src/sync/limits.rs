@@ -84,6 +84,9 @@ pub const DISTRUST_MS: u64 = 10_000;
 pub const STALL_MS: u64 = 6000;
 /// Time without an answer from anybody after which a snapshot is given up.
 pub const ABANDON_MS: u64 = 20_000;
+/// Time between two comparisons of the whole state with a peer's. Operations bring copies
+/// together; this brings together what was left of operations that nobody has any more.
+pub const SCRUB_MS: u64 = 600_000;
 /// See [`SERVED_BYTES_MAX`].
 pub const SERVE_PERIOD_MS: u64 = 100;
 /// Least time between two questions for rights of one filter.

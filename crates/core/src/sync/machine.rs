@@ -10,6 +10,7 @@ use super::push::Shared;
 use super::repair::Repair;
 use super::replica::Replica;
 use super::rights::Asking;
+use super::scrub::Scrub;
 use super::transfer::Transfer;
 use super::versions::Mine;
 use super::{Event, Input, Output, PeerStatus};
@@ -32,6 +33,7 @@ pub struct Machine {
     pub(super) fetched_at: u64,
     /// Whether what is left of it since was cleared away.
     pub(super) tidied: bool,
+    pub(super) scrub: Scrub,
 }
 
 /// One call of [`Machine::handle`].
@@ -67,6 +69,7 @@ impl Machine {
             asking: Asking::default(),
             fetched_at: 0,
             tidied: false,
+            scrub: Scrub::default(),
         }
     }
 
@@ -74,6 +77,12 @@ impl Machine {
     /// peer; [`WINDOW_BYTES`] unless set.
     pub fn set_window(&mut self, bytes: u32) {
         self.window = bytes.max(1);
+    }
+
+    /// Sets the time between two comparisons of the whole state with a peer's, in milliseconds;
+    /// [`SCRUB_MS`](super::limits::SCRUB_MS) unless set.
+    pub fn set_scrub(&mut self, every: u64) {
+        self.scrub.every = every.max(1);
     }
 
     /// Says who belongs to the group: what they are known to have holds the log back, see

@@ -16,6 +16,7 @@ mod repair;
 mod replica;
 mod reports;
 mod rights;
+mod scrub;
 mod serving;
 #[cfg(test)]
 mod tests;
@@ -123,6 +124,8 @@ pub enum Event {
     SnapshotBegun(Origin),
     /// It goes on with this peer.
     SnapshotMoved(Origin),
+    /// The whole state is being compared with the peer's.
+    ScrubBegun(Origin),
     /// It is complete.
     SnapshotFinished(SnapshotCount),
     /// It was given up, and is begun again if it is still needed.

@@ -24,6 +24,8 @@ pub(super) struct Transfer {
     /// From whom.
     pub(super) peer: Origin,
     purpose: Purpose,
+    /// Nothing is known to be lacking: it gives way to whatever is.
+    scrub: bool,
     /// What the peer must have had before the first answer.
     version: VersionVector,
     /// Bits to be compared before the next page.
@@ -64,6 +66,7 @@ impl Transfer {
         Transfer {
             peer,
             purpose,
+            scrub: false,
             version,
             parts: Parts::default(),
             requests: BTreeMap::new(),
@@ -118,9 +121,24 @@ impl Machine {
         let Some(peer) = self.peers.get(&name).filter(|peer| peer.is_ready()) else {
             return;
         };
-        if self.transfer.is_some() {
+        if self.transfer.as_ref().is_some_and(|before| !before.scrub) {
             return;
         }
+        self.transfer = Some(self.whole(turn, name, peer));
+        turn.event(Event::SnapshotBegun(name));
+    }
+
+    /// Begins to compare the whole state with a peer's.
+    pub(super) fn begin_scrub<R: Replica>(&mut self, turn: &mut Turn<'_, R>, name: Origin) {
+        if let Some(peer) = self.peers.get(&name) {
+            let mut transfer = self.whole(turn, name, peer);
+            transfer.scrub = true;
+            self.transfer = Some(transfer);
+            turn.event(Event::ScrubBegun(name));
+        }
+    }
+
+    fn whole<R: Replica>(&self, turn: &Turn<'_, R>, name: Origin, peer: &Peer) -> Transfer {
         // Of this node's own operations too: rows that they made and the peer has not were dropped.
         let mut version = peer.known.version();
         version.limit(self.me, turn.replica.applied().get(self.me));
@@ -128,8 +146,7 @@ impl Machine {
             section: 0,
             after: Vec::new(),
         };
-        self.transfer = Some(Transfer::new(turn.now, name, purpose, version));
-        turn.event(Event::SnapshotBegun(name));
+        Transfer::new(turn.now, name, purpose, version)
     }
 
     /// Begins to fetch bits that an operation waits for.
@@ -173,13 +190,15 @@ impl Machine {
                 self.tidied = true;
                 turn.replica.forget_partial();
             }
-            return;
+            return self.scrub(turn);
         };
-        (self.fetched_at, self.tidied) = (turn.now, false);
+        if !transfer.scrub {
+            (self.fetched_at, self.tidied) = (turn.now, false);
+        }
         let (name, now) = (transfer.peer, turn.now);
         let silent = now.saturating_sub(transfer.heard_at.max(transfer.moved_at.unwrap_or(0)));
         let lapsed = now.saturating_sub(transfer.heard_at) >= ABANDON_MS;
-        let unneeded = turn.replica.applied().includes(&transfer.version);
+        let unneeded = !transfer.scrub && turn.replica.applied().includes(&transfer.version);
         let connected = self.peers.get(&name).is_some_and(|peer| peer.connected);
         let lost = self.has_lost(transfer);
         if unneeded || lapsed {
@@ -221,7 +240,7 @@ impl Machine {
 
     /// Sends the requests that can be sent, and ends what is complete.
     pub(super) fn drive_transfer<R: Replica>(&mut self, turn: &mut Turn<'_, R>) {
-        if self.transfer.is_none() {
+        if self.transfer.as_ref().is_none_or(|before| before.scrub) {
             self.begin_parts(turn);
         }
         let Some(mut transfer) = self.transfer.take() else {

@@ -366,6 +366,7 @@ impl World {
             SyncEvent::Parked(_) => Some(Branch::Parked),
             SyncEvent::ParkedForParts(_) => Some(Branch::ParkedForParts),
             SyncEvent::SnapshotFinished(_) => Some(Branch::SnapshotTaken),
+            SyncEvent::ScrubBegun(_) => Some(Branch::Scrubbed),
             SyncEvent::SnapshotMoved(_) => Some(Branch::SnapshotMoved),
             SyncEvent::SnapshotAbandoned(_) => Some(Branch::SnapshotAbandoned),
             SyncEvent::PartsFinished(_) => Some(Branch::PartsFetched),

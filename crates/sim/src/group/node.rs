@@ -19,6 +19,9 @@ use crate::random::Random;
 /// Log kept for members that are away, in bytes: little, so that snapshots are needed.
 const LOG_KEPT_BYTES: u64 = 6 << 10;
 
+/// Time between two comparisons of the whole state: short, so that they meet everything else.
+const SCRUB_MS: u64 = 15_000;
+
 /// A node, running or not.
 pub(super) struct Node {
     pub(super) disk: SimulatedDisk,
@@ -83,10 +86,12 @@ impl Node {
         let (collections, _) = opened.map_err(|error| error.to_string())?;
         let collections = Arc::new(collections);
         let origin = collections.filters().identity().origin;
+        let mut machine = Machine::new(origin, random.bits());
+        machine.set_scrub(SCRUB_MS);
         self.life += 1;
         self.running = Some(Running {
             origin,
-            machine: Machine::new(origin, random.bits()),
+            machine,
             replica: Mutant::new(Exchange::new(Arc::clone(&collections)), self.mutation),
             collections,
         });

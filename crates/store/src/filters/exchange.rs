@@ -84,7 +84,11 @@ impl Filters {
         loop {
             let row = self.with_catalogue(|catalogue| {
                 let mut rows = catalogue.rows_after(last);
-                rows.find(|row| row.scope == Scope::Group).cloned()
+                // What came with a snapshot that is not whole yet is nothing to hand on.
+                let entered = |row: &&FilterRow| {
+                    row.scope == Scope::Group && self.journal.covers(row.created)
+                };
+                rows.find(entered).cloned()
             });
             let Some(row) = row else {
                 return Ok((shared, None));
