@@ -11,6 +11,7 @@ mod body;
 mod collection;
 mod error;
 mod framing;
+mod group;
 mod guard;
 mod keys;
 pub mod name;
