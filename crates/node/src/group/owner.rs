@@ -369,8 +369,8 @@ impl Owner {
                 .all(|peer| !peer.connected || (peer.lag == 0 && peer.in_flight == 0))
     }
 
-    /// The group this node belongs to, as it is said to peers: who has promised one of them to
-    /// stay takes no other.
+    /// The group this node belongs to, to be compared with a peer's: who has promised another one
+    /// to stay takes no other.
     pub(super) fn group(&self) -> GroupIdentity {
         let group = self.collections.group();
         let bound = self.sessions.values().any(Session::has_promised);

@@ -2,7 +2,8 @@
 //!
 //! Each tells the other its [`Standing`] after the greeting, and again when it changes. Who finds
 //! that both belong to one group promises to stay in it; when both have promised, operations
-//! flow. So no node takes another group between being seen in this one and being part of it.
+//! flow. So no node takes another group between being seen in this one and being part of it. A
+//! promise is void as soon as the other stands elsewhere: it had taken another group before.
 
 use std::net::SocketAddr;
 
@@ -38,9 +39,11 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// Whether this node has promised to stay in its group.
+    /// Whether this node has promised to stay in the group that the other is in.
     pub(super) fn has_promised(&self) -> bool {
-        self.said.is_some_and(|said| said.same)
+        let theirs = self.introduction.identity.id;
+        self.said
+            .is_some_and(|said| said.same && said.group.id == theirs)
     }
 }
 
@@ -55,7 +58,7 @@ impl Owner {
     pub(super) fn greet(&self) {
         let greeting = Greeting {
             group_name: self.facts.group_name.clone(),
-            group: self.group(),
+            group: self.collections.group(),
             origin: self.origin,
             node: self.facts.name.clone(),
             software: env!("CARGO_PKG_VERSION").to_owned(),
@@ -100,7 +103,8 @@ impl Owner {
 
     /// Looks at how this node and a peer stand to each other.
     fn judge(&mut self, peer: &PeerKey) {
-        let Some(session) = self.sessions.get(peer) else {
+        let session = self.sessions.get(peer);
+        let Some(session) = session.filter(|session| !session.established) else {
             return;
         };
         let theirs = session.introduction.clone();
@@ -121,12 +125,17 @@ impl Owner {
                     ..group
                 }) {
                     self.stay(peer, theirs.origin);
-                    let others = self.sessions.keys().filter(|key| *key != peer);
-                    for other in others.copied().collect::<Vec<_>>() {
-                        self.judge(&other);
-                    }
+                    self.judge_all();
                 }
             }
+        }
+    }
+
+    /// The same for everybody who is still being met, after this node's own standing changed.
+    fn judge_all(&mut self) {
+        let meeting = self.sessions.iter().filter(|(_, one)| !one.established);
+        for peer in meeting.map(|(peer, _)| *peer).collect::<Vec<_>>() {
+            self.judge(&peer);
         }
     }
 
@@ -147,7 +156,7 @@ impl Owner {
 
     /// Tells a peer how this node stands, unless it was told so.
     fn say(&mut self, peer: &PeerKey, same: bool) {
-        let group = self.group();
+        let group = self.collections.group();
         let standing = Standing { group, same };
         if let Some(session) = self.sessions.get_mut(peer)
             && session.said != Some(standing)
@@ -189,8 +198,8 @@ impl Owner {
         self.drive(SyncInput::Connected(origin, number));
         self.detector.announce(now, *peer);
         self.joined(peer);
-        self.greet();
         self.show(now);
+        self.judge_all();
     }
 
     pub(super) fn frame(&mut self, peer: PeerKey, id: SessionId, bytes: &Bytes) {
@@ -203,7 +212,7 @@ impl Owner {
                 session.introduction.identity = standing.group;
                 session.promised = standing.same.then_some(standing.group.id);
                 if !established {
-                    self.judge(&peer);
+                    self.judge_all();
                 }
             }
             Ok(Frame::Sync(message)) if established => {
@@ -276,6 +285,7 @@ impl Owner {
         }
         let now = self.now();
         self.show(now);
+        self.judge_all();
     }
 
     /// Ends sessions that do not come to a conclusion; they come back with new greetings.
