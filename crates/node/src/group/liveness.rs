@@ -269,8 +269,8 @@ mod tests {
         let key = |index: u8| PeerKey::from_bytes([index; 32]);
         let detector = |index: u8, started| Detector::new(key(index), started, index.into());
         let mut nodes: Vec<_> = (0..5).map(|i| (key(i), detector(i, 1000))).collect();
-        for index in 1..5 {
-            nodes[index].1.announce(0, key(0));
+        for (_, node) in &mut nodes[1..] {
+            node.announce(0, key(0));
         }
         run(&mut nodes, 0, 5000, &[]);
         for (_, node) in &nodes[1..] {
