@@ -57,6 +57,92 @@ pub struct GroupIdentity {
     pub met: bool,
 }
 
+/// What decides whether two nodes belong together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Introduction {
+    /// The name of the group, as configured.
+    pub name: String,
+    /// The group that the node belongs to.
+    pub identity: GroupIdentity,
+    /// The origin of its operations.
+    pub origin: Origin,
+}
+
+/// What comes of two nodes meeting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Meeting {
+    /// They belong to one group.
+    Same,
+    /// This node becomes part of the other's group.
+    Take(GroupIdentity),
+    /// The other becomes part of this node's group.
+    Give,
+    /// They do not belong together.
+    Refused(Mismatch),
+}
+
+/// Why two nodes do not belong together.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Mismatch {
+    /// Their groups have different names.
+    #[error("belongs to a group named {theirs:?}, this node to {ours:?} (group.name)")]
+    Name {
+        /// This node's.
+        ours: String,
+        /// The other's.
+        theirs: String,
+    },
+    /// Both belong to groups that have had other members.
+    #[error(
+        "belongs to another group: {}, this node to {}; one of them has to leave its group first",
+        Origin::new(*theirs),
+        Origin::new(*ours)
+    )]
+    Group {
+        /// This node's.
+        ours: [u8; 16],
+        /// The other's.
+        theirs: [u8; 16],
+    },
+    /// They are copies of one data directory, which must not both make operations.
+    #[error(
+        "has the same origin {0}: its data directory is a copy; make a copy with `grapevine \
+         backup` and `grapevine restore` instead"
+    )]
+    Origin(Origin),
+}
+
+/// What comes of two nodes meeting, by what they say of themselves. Each comes to the answer that
+/// fits the other's.
+pub fn meet(ours: &Introduction, theirs: &Introduction) -> Meeting {
+    if ours.name != theirs.name {
+        return Meeting::Refused(Mismatch::Name {
+            ours: ours.name.clone(),
+            theirs: theirs.name.clone(),
+        });
+    }
+    if ours.origin == theirs.origin {
+        return Meeting::Refused(Mismatch::Origin(ours.origin));
+    }
+    let (own, other) = (&ours.identity, &theirs.identity);
+    let take = match (own.met, other.met) {
+        _ if own.id == other.id => return Meeting::Same,
+        (true, true) => {
+            return Meeting::Refused(Mismatch::Group {
+                ours: own.id,
+                theirs: other.id,
+            });
+        }
+        (own_met, other_met) if own_met != other_met => other_met,
+        _ => other.id < own.id,
+    };
+    if take {
+        Meeting::Take(*other)
+    } else {
+        Meeting::Give
+    }
+}
+
 /// A node as its row says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {
@@ -178,6 +264,72 @@ mod tests {
             weight: 1,
             state: MemberState::Joined,
         }
+    }
+
+    fn introduction(id: u8, met: bool) -> Introduction {
+        Introduction {
+            name: "lab".to_owned(),
+            identity: GroupIdentity {
+                id: [id; 16],
+                seed: Seed::new([id; 16]),
+                met,
+            },
+            origin: Origin::new([id.wrapping_mul(3); 16]),
+        }
+    }
+
+    #[test]
+    fn who_meets_comes_to_answers_that_fit() {
+        for (a_met, b_met) in [(false, false), (false, true), (true, false), (true, true)] {
+            for (a, b) in [(1, 2), (2, 1)] {
+                let (a, b) = (introduction(a, a_met), introduction(b, b_met));
+                match (meet(&a, &b), meet(&b, &a)) {
+                    (Meeting::Take(taken), Meeting::Give) => {
+                        assert_eq!(taken, b.identity);
+                        assert!(!a_met && (b_met || b.identity.id < a.identity.id));
+                    }
+                    (Meeting::Give, Meeting::Take(taken)) => {
+                        assert_eq!(taken, a.identity);
+                        assert!(!b_met && (a_met || a.identity.id < b.identity.id));
+                    }
+                    (
+                        Meeting::Refused(Mismatch::Group { ours, theirs }),
+                        Meeting::Refused(Mismatch::Group { .. }),
+                    ) => {
+                        assert!(a_met && b_met && ours == a.identity.id && theirs == b.identity.id)
+                    }
+                    unfit => panic!("{unfit:?}"),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn one_group_is_one_whatever_its_members_have_met() {
+        for (ours, theirs) in [(false, false), (false, true), (true, true)] {
+            let mut other = introduction(1, theirs);
+            other.origin = Origin::new([9; 16]);
+            assert_eq!(meet(&introduction(1, ours), &other), Meeting::Same);
+        }
+    }
+
+    #[test]
+    fn other_names_and_copies_are_refused() {
+        let ours = introduction(1, false);
+        let named = Introduction {
+            name: "office".to_owned(),
+            ..introduction(2, false)
+        };
+        let Meeting::Refused(reason) = meet(&ours, &named) else {
+            panic!("another name");
+        };
+        assert!(reason.to_string().contains("\"office\""), "{reason}");
+        let copy = Introduction {
+            origin: ours.origin,
+            ..introduction(2, false)
+        };
+        let copied = Meeting::Refused(Mismatch::Origin(ours.origin));
+        assert_eq!(meet(&ours, &copy), copied);
     }
 
     #[test]

@@ -82,7 +82,7 @@ pub struct FilterWish {
 
 /// The node's state and its durability.
 pub struct Engine {
-    collections: Collections,
+    collections: Arc<Collections>,
     defaults: FilterDefaults,
     durability: Durability,
     synced: watch::Sender<Result<Position, FilterError>>,
@@ -112,7 +112,7 @@ impl Engine {
     ) -> Arc<Self> {
         Arc::new(Engine {
             synced: watch::Sender::new(Ok(collections.journal().synced())),
-            collections,
+            collections: Arc::new(collections),
             defaults,
             durability,
             wanted: Wanted::default(),
@@ -124,7 +124,7 @@ impl Engine {
 
     /// Everything that the data directory holds.
     #[must_use]
-    pub fn collections(&self) -> &Collections {
+    pub fn collections(&self) -> &Arc<Collections> {
         &self.collections
     }
 

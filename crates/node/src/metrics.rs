@@ -1,6 +1,8 @@
 //! What the node counts, for `/metrics`. Every metric has its line in `docs/http.md`; a test
 //! holds the page to what is served.
 
+mod figures;
+mod group;
 mod state;
 
 use std::sync::Arc;
@@ -10,6 +12,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use crate::engine::Engine;
+use crate::group::Group;
 
 /// Everything a node counts. A gateway is given its own part.
 #[derive(Debug)]
@@ -27,6 +30,12 @@ impl Metrics {
     /// The metrics of a node; those about its state are read from `engine` when asked for.
     #[must_use]
     pub fn new(engine: Arc<Engine>) -> Self {
+        Self::with_group(engine, None)
+    }
+
+    /// The metrics of a node that may be in a group.
+    #[must_use]
+    pub fn with_group(engine: Arc<Engine>, group: Option<Arc<Group>>) -> Self {
         let mut registry = Registry::default();
         let (bloomd, http) = (BloomdMetrics::default(), HttpMetrics::default());
         let rmbd = RmbdMetrics::default();
@@ -35,6 +44,9 @@ impl Metrics {
         rmbd.register(own);
         http.register(own);
         registry.register_collector(Box::new(state::NodeState::new(engine)));
+        if let Some(group) = group {
+            registry.register_collector(Box::new(group::GroupState::new(group)));
+        }
         Metrics {
             registry,
             bloomd,

@@ -9,7 +9,9 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::Thread;
 
 use grapevine_core::operation::{EntryHeader, Stream};
 use grapevine_core::origin::Origin;
@@ -100,6 +102,27 @@ pub struct Journal {
     durable: Mutex<Note>,
     /// The first write outside the log that failed.
     failure: OnceLock<Arc<str>>,
+    bell: Bell,
+}
+
+/// Wakes one thread at the next append.
+#[derive(Default)]
+struct Bell {
+    thread: OnceLock<Thread>,
+    armed: AtomicBool,
+}
+
+impl Bell {
+    fn ring(&self) {
+        // A ring that is missed because both look at the same moment is made up for by the
+        // thread's own tick.
+        if self.armed.load(Ordering::Relaxed)
+            && self.armed.swap(false, Ordering::AcqRel)
+            && let Some(thread) = self.thread.get()
+        {
+            thread.unpark();
+        }
+    }
 }
 
 impl Journal {
@@ -120,6 +143,7 @@ impl Journal {
                 notes,
             }),
             failure: OnceLock::new(),
+            bell: Bell::default(),
         }
     }
 
@@ -168,6 +192,8 @@ impl Journal {
         let position = appender.finish();
         versions.advance(stream, dot);
         versions.note(position);
+        drop(versions);
+        self.bell.ring();
         Ok((position, dot))
     }
 
@@ -184,6 +210,8 @@ impl Journal {
         let position = appender.finish();
         versions.advance(stream, dot);
         versions.note(position);
+        drop(versions);
+        self.bell.ring();
         Ok(position)
     }
 
@@ -226,6 +254,18 @@ impl Journal {
         let local = versions.local;
         drop(appender);
         Ok(Bookmark { at, local, earlier })
+    }
+
+    /// The thread that [`Journal::arm_bell`] is for. Only the first one counts.
+    pub fn set_bell(&self, thread: Thread) {
+        // Later ones would take the bell from the first.
+        drop(self.bell.thread.set(thread));
+    }
+
+    /// Unparks the bell's thread at the next append, once. To be called before that thread looks
+    /// at [`Journal::appended`] for the last time.
+    pub fn arm_bell(&self) {
+        self.bell.armed.store(true, Ordering::SeqCst);
     }
 
     /// Position after the last operation.

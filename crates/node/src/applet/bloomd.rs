@@ -138,6 +138,7 @@ fn settings(arguments: &Arguments) -> Result<(BloomdConfig, GlobalOptions), Bloo
         format!("bloomd.udp={host}:{}", bloomd.udp_port),
         // Whoever names an address in bloomd's file has chosen who may connect.
         "bloomd.open=true".to_owned(),
+        "group.listen=off".to_owned(),
         "http.listen=off".to_owned(),
         format!("filters.capacity={}", bloomd.initial_capacity),
         format!("filters.error={}", bloomd.default_probability),

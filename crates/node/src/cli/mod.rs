@@ -11,6 +11,7 @@ mod doctor;
 mod exit;
 mod filter;
 mod generate;
+mod group;
 mod import;
 mod node_address;
 mod restore;
@@ -60,6 +61,8 @@ enum Command {
     Filter(filter::Args),
     /// Print the man page, shell completions or the configuration reference
     Generate(generate::Args),
+    /// Look at the group, join or leave it, keep its secrets
+    Group(group::Args),
     /// Take over the data of another program
     Import(import::Args),
     /// Make the data directory from a backup, under a new origin
@@ -78,6 +81,7 @@ fn dispatch(command: &Command, context: &Context) -> Result<Outcome, Failure> {
         Command::Doctor(args) => doctor::run(args, context),
         Command::Filter(args) => filter::run(args, context),
         Command::Generate(args) => generate::run(args, context),
+        Command::Group(args) => group::run(args, context),
         Command::Import(args) => import::run(args, context),
         Command::Restore(args) => restore::run(args, context),
         Command::Verify(args) => verify::run(args, context),

@@ -1,3 +1,295 @@
 //! The group: the machines that share this node's state.
+//!
+//! One thread owns everything (`owner`): the sync machine with its view of the collections, the
+//! sessions, the failure detector. Two small tasks stand between it and the transport
+//! (`courier`). Reading order: `owner`, `session`, `roster`, then `joining` and `leaving`.
 
+mod command;
+mod complaints;
+mod courier;
+mod frame;
+mod greeting;
+mod joining;
+mod leaving;
+mod liveness;
+mod owner;
+mod roster;
+mod session;
+mod status;
 pub mod transport;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use grapevine_core::membership::Introduction;
+use grapevine_store::collections::Collections;
+use tokio::sync::oneshot;
+
+use crate::config::{Address as ConfiguredAddress, Group as GroupSettings};
+use command::Command;
+pub use command::{CommandError, Joined, Left};
+use courier::{Inbox, Input};
+use greeting::Greeting;
+pub use liveness::Liveness;
+use owner::{Facts, Owner};
+use status::Board;
+pub use status::{Counts, Link, MemberStatus, Status};
+use transport::{
+    Address, Carriers, Handle, HandleError, Keyring, KeyringFileError, NodeKey, Settings,
+    StartError, read_keyring,
+};
+
+/// Why the group does not start, or takes no other secrets.
+#[derive(Debug, thiserror::Error)]
+pub enum GroupError {
+    /// Its secrets cannot be read.
+    #[error("group.secret_file: {0}")]
+    Keyring(#[from] KeyringFileError),
+    /// The transport does not start.
+    #[error(transparent)]
+    Transport(#[from] StartError),
+    /// The transport does not take what it is given.
+    #[error(transparent)]
+    Handle(#[from] HandleError),
+    /// An address of the configuration cannot be called.
+    #[error("{key}: {reason}")]
+    Address {
+        /// The key.
+        key: &'static str,
+        /// Why not.
+        reason: String,
+    },
+    /// The system refused a thread.
+    #[error("starting the group's thread: {0}")]
+    Thread(io::Error),
+}
+
+impl GroupError {
+    /// Whether somebody else listens where the group should.
+    #[must_use]
+    pub fn is_address_taken(&self) -> bool {
+        matches!(
+            self,
+            GroupError::Transport(StartError::Listen { source, .. })
+                if source.kind() == io::ErrorKind::AddrInUse
+        )
+    }
+}
+
+/// The running group. It ends with [`Group::stop`].
+pub struct Group {
+    inbox: Inbox,
+    board: Arc<Board>,
+    handle: Handle,
+    secret_file: Option<PathBuf>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Group {
+    /// Starts the group within the current tokio runtime; it listens when this returns.
+    ///
+    /// # Errors
+    /// It cannot listen, or must not; a secret cannot be read.
+    pub async fn start(
+        settings: &GroupSettings,
+        node_name: &str,
+        listen: SocketAddr,
+        collections: Arc<Collections>,
+    ) -> Result<Arc<Self>, GroupError> {
+        let identity = *collections.filters().identity();
+        let mut greeting = Greeting {
+            group_name: settings.name.clone(),
+            group: collections.group(),
+            origin: identity.origin,
+            node: node_name.to_owned(),
+            software: env!("CARGO_PKG_VERSION").to_owned(),
+            addresses: Vec::new(),
+        };
+        let transport = Settings {
+            listen: Some(listen),
+            discover: settings.discover,
+            keyring: keyring(settings.secret_file.as_deref())?,
+            greeting: greeting.encode(),
+            carriers: Carriers::BOTH,
+        };
+        let key = NodeKey::from_bytes(identity.key.bytes());
+        let (handle, events) = transport::start(transport, &key).await?;
+        let addresses = addresses(settings, &handle);
+        greeting.addresses.clone_from(&addresses);
+        handle.set_greeting(greeting.encode())?;
+        let facts = Facts {
+            name: node_name.to_owned(),
+            group_name: settings.name.clone(),
+            addresses,
+            join: parse("group.join", &settings.join)?.into_iter().collect(),
+            log_keep: settings.log_keep,
+        };
+        let board = Arc::new(Board::new(nobody(&greeting.introduction(), &handle)));
+        let errands = courier::errands(handle.clone());
+        let (sender, inputs) = courier::inputs();
+        let (shown, from) = (Arc::clone(&board), handle.clone());
+        let owner = move || {
+            let (seed, started) = (session::random(), milliseconds());
+            Owner::new(facts, collections, from, errands, shown, seed, started).run(inputs);
+        };
+        let thread = std::thread::Builder::new()
+            .name("group".to_owned())
+            .spawn(owner)
+            .map_err(GroupError::Thread)?;
+        let inbox = Inbox::new(sender, thread.thread().clone());
+        tokio::spawn(courier::deliver(events, inbox.clone()));
+        Ok(Arc::new(Group {
+            inbox,
+            board,
+            handle,
+            secret_file: settings.secret_file.clone(),
+            thread: Mutex::new(Some(thread)),
+        }))
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        self.handle.addresses()
+    }
+
+    /// How the group is, as of half a second ago at most.
+    #[must_use]
+    pub fn status(&self) -> Arc<Status> {
+        self.board.read()
+    }
+
+    /// What was counted since the start.
+    #[must_use]
+    pub fn counts(&self) -> &Counts {
+        &self.board.counts
+    }
+
+    /// What the transport has counted.
+    #[must_use]
+    pub fn transport_counts(&self) -> &transport::Counters {
+        self.handle.counters()
+    }
+
+    /// Calls `address` from now on, and waits for what comes of it, at most ten seconds. It is
+    /// not called again after the next start, or when nothing came of it.
+    ///
+    /// # Errors
+    /// Why nobody there took this node into the group.
+    pub async fn join(&self, address: &str) -> Result<Joined, CommandError> {
+        let parsed: Address = address
+            .parse()
+            .map_err(|error: transport::AddressError| CommandError::Address(error.to_string()))?;
+        let found = tokio::net::lookup_host(address).await;
+        let resolved = found.map_err(|error| CommandError::NotJoined {
+            address: address.to_owned(),
+            reason: error.to_string(),
+        })?;
+        let resolved = resolved.collect();
+        self.ask(|answer| Command::Join {
+            address: parsed,
+            resolved,
+            answer,
+        })
+        .await
+    }
+
+    /// Leaves the group, or marks a member that is dead as left.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn leave(&self, member: Option<String>) -> Result<Left, CommandError> {
+        self.ask(|answer| Command::Leave { member, answer }).await
+    }
+
+    async fn ask<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Result<T, CommandError>>) -> Command,
+    ) -> Result<T, CommandError> {
+        let (answer, answered) = oneshot::channel();
+        self.inbox.put(Input::Command(command(answer))).await;
+        answered.await.unwrap_or(Err(CommandError::Stopping))
+    }
+
+    /// Reads the secrets again.
+    ///
+    /// # Errors
+    /// They cannot be read, or must not be used; the ones before are.
+    pub async fn reload(&self) -> Result<(), GroupError> {
+        let ring = keyring(self.secret_file.as_deref())?;
+        Ok(self.handle.set_keyring(ring).await?)
+    }
+
+    /// Makes everything durable, lets the members have it (two seconds at most) and says goodbye.
+    pub async fn stop(&self) {
+        let (done, stopped) = oneshot::channel();
+        if self.inbox.put(Input::Stop(done)).await {
+            // It answers or is gone: stopped either way.
+            drop(stopped.await);
+        }
+        self.handle.stop().await;
+        let thread = self
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(thread) = thread {
+            // It has said that it ends; a panic in it has aborted the process.
+            drop(thread.join());
+        }
+    }
+}
+
+fn keyring(file: Option<&Path>) -> Result<Keyring, KeyringFileError> {
+    file.map_or_else(|| Ok(Keyring::default()), read_keyring)
+}
+
+fn parse(key: &'static str, addresses: &[ConfiguredAddress]) -> Result<Vec<Address>, GroupError> {
+    let parsed = addresses.iter().map(|address| {
+        let text = address.to_string();
+        text.parse().map_err(|error: transport::AddressError| {
+            let reason = error.to_string();
+            GroupError::Address { key, reason }
+        })
+    });
+    parsed.collect()
+}
+
+/// Where others reach this node: what is configured, else where it listens; loopback only when
+/// there is nothing else.
+fn addresses(settings: &GroupSettings, handle: &Handle) -> Vec<String> {
+    if !settings.advertise.is_empty() {
+        return settings.advertise.iter().map(ToString::to_string).collect();
+    }
+    let all = handle.addresses();
+    let mut addresses: Vec<_> = all.iter().filter(|a| !a.ip().is_loopback()).collect();
+    if addresses.is_empty() {
+        addresses = all.iter().collect();
+    }
+    let most = addresses.iter().take(transport::ADDRESSES_MAX);
+    most.map(ToString::to_string).collect()
+}
+
+/// The status before the thread has looked.
+fn nobody(introduction: &Introduction, handle: &Handle) -> Status {
+    let group = introduction.identity;
+    Status {
+        id: grapevine_core::origin::Origin::new(group.id).to_string(),
+        name: introduction.name.clone(),
+        met: group.met,
+        left: false,
+        me: handle.local(),
+        members: Vec::new(),
+    }
+}
+
+/// The time, in milliseconds since 1970: grows from one start to the next unless the clock was
+/// set back; then the failure detector takes the next number by itself.
+fn milliseconds() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(0))
+}

@@ -140,7 +140,10 @@ pub(super) async fn create(
 pub(super) async fn info(State(api): State<Arc<Api>>, name: FilterName) -> Answer {
     let handle = api.filter(&name)?;
     // The fill of foreign layers is counted over all their bits.
-    let described = api.engine.run_blocking(move |_| describe(&handle)).await;
+    let shared = handle.scope() == Scope::Group;
+    let mut described = api.engine.run_blocking(move |_| describe(&handle)).await;
+    let group = api.group.as_ref().filter(|_| shared);
+    described["copies"] = json!(group.map(|group| super::group::copies(&group.status())));
     Ok(answer::json(StatusCode::OK, &described))
 }
 

@@ -7,12 +7,17 @@ use grapevine_core::filter::parameters::ParametersError;
 use grapevine_store::filters::FilterError;
 
 use super::framing::FramingError;
+use crate::group::CommandError;
 
 /// Why a request is not answered with what it asked for.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ApiError {
     #[error(transparent)]
     Filter(#[from] FilterError),
+    #[error(transparent)]
+    Group(#[from] CommandError),
+    #[error("this node is in no group: group.listen is off, or its port was taken")]
+    NoGroup,
     #[error("no such path; /api/v1/openapi.json lists those there are")]
     NoPath,
     #[error("this path does not take that method; /api/v1/openapi.json lists what it takes")]
@@ -69,6 +74,8 @@ impl ApiError {
         use StatusCode as S;
         match self {
             ApiError::Filter(error) => filter_status(error),
+            ApiError::Group(error) => group_status(error),
+            ApiError::NoGroup => (S::CONFLICT, "no_group"),
             ApiError::NoPath => (S::NOT_FOUND, "no_path"),
             ApiError::Method => (S::METHOD_NOT_ALLOWED, "method"),
             ApiError::NameEncoding => (S::BAD_REQUEST, "name"),
@@ -93,6 +100,21 @@ impl ApiError {
             ApiError::Host => (S::FORBIDDEN, "host"),
             ApiError::CrossSite => (S::FORBIDDEN, "cross_site"),
         }
+    }
+}
+
+fn group_status(error: &CommandError) -> (StatusCode, &'static str) {
+    match error {
+        CommandError::Address(_) => (StatusCode::BAD_REQUEST, "address"),
+        CommandError::NotJoined { .. } => (StatusCode::BAD_GATEWAY, "not_joined"),
+        CommandError::NoAnswer { .. } => (StatusCode::GATEWAY_TIMEOUT, "no_answer"),
+        CommandError::TooMany { .. } => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
+        CommandError::NoMember(_) => (StatusCode::NOT_FOUND, "not_found"),
+        CommandError::Ambiguous(_) => (StatusCode::CONFLICT, "ambiguous"),
+        CommandError::Connected(_) => (StatusCode::CONFLICT, "connected"),
+        CommandError::Outside => (StatusCode::CONFLICT, "outside"),
+        CommandError::ReadOnly(_) => (StatusCode::SERVICE_UNAVAILABLE, "read_only"),
+        CommandError::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
     }
 }
 

@@ -11,6 +11,7 @@ mod body;
 mod collection;
 mod error;
 mod framing;
+mod group;
 mod guard;
 mod keys;
 pub mod name;
@@ -36,6 +37,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 
 use crate::engine::Engine;
+use crate::group::Group;
 use crate::metrics::Metrics;
 pub use token::TokenSource;
 
@@ -76,6 +78,7 @@ pub struct Server {
     metrics: Arc<Metrics>,
     token: TokenSource,
     limits: Limits,
+    group: Option<Arc<Group>>,
 }
 
 /// What every request is given.
@@ -84,6 +87,7 @@ struct Api {
     metrics: Arc<Metrics>,
     token: TokenSource,
     limits: Limits,
+    group: Option<Arc<Group>>,
     /// The address of the listener, when it is known.
     bound: Option<IpAddr>,
     transfers: Arc<Semaphore>,
@@ -99,7 +103,15 @@ impl Server {
             metrics,
             token,
             limits: Limits::default(),
+            group: None,
         }
+    }
+
+    /// The same for a node that is in a group.
+    #[must_use]
+    pub fn with_group(mut self, group: Option<Arc<Group>>) -> Self {
+        self.group = group;
+        self
     }
 
     /// The same with the configured bounds.
@@ -117,6 +129,7 @@ impl Server {
             metrics: self.metrics,
             token: self.token,
             limits: self.limits,
+            group: self.group,
             bound: listener.local_addr().ok().map(|address| address.ip()),
             transfers: Arc::new(Semaphore::new(TRANSFERS_MAX)),
             stopping: AtomicBool::new(false),

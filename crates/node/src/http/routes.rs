@@ -10,7 +10,7 @@ use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodFilter, MethodRouter, on};
 
 use super::error::ApiError;
-use super::{Api, collection, guard, keys, pages, transfer};
+use super::{Api, collection, group, guard, keys, pages, transfer};
 
 /// The path of the list of filters; a filter's is behind it.
 pub(super) const FILTERS: &str = "/api/v1/filters";
@@ -46,6 +46,10 @@ pub(super) fn table() -> Vec<Route> {
         route(M::GET, "/metrics", pages::metrics),
         route(M::GET, "/api/v1/openapi.json", pages::description),
         route(M::POST, "/api/v1/flush", collection::flush_all),
+        route(M::GET, "/api/v1/group", group::status),
+        route(M::GET, "/api/v1/group/members", group::members),
+        route(M::POST, "/api/v1/group/join", group::join),
+        route(M::POST, "/api/v1/group/leave", group::leave),
         route(M::GET, "/api/v1/filters", collection::list),
         route(M::PUT, "/api/v1/filters/{name}", collection::create),
         route(M::GET, "/api/v1/filters/{name}", collection::info),

@@ -7,11 +7,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use grapevine_store::filters::{Handle, Summary, UsageCounts};
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
-use prometheus_client::metrics::counter::ConstCounter;
-use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::encoding::DescriptorEncoder;
 use rustix::param::{clock_ticks_per_second, page_size};
 
+use super::figures::Figures;
 use crate::engine::Engine;
 
 /// Filters that get figures of their own; of a node with more, the first by name.
@@ -41,7 +40,7 @@ impl fmt::Debug for NodeState {
 
 impl Collector for NodeState {
     fn encode(&self, encoder: DescriptorEncoder) -> fmt::Result {
-        let mut figures = Figures(encoder);
+        let mut figures = Figures::new(encoder);
         self.process(&mut figures)?;
         self.log(&mut figures)?;
         self.totals(&mut figures)?;
@@ -161,11 +160,11 @@ impl NodeState {
         let filters: Vec<OfFilter> = handles.iter().map(read).collect();
         for (name, help, figure) in FILTER_GAUGES {
             let values = filters.iter().map(|of| (&of.label, figure(of)));
-            figures.gauges(name, help, values)?;
+            figures.gauges(name, help, "filter", values)?;
         }
         for (name, help, figure) in FILTER_COUNTERS {
             let values = filters.iter().map(|of| (&of.label, figure(of)));
-            figures.counters(name, help, values)?;
+            figures.counters(name, help, "filter", values)?;
         }
         Ok(())
     }
@@ -257,65 +256,6 @@ fn label(name: &[u8]) -> String {
 fn push_bytes(label: &mut String, bytes: &[u8]) {
     for byte in bytes {
         label.push_str(percent_encoding::percent_encode_byte(*byte));
-    }
-}
-
-/// Writes metrics of one or many values.
-struct Figures<'a>(DescriptorEncoder<'a>);
-
-impl Figures<'_> {
-    fn gauge<N>(&mut self, name: &str, help: &str, value: N) -> fmt::Result
-    where
-        ConstGauge<N>: EncodeMetric,
-    {
-        self.one(name, help, &ConstGauge::new(value))
-    }
-
-    fn counter<N>(&mut self, name: &str, help: &str, value: N) -> fmt::Result
-    where
-        ConstCounter<N>: EncodeMetric,
-    {
-        self.one(name, help, &ConstCounter::new(value))
-    }
-
-    fn one(&mut self, name: &str, help: &str, metric: &impl EncodeMetric) -> fmt::Result {
-        let kind = metric.metric_type();
-        metric.encode(self.0.encode_descriptor(name, help, None, kind)?)
-    }
-
-    fn gauges<'l>(
-        &mut self,
-        name: &str,
-        help: &str,
-        values: impl Iterator<Item = (&'l String, u64)>,
-    ) -> fmt::Result {
-        self.family(name, help, values.map(|(l, v)| (l, ConstGauge::new(v))))
-    }
-
-    fn counters<'l>(
-        &mut self,
-        name: &str,
-        help: &str,
-        values: impl Iterator<Item = (&'l String, u64)>,
-    ) -> fmt::Result {
-        self.family(name, help, values.map(|(l, v)| (l, ConstCounter::new(v))))
-    }
-
-    fn family<'l, M: EncodeMetric>(
-        &mut self,
-        name: &str,
-        help: &str,
-        values: impl Iterator<Item = (&'l String, M)>,
-    ) -> fmt::Result {
-        let mut values = values.peekable();
-        let Some(kind) = values.peek().map(|(_, metric)| metric.metric_type()) else {
-            return Ok(());
-        };
-        let mut family = self.0.encode_descriptor(name, help, None, kind)?;
-        for (label, metric) in values {
-            metric.encode(family.encode_family(&[("filter", label.as_str())])?)?;
-        }
-        Ok(())
     }
 }
 

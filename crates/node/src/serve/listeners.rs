@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, UdpSocket};
 
-use crate::config::{AddressError, Config, Listener};
+use crate::config::{Address, AddressError, Config, Listener};
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1024;
@@ -80,20 +80,35 @@ impl Bound {
         self.addresses.get("http.listen").copied()
     }
 
+    /// The addresses that a listener may be bound to; none when it is turned off.
+    pub(super) fn candidates(&self, listener: &Listener) -> Result<Vec<SocketAddr>, BindError> {
+        let key = listener.key;
+        let resolved = listener.address.as_ref().map(Address::resolve);
+        let resolved = resolved.transpose();
+        let resolved = resolved.map_err(|source| BindError::Address { key, source })?;
+        Ok(resolved.unwrap_or_default())
+    }
+
+    /// Something else has bound a listener.
+    pub(super) fn serves(&mut self, key: &'static str, address: SocketAddr) {
+        self.addresses.insert(key, address);
+    }
+
+    /// A default address is taken: goes on without that listener.
+    pub(super) fn skip(&mut self, key: &'static str, address: SocketAddr) {
+        let reason = format!("{key}: {address} is taken (set {key} to another address)");
+        tracing::warn!("{reason}");
+        self.skipped.push(reason);
+    }
+
     fn one<T>(
         &mut self,
         listener: &Listener,
         bind: impl Fn(SocketAddr) -> io::Result<(T, SocketAddr)>,
     ) -> Result<Option<T>, BindError> {
-        let Some(address) = &listener.address else {
-            return Ok(None);
-        };
         let key = listener.key;
-        let candidates = address
-            .resolve()
-            .map_err(|source| BindError::Address { key, source })?;
         let mut refused = None;
-        for address in candidates {
+        for address in self.candidates(listener)? {
             match bind(address) {
                 Ok((socket, address)) => {
                     self.addresses.insert(key, address);
@@ -112,9 +127,7 @@ impl Bound {
             Some(BindError::Bind {
                 source, address, ..
             }) if source.kind() == io::ErrorKind::AddrInUse && !listener.is_configured() => {
-                let reason = format!("{key}: {address} is taken (set {key} to another address)");
-                tracing::warn!("{reason}");
-                self.skipped.push(reason);
+                self.skip(key, address);
                 Ok(None)
             }
             Some(error) => Err(error),

@@ -22,6 +22,7 @@ use crate::config::{Config, ConfigErrors, SecretError};
 use crate::data_directory::{self, DataDirectoryError, Opened};
 use crate::engine::{Engine, FilterDefaults, Keepers};
 use crate::gateway::bloomd;
+use crate::group::{Group, GroupError};
 use crate::http::{self, TokenSource};
 use crate::logging::LogControl;
 use crate::metrics::Metrics;
@@ -43,6 +44,9 @@ pub enum ServeError {
     /// A listener cannot be bound.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// The group cannot be started.
+    #[error(transparent)]
+    Group(#[from] GroupError),
     /// The system refused what every process needs: threads, signals, random bytes.
     #[error("{what}: {source}")]
     System {
@@ -225,11 +229,12 @@ async fn serve(
     let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
 
     let token = TokenSource::open(config.http.token_file.as_deref())?;
-    let bound = Bound::bind(config)?;
+    let mut bound = Bound::bind(config)?;
+    let group = start_group(config, engine, &mut bound).await?;
     let file = ListenersFile::write(&config.node.data_dir, &bound)?;
     let banner = banner(config, engine, &bound);
     let (stop, stopping) = watch::channel(false);
-    let mut tasks = spawn(config, engine, bound, &token, &stopping);
+    let mut tasks = spawn(config, engine, bound, group.clone(), &token, &stopping);
     print(&banner);
     tracing::info!("ready");
 
@@ -237,7 +242,7 @@ async fn serve(
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = hangup.recv() => apply_reload(log, &token, reload),
+            _ = hangup.recv() => apply_reload(log, &token, group.as_deref(), reload).await,
         }
     }
     tracing::info!("stopping");
@@ -246,18 +251,49 @@ async fn serve(
     if tokio::time::timeout(STOP_GRACE, all).await.is_err() {
         tracing::warn!("some connections did not end within {STOP_GRACE:?}");
     }
+    if let Some(group) = group {
+        group.stop().await;
+    }
     drop(file);
     Ok(())
+}
+
+/// Starts the group where it is to listen; none when that is turned off, or its default port is
+/// taken.
+async fn start_group(
+    config: &Config,
+    engine: &Arc<Engine>,
+    bound: &mut Bound,
+) -> Result<Option<Arc<Group>>, ServeError> {
+    let settings = &config.group;
+    let mut refused = None;
+    for listen in bound.candidates(&settings.listen)? {
+        let collections = Arc::clone(engine.collections());
+        match Group::start(settings, &config.node.name, listen, collections).await {
+            Ok(group) => {
+                let address = group.addresses().first().copied().unwrap_or(listen);
+                bound.serves(settings.listen.key, address);
+                return Ok(Some(group));
+            }
+            Err(error) if error.is_address_taken() && !settings.listen.is_configured() => {
+                bound.skip(settings.listen.key, listen);
+                return Ok(None);
+            }
+            Err(error) => refused = Some(error),
+        }
+    }
+    refused.map_or(Ok(None), |error| Err(error.into()))
 }
 
 fn spawn(
     config: &Config,
     engine: &Arc<Engine>,
     bound: Bound,
+    group: Option<Arc<Group>>,
     token: &TokenSource,
     stopping: &watch::Receiver<bool>,
 ) -> JoinSet<()> {
-    let metrics = Arc::new(Metrics::new(Arc::clone(engine)));
+    let metrics = Arc::new(Metrics::with_group(Arc::clone(engine), group.clone()));
     let limits = bloomd::Limits {
         connections: config.limits.connections,
         line: config.limits.line,
@@ -277,8 +313,9 @@ fn spawn(
             connections: config.limits.connections,
             line: config.limits.line,
         };
-        let server =
-            http::Server::new(Arc::clone(engine), metrics, token.clone()).with_limits(limits);
+        let server = http::Server::new(Arc::clone(engine), metrics, token.clone())
+            .with_limits(limits)
+            .with_group(group);
         let stopping = stopping.clone();
         tasks.spawn(async move { server.serve(listener, stopping).await });
     }
@@ -286,7 +323,12 @@ fn spawn(
 }
 
 /// Takes over a new log level and new secrets; the rest of the configuration needs a restart.
-fn apply_reload(log: &LogControl, token: &TokenSource, reload: &Reload) {
+async fn apply_reload(
+    log: &LogControl,
+    token: &TokenSource,
+    group: Option<&Group>,
+    reload: &Reload,
+) {
     let config = match reload() {
         Ok(config) => config,
         Err(error) => return tracing::error!("reloading: {error}"),
@@ -294,10 +336,15 @@ fn apply_reload(log: &LogControl, token: &TokenSource, reload: &Reload) {
     if let Err(error) = log.reload(&config.node) {
         return tracing::error!("reloading the log level: {error}");
     }
-    match token.reload() {
-        Ok(()) => tracing::info!("reloaded log level and secrets"),
-        Err(error) => tracing::error!("reloading http.token_file: {error}"),
+    if let Err(error) = token.reload() {
+        return tracing::error!("reloading http.token_file: {error}");
     }
+    if let Some(group) = group
+        && let Err(error) = group.reload().await
+    {
+        return tracing::error!("reloading the group's secrets: {error}");
+    }
+    tracing::info!("reloaded log level and secrets");
 }
 
 fn banner(config: &Config, engine: &Engine, bound: &Bound) -> String {

@@ -39,6 +39,8 @@ fn every_metric_is_documented_and_every_documented_one_is_there() {
         .lines()
         .filter_map(|line| line.strip_prefix("| `")?.split('`').next())
         .filter(|name| name.starts_with("grapevine_") || name.starts_with("process_"))
+        // A node of a group has these; tests/group holds the page to them.
+        .filter(|name| !name.starts_with("grapevine_group_"))
         .map(str::to_owned)
         .collect();
     assert_eq!(there, documented);

@@ -115,6 +115,23 @@ pub(super) fn info(args: &InfoArgs, client: &Client, context: &Context) -> Done 
     ] {
         writeln!(output, "{key}\t{}", plain(&info[key]))?;
     }
+    for lag in info["copies"]["lag"].as_array().into_iter().flatten() {
+        for figure in ["to_send", "to_receive"] {
+            let member = plain(&lag["member"]).replace(char::is_control, "\u{fffd}");
+            writeln!(
+                output,
+                "copies.lag.{member}.{figure}\t{}",
+                plain(&lag[figure])
+            )?;
+        }
+    }
+    for figure in ["members", "in_step"] {
+        writeln!(
+            output,
+            "copies.{figure}\t{}",
+            plain(&info["copies"][figure])
+        )?;
+    }
     for group in ["parameters", "measured", "usage"] {
         for (key, value) in info[group].as_object().into_iter().flatten() {
             writeln!(output, "{group}.{key}\t{}", plain(value))?;

@@ -1,0 +1,386 @@
+//! The thread `group`: the one owner of the sync machine, of the sessions and of what is known
+//! about the members. It may wait for the disk; nothing that a client waits for waits for it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use grapevine_core::membership::{GroupIdentity, MemberState, NodeId};
+use grapevine_core::origin::Origin;
+use grapevine_core::sync::{Event as SyncEvent, Input as SyncInput, Machine, Output};
+use grapevine_store::collections::{Collections, Exchange};
+use tokio::sync::{mpsc, oneshot};
+
+use super::command::Command;
+use super::complaints::Complaints;
+use super::courier::{Errands, Input};
+use super::frame;
+use super::joining::Joining;
+use super::leaving::Leaving;
+use super::liveness::Detector;
+use super::session::Session;
+use super::status::{Board, Counts};
+use super::transport::{Address, Event, Handle, PeerKey};
+
+/// The machine is told the time this often, in milliseconds.
+const TICK_MS: u64 = 100;
+/// Members and status are looked at every so many ticks.
+const LOOK_TICKS: u64 = 5;
+/// Least time between two syncs of the log for peers, in milliseconds.
+const SYNC_SPACING_MS: u64 = 2;
+/// The same after a sync that failed.
+const SYNC_RETRY_MS: u64 = 1000;
+/// Inputs taken before the log and the timers are looked at again.
+const INPUTS_PER_TURN: usize = 256;
+/// How long a stop waits for peers to have everything, in milliseconds.
+const STOP_MS: u64 = 2000;
+
+/// What does not change while the node runs.
+pub(super) struct Facts {
+    pub(super) name: String,
+    pub(super) group_name: String,
+    pub(super) addresses: Vec<String>,
+    /// Seeds from the configuration.
+    pub(super) join: BTreeSet<Address>,
+    pub(super) log_keep: u64,
+}
+
+pub(super) struct Owner {
+    pub(super) facts: Facts,
+    pub(super) collections: Arc<Collections>,
+    pub(super) origin: Origin,
+    pub(super) machine: Machine,
+    pub(super) exchange: Exchange,
+    pub(super) handle: Handle,
+    pub(super) errands: Errands,
+    pub(super) board: Arc<Board>,
+    pub(super) sessions: BTreeMap<PeerKey, Session>,
+    /// Who makes which operations, of those that are in the group.
+    pub(super) keys: BTreeMap<Origin, PeerKey>,
+    pub(super) detector: Detector,
+    pub(super) joining: Joining,
+    pub(super) leaving: Option<Leaving>,
+    /// It has left, and belongs to no group until it is joined to one.
+    pub(super) outside: bool,
+    pub(super) seeds: BTreeSet<Address>,
+    pub(super) complaints: Complaints,
+    pub(super) announced: u64,
+    pub(super) found: BTreeMap<PeerKey, u64>,
+    started: Instant,
+    ticks: u64,
+    next_tick: u64,
+    sync_from: u64,
+    stopping: Option<(oneshot::Sender<()>, u64)>,
+    outputs: Vec<Output>,
+}
+
+impl Owner {
+    pub(super) fn new(
+        facts: Facts,
+        collections: Arc<Collections>,
+        handle: Handle,
+        errands: Errands,
+        board: Arc<Board>,
+        seed: u64,
+        started: u64,
+    ) -> Self {
+        let origin = collections.filters().identity().origin;
+        let seeds = facts.join.clone();
+        let mut owner = Owner {
+            origin,
+            machine: Machine::new(origin, seed),
+            exchange: Exchange::new(Arc::clone(&collections)),
+            detector: Detector::new(handle.local(), started, seed),
+            facts,
+            collections,
+            handle,
+            errands,
+            board,
+            sessions: BTreeMap::new(),
+            keys: BTreeMap::new(),
+            joining: Joining::default(),
+            leaving: None,
+            outside: false,
+            seeds,
+            complaints: Complaints::default(),
+            announced: 0,
+            found: BTreeMap::new(),
+            started: Instant::now(),
+            ticks: 0,
+            next_tick: 0,
+            sync_from: 0,
+            stopping: None,
+            outputs: Vec::new(),
+        };
+        owner.outside = owner.own_row_says(MemberState::Left) && owner.seeds.is_empty();
+        owner
+    }
+
+    /// Runs until it is told to stop, or nobody can reach it any more.
+    pub(super) fn run(mut self, mut inputs: mpsc::Receiver<Input>) {
+        self.collections.journal().set_bell(std::thread::current());
+        loop {
+            let mut taken = 0;
+            while taken < INPUTS_PER_TURN {
+                match inputs.try_recv() {
+                    Ok(input) => self.take(input),
+                    Err(mpsc::error::TryRecvError::Empty) => break,
+                    Err(mpsc::error::TryRecvError::Disconnected) => return,
+                }
+                taken += 1;
+            }
+            let now = self.now();
+            if now >= self.next_tick {
+                self.tick(now);
+            }
+            self.detector.run(now);
+            self.send_packets();
+            let due = self.sync_log();
+            if self.has_stopped() {
+                return;
+            }
+            if taken < INPUTS_PER_TURN {
+                self.wait(due);
+            }
+        }
+    }
+
+    /// Milliseconds since the start.
+    pub(super) fn now(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Until something happens; an input or the bell ends it early.
+    fn wait(&self, sync_due: Option<u64>) {
+        let journal = self.collections.journal();
+        if !self.keys.is_empty() && sync_due.is_none() {
+            journal.arm_bell();
+            if journal.synced() < journal.appended() && journal.read_only().is_none() {
+                return;
+            }
+        }
+        let due = [Some(self.next_tick), self.detector.next(), sync_due];
+        let due = due.into_iter().flatten().min().unwrap_or(self.next_tick);
+        let wait = due.saturating_sub(self.now());
+        if wait > 0 {
+            std::thread::park_timeout(Duration::from_millis(wait));
+        }
+    }
+
+    fn take(&mut self, input: Input) {
+        match input {
+            Input::Event(event) => self.transport_event(event),
+            Input::Command(Command::Join {
+                address,
+                resolved,
+                answer,
+            }) => self.join(address, resolved, answer),
+            Input::Command(Command::Leave { member, answer }) => match member {
+                None => self.leave(answer),
+                Some(member) => drop(answer.send(self.mark_left(&member))),
+            },
+            Input::Stop(done) => {
+                let deadline = self.now() + STOP_MS;
+                self.sync_from = 0;
+                self.detector.leave(self.now());
+                self.stopping = Some((done, deadline));
+            }
+        }
+    }
+
+    fn transport_event(&mut self, event: Event) {
+        match event {
+            Event::Admitted(admitted) => self.admitted(admitted),
+            Event::Frame {
+                peer,
+                session,
+                bytes,
+            } => self.frame(peer, session, &bytes),
+            Event::Closed {
+                peer,
+                session,
+                reason,
+            } => self.closed(peer, session, &reason),
+            Event::Discovered { peer, address } => self.discovered(peer, address),
+            Event::Refused {
+                remote,
+                reason,
+                more,
+            } => self.turned_away(remote, &reason, more),
+            Event::DialFailed { address, reason } => self.dial_failed(&address, &reason),
+            // What was dropped is repaired by the machine.
+            Event::Writable { .. } => {}
+        }
+    }
+
+    fn tick(&mut self, now: u64) {
+        self.next_tick = now + TICK_MS;
+        self.drive(SyncInput::Tick);
+        self.end_joins(now);
+        self.drive_leaving(now);
+        if self.ticks.is_multiple_of(LOOK_TICKS) {
+            self.follow_members(now);
+            self.end_idle_meetings(now);
+            self.show(now);
+        }
+        self.ticks += 1;
+    }
+
+    /// Gives the machine an input and carries out what it wants.
+    pub(super) fn drive(&mut self, input: SyncInput) {
+        self.exchange.refresh();
+        let now = self.now();
+        let mut outputs = std::mem::take(&mut self.outputs);
+        self.machine
+            .handle(now, input, &mut self.exchange, &mut outputs);
+        for output in outputs.drain(..) {
+            match output {
+                Output::Send(to, message) => {
+                    if let Some(key) = self.keys.get(&to).copied() {
+                        self.send(&key, frame::of_message(&message));
+                    }
+                }
+                Output::Event(event) => self.sync_event(now, &event),
+            }
+        }
+        self.outputs = outputs;
+        if let Some(trouble) = self.exchange.take_trouble() {
+            self.complaints
+                .warn(now, &format!("replication: {trouble}"));
+        }
+    }
+
+    pub(super) fn send(&self, to: &PeerKey, frame: bytes::Bytes) {
+        let Some(session) = self.sessions.get(to) else {
+            return;
+        };
+        match self.handle.send(to, session.id, frame) {
+            Ok(()) => Counts::add(&self.board.counts.frames_sent),
+            Err(error) => {
+                tracing::debug!("a message to {to} is dropped: {error}");
+                Counts::add(&self.board.counts.dropped);
+            }
+        }
+    }
+
+    fn send_packets(&mut self) {
+        while let Some((to, packet)) = self.detector.packet() {
+            if self.is_established(&to) {
+                self.send(&to, frame::of_packet(&packet));
+            }
+        }
+    }
+
+    fn sync_event(&mut self, now: u64, event: &SyncEvent) {
+        tracing::debug!("replication: {event:?}");
+        let counts = &self.board.counts;
+        match event {
+            SyncEvent::SnapshotFinished(_) => Counts::add(&counts.snapshots_taken),
+            SyncEvent::ToldBehind(_) => Counts::add(&counts.snapshots_served),
+            SyncEvent::Asked { .. } => Counts::add(&counts.repairs),
+            SyncEvent::OwnOperationsUnknown { peer, theirs, ours } => {
+                let peer = self.name_of(*peer);
+                let (theirs, ours) = (*theirs, *ours);
+                let failed = self.collections.journal().fail(|| {
+                    format!(
+                        "{peer} has {theirs} operations of this node, which has {ours}: its data \
+                         directory was set back to an earlier state. Stop it, take a `grapevine \
+                         backup` of the directory and `grapevine restore` that into a new one"
+                    )
+                });
+                self.complaints.warn(now, &failed.to_string());
+            }
+            SyncEvent::Refused(dot) => {
+                let line = format!(
+                    "an operation of {} cannot be understood and is followed no further: this \
+                     node needs the newer version of the program",
+                    self.name_of(dot.origin)
+                );
+                self.complaints.warn(now, &line);
+            }
+            SyncEvent::PageRefused(peer, error) => {
+                let line = format!("a snapshot from {}: {error}", self.name_of(*peer));
+                self.complaints.warn(now, &line);
+            }
+            SyncEvent::PeersFull(_) | SyncEvent::OriginsFull(_) | SyncEvent::ParkedFull(_) => {
+                let line = format!("the group is larger than this node can follow: {event:?}");
+                self.complaints.warn(now, &line);
+            }
+            SyncEvent::Behind(peer) => {
+                tracing::info!(
+                    "the log of {} does not reach back to what is missing here: its state is \
+                     taken instead",
+                    self.name_of(*peer)
+                );
+            }
+            _ => {}
+        }
+    }
+
+    /// Makes the log durable when somebody is there to have it: only what is durable may leave
+    /// the node. Gives the time at which that is due, if not now.
+    fn sync_log(&mut self) -> Option<u64> {
+        let journal = Arc::clone(self.collections.journal());
+        let mut due = None;
+        let wanted = !self.keys.is_empty() || self.stopping.is_some();
+        if wanted && journal.synced() < journal.appended() && journal.read_only().is_none() {
+            let now = self.now();
+            if now < self.sync_from {
+                due = Some(self.sync_from);
+            } else if let Err(error) = journal.sync() {
+                self.complaints
+                    .warn(now, &format!("syncing the log: {error}"));
+                self.sync_from = now + SYNC_RETRY_MS;
+            } else {
+                self.sync_from = self.now() + SYNC_SPACING_MS;
+            }
+        }
+        if self.exchange.refresh() {
+            self.drive(SyncInput::Advanced);
+        }
+        due
+    }
+
+    /// Whether a stop is complete: all peers have everything, or the time is over.
+    fn has_stopped(&mut self) -> bool {
+        let now = self.now();
+        let Some((_, deadline)) = &self.stopping else {
+            return false;
+        };
+        if now < *deadline && !self.everybody_has_all() {
+            return false;
+        }
+        if let Some((done, _)) = self.stopping.take() {
+            // Whoever waited may have gone.
+            let _ = done.send(());
+        }
+        true
+    }
+
+    fn everybody_has_all(&self) -> bool {
+        let peers = self.machine.status(&self.exchange);
+        let synced = {
+            let journal = self.collections.journal();
+            journal.synced() >= journal.appended() || journal.read_only().is_some()
+        };
+        synced
+            && peers
+                .iter()
+                .all(|peer| !peer.connected || (peer.lag == 0 && peer.in_flight == 0))
+    }
+
+    /// The group this node belongs to, to be compared with a peer's: who has promised another one
+    /// to stay takes no other.
+    pub(super) fn group(&self) -> GroupIdentity {
+        let group = self.collections.group();
+        let bound = self.sessions.values().any(Session::has_promised);
+        GroupIdentity {
+            met: group.met || bound,
+            ..group
+        }
+    }
+
+    pub(super) fn node(&self) -> NodeId {
+        NodeId::new(*self.handle.local().bytes())
+    }
+}

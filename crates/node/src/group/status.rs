@@ -1,0 +1,143 @@
+//! How the group is, as of a moment ago: what the API, the commands and the metrics tell.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use grapevine_core::membership::MemberState;
+use grapevine_core::origin::Origin;
+
+use super::liveness::Liveness;
+use super::transport::PeerKey;
+
+/// The group as this node sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// The group's id, in hexadecimal.
+    pub id: String,
+    /// Its configured name.
+    pub name: String,
+    /// Whether this node has ever met another member.
+    pub met: bool,
+    /// Whether this node has left and waits to be joined to a group.
+    pub left: bool,
+    /// This node's key.
+    pub me: PeerKey,
+    /// All members, those that left included, this node among them; by key.
+    pub members: Vec<MemberStatus>,
+}
+
+/// A member as this node sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberStatus {
+    /// Its key.
+    pub key: PeerKey,
+    /// Its name.
+    pub name: String,
+    /// The origin of its operations.
+    pub origin: Origin,
+    /// Where it can be reached.
+    pub addresses: Vec<String>,
+    /// The version of its program.
+    pub software: String,
+    /// Whether it belongs to the group.
+    pub state: MemberState,
+    /// Whether it answers.
+    pub liveness: Liveness,
+    /// Milliseconds for which it has been so; none while nothing is known.
+    pub since_ms: Option<u64>,
+    /// The session with it.
+    pub link: Option<Link>,
+}
+
+/// A session with a member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Where it is.
+    pub remote: String,
+    /// Whether this node called.
+    pub dialed: bool,
+    /// Whether all of what it has is known, so that the figures below are whole.
+    pub known: bool,
+    /// Durable operations here that it has not got.
+    pub to_send: u64,
+    /// Operations it has that are not here.
+    pub to_receive: u64,
+    /// Bytes of operations on their way to it.
+    pub in_flight: u64,
+    /// Bytes that wait in its queue.
+    pub waiting: u64,
+    /// Lines taken so far by a snapshot that is being taken from it.
+    pub snapshot_lines: Option<u64>,
+}
+
+impl Link {
+    /// Whether both have the same.
+    #[must_use]
+    pub fn in_step(&self) -> bool {
+        self.known && self.to_send == 0 && self.to_receive == 0
+    }
+}
+
+impl Status {
+    /// Those that belong to the group, but for this node.
+    pub fn others(&self) -> impl Iterator<Item = &MemberStatus> {
+        self.members
+            .iter()
+            .filter(|member| member.state == MemberState::Joined && member.key != self.me)
+    }
+
+    /// How many have the same as this node, itself included.
+    #[must_use]
+    pub fn in_step(&self) -> usize {
+        let links = self.others().filter_map(|member| member.link.as_ref());
+        1 + links.filter(|link| link.in_step()).count()
+    }
+}
+
+/// What the group's thread has counted since the start.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Frames that were given to the transport.
+    pub frames_sent: AtomicU64,
+    /// Messages dropped because a peer's queue was full.
+    pub dropped: AtomicU64,
+    /// Snapshots taken from a peer.
+    pub snapshots_taken: AtomicU64,
+    /// Times a peer was told that only a snapshot helps.
+    pub snapshots_served: AtomicU64,
+    /// Times operations that were missing were asked for.
+    pub repairs: AtomicU64,
+    /// Peers that do not belong to this group.
+    pub refused: AtomicU64,
+}
+
+impl Counts {
+    pub(super) fn add(counter: &AtomicU64) {
+        counter.fetch_add(1, Relaxed);
+    }
+}
+
+/// The last status, for everybody who asks.
+#[derive(Debug)]
+pub(super) struct Board {
+    status: Mutex<Arc<Status>>,
+    pub(super) counts: Counts,
+}
+
+impl Board {
+    pub(super) fn new(status: Status) -> Self {
+        Board {
+            status: Mutex::new(Arc::new(status)),
+            counts: Counts::default(),
+        }
+    }
+
+    pub(super) fn show(&self, status: Status) {
+        *self.status.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(status);
+    }
+
+    pub(super) fn read(&self) -> Arc<Status> {
+        let status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&status)
+    }
+}

@@ -1,0 +1,152 @@
+//! Who belongs to the group, who is alive, who leaves.
+
+use std::collections::BTreeSet;
+use std::io::{Read, Write};
+
+use super::*;
+
+fn wait_for_member(node: &Node, name: &str, what: &str, state: &str) {
+    wait_for(&format!("{name} to be {state}"), || {
+        member(node, name).filter(|one| one[what] == state)
+    });
+}
+
+#[test]
+fn a_crash_is_known_to_all_and_so_is_the_return() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let a = start(&dir.path().join("a"), &[]);
+    let b = start(&dir.path().join("b"), &[&a]);
+    let c_dir = dir.path().join("c");
+    let c = start(&c_dir, &[&a]);
+    for node in [&a, &b] {
+        for name in ["a", "b", "c"] {
+            wait_for_member(node, name, "liveness", "alive");
+        }
+    }
+    c.kill();
+    for node in [&a, &b] {
+        wait_for_member(node, "c", "liveness", "down");
+        // It still belongs to the group.
+        wait_for_member(node, "c", "state", "joined");
+    }
+    let _c = start(&c_dir, &[&a]);
+    for node in [&a, &b] {
+        wait_for_member(node, "c", "liveness", "alive");
+    }
+}
+
+#[test]
+fn a_node_that_leaves_keeps_its_data_and_may_come_back() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let a = start(&dir.path().join("a"), &[]);
+    let b_dir = dir.path().join("b");
+    let b = start(&b_dir, &[]);
+    let address = a.address("group.listen").to_string();
+    let joined = grapevine(&b, &["group", "join", &address]);
+    assert_eq!(joined.status.code(), Some(0), "{}", text(&joined.stderr));
+    assert!(text(&joined.stdout).starts_with("joined\ta\t12D3KooW"));
+    assert_eq!(a.bloomd().ask("create f"), "Done\n");
+    assert_eq!(a.bloomd().ask("s f before"), "Yes\n");
+    wait_for_key(&b, "f", "before");
+
+    let asked = grapevine(&b, &["group", "leave"]);
+    assert_eq!(asked.status.code(), Some(2), "nobody agreed");
+    let left = grapevine(&b, &["group", "leave", "--yes"]);
+    assert_eq!(left.status.code(), Some(0), "{}", text(&left.stderr));
+    assert!(!text(&left.stderr).contains("no other member"));
+    wait_for_member(&a, "b", "state", "left");
+    let alone = status(&b);
+    assert_eq!(
+        (&alone["left"], &alone["met"], &alone["connected"]),
+        (&true.into(), &false.into(), &0.into())
+    );
+    assert_ne!(alone["id"], status(&a)["id"]);
+    assert_eq!(b.bloomd().ask("c f before"), "Yes\n");
+    assert_eq!(a.bloomd().ask("s f after"), "Yes\n");
+
+    // It stays outside over a restart, until it is told to join again.
+    assert!(b.stop().success());
+    let b = start(&b_dir, &[]);
+    assert_eq!(status(&b)["left"], true);
+    assert_eq!(b.bloomd().ask("c f after"), "No\n");
+    let joined = grapevine(&b, &["group", "join", &address]);
+    assert_eq!(joined.status.code(), Some(0), "{}", text(&joined.stderr));
+    wait_for_key(&b, "f", "after");
+    wait_for_member(&a, "b", "state", "joined");
+}
+
+#[test]
+fn a_dead_member_is_entered_as_left_and_a_live_one_is_not() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let a = start(&dir.path().join("a"), &[]);
+    let b_dir = dir.path().join("b");
+    let b = start(&b_dir, &[&a]);
+    wait_for_peers(&a, 1);
+    let refused = grapevine(&a, &["group", "leave", "b", "--yes"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(text(&refused.stderr).contains("b is connected"));
+    let absent = grapevine(&a, &["group", "leave", "nobody", "--yes"]);
+    assert_eq!(absent.status.code(), Some(3));
+    b.kill();
+    wait_for_peers(&a, 0);
+    let left = grapevine(&a, &["group", "leave", "b", "--yes"]);
+    assert_eq!(left.status.code(), Some(0), "{}", text(&left.stderr));
+    wait_for_member(&a, "b", "state", "left");
+    // It was not dead.
+    let _b = start(&b_dir, &[&a]);
+    wait_for_member(&a, "b", "state", "joined");
+}
+
+#[test]
+fn joining_where_nobody_is_says_so() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let a = start(&dir.path().join("a"), &[]);
+    for (address, said) in [("127.0.0.1:1", "127.0.0.1:1"), ("nonsense", "host:port")] {
+        let refused = grapevine(&a, &["group", "join", address]);
+        assert_eq!(refused.status.code(), Some(1), "{address}");
+        assert!(text(&refused.stderr).contains(said), "{refused:?}");
+    }
+}
+
+#[test]
+fn members_are_listed_for_people_and_every_metric_is_documented() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let a = start(&dir.path().join("a"), &[]);
+    let _b = start(&dir.path().join("b"), &[&a]);
+    wait_for_peers(&a, 1);
+    wait_for_member(&a, "b", "liveness", "alive");
+    let listed = text(&grapevine(&a, &["group", "members"]).stdout);
+    let rows: Vec<Vec<&str>> = listed
+        .lines()
+        .map(|row| row.split('\t').collect())
+        .collect();
+    let b = rows.iter().find(|row| row[0] == "b").expect("b's row");
+    assert_eq!((b[1], b[2], b[3]), ("joined", "alive", "connected"));
+    let shown = text(&grapevine(&a, &["group", "status"]).stdout);
+    assert!(shown.contains("connected\t1\n"), "{shown}");
+
+    let mut stream = std::net::TcpStream::connect(a.address("http.listen")).expect("it is served");
+    stream
+        .write_all(b"GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n")
+        .expect("sent");
+    let mut metrics = String::new();
+    stream.read_to_string(&mut metrics).expect("text");
+    let there: BTreeSet<String> = metrics
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE grapevine_group_"))
+        .map(|line| match line.split_once(' ') {
+            Some((name, "counter")) => format!("grapevine_group_{name}_total"),
+            Some((name, _)) => format!("grapevine_group_{name}"),
+            None => panic!("{line}"),
+        })
+        .collect();
+    let documented: BTreeSet<String> = include_str!("../../../../docs/http.md")
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split('`').next())
+        .filter(|name| name.starts_with("grapevine_group_"))
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(there, documented);
+    assert!(metrics.contains("grapevine_group_members 2\n"), "{metrics}");
+    assert!(metrics.contains("grapevine_group_peers 1\n"), "{metrics}");
+}
