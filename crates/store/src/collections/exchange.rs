@@ -287,6 +287,10 @@ impl Replica for Exchange {
     }
 
     fn give_up(&mut self, part: Part, waiting: Option<Dot>) {
+        self.note(&format_args!(
+            "bits of filter {} are no longer where they were: it was dropped there",
+            part.filter()
+        ));
         self.collections.filters().part_given_up(part, waiting);
     }
 

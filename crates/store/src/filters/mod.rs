@@ -11,6 +11,8 @@
 //! handle, catalogue, journal. The snapshot lock is taken before all of them.
 
 mod apply;
+mod arrival;
+mod blocks;
 mod change;
 mod checkpoint;
 mod error;
@@ -89,7 +91,7 @@ pub struct Filters {
     /// Held while files of layers are written.
     snapshot: Mutex<()>,
     /// Bits on their way here from other nodes.
-    arrivals: Mutex<exchange::Arrivals>,
+    arrivals: Mutex<arrival::Arrivals>,
 }
 
 #[derive(Default)]

@@ -1,0 +1,331 @@
+//! Filters and layers that came to be beside the log of another node, whose bits never were
+//! operations: they are gathered from who has them before the operation is taken in.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use grapevine_core::catalogue::{FilterId, FilterRow, LayerRow, Storage};
+use grapevine_core::filter::legacy::BloomdLayer;
+use grapevine_core::filter::rights::Rights;
+use grapevine_core::operation::{CatalogueChange, Epoch, Stream};
+use grapevine_core::sync::{LayerName, LegacyName, Part};
+use grapevine_core::version::Dot;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::Filters;
+use super::apply::{Append, Blocked, Effected};
+use super::error::FilterError;
+use super::handle::{Bits, Handle, Loaded, lock};
+use crate::journal::ReadOnly;
+
+/// Bits on their way here, of what is not entered yet.
+#[derive(Default)]
+pub(super) struct Arrivals {
+    /// Filters that came to be beside the log of another node.
+    pub(super) filters: BTreeMap<FilterId, Arrival>,
+    /// Parts of those that have been fetched whole.
+    whole: BTreeSet<Part>,
+    /// Rights as the pages of a snapshot have them: taken in when it is whole. Until then nobody
+    /// here may spend what an operation gave that is not in.
+    pub(super) rights: BTreeMap<LayerName, Rights>,
+    /// Layers that were fetched for an operation. Another one that needs the same layer has it
+    /// fetched again, with what it put into it.
+    fetched: BTreeSet<(Dot, Part)>,
+    /// Filters that somebody dropped, since who had applied what waits for their bits has them no
+    /// more.
+    dropped: BTreeSet<FilterId>,
+}
+
+pub(super) struct Arrival {
+    row: FilterRow,
+    /// Those of its layers, if it came with a snapshot.
+    pub(super) rights: Option<Vec<Rights>>,
+    pub(super) loaded: Loaded,
+    /// Files of foreign layers as far as they have come.
+    legacy: BTreeMap<u32, Vec<u8>>,
+}
+
+impl Arrival {
+    /// Length of a foreign layer's file.
+    fn length(&self, index: u32) -> Option<u64> {
+        let shape = self.row.legacy.iter().find(|shape| shape.index == index);
+        shape.map(|shape| shape.bytes)
+    }
+}
+
+impl Filters {
+    /// Takes a piece of a foreign layer's file in; gives the offset of the next one wanted.
+    pub(crate) fn take_foreign_piece(
+        &self,
+        name: LegacyName,
+        offset: u64,
+        bytes: &[u8],
+    ) -> Option<u64> {
+        let mut arrivals = lock(&self.arrivals);
+        let arrival = arrivals.filters.get_mut(&name.filter)?;
+        let length = arrival.length(name.index)?;
+        let file = arrival.legacy.entry(name.index).or_default();
+        let here = file.len() as u64;
+        if offset == here && bytes.len() as u64 <= length - here {
+            file.extend_from_slice(bytes);
+        }
+        ((file.len() as u64) < length).then_some(file.len() as u64)
+    }
+
+    /// Everything that a peer has of a part is here, or nobody has it any more.
+    pub(crate) fn part_fetched(&self, part: Part, waiting: Option<Dot>) {
+        let mut arrivals = lock(&self.arrivals);
+        let arrivals = &mut *arrivals;
+        if arrivals.filters.contains_key(&part.filter()) {
+            arrivals.whole.insert(part);
+        } else if let Some(dot) = waiting {
+            // What came in another way meanwhile waits no more.
+            let journal = &self.journal;
+            arrivals.fetched.retain(|(dot, _)| !journal.covers(*dot));
+            arrivals.fetched.insert((dot, part));
+        }
+    }
+
+    /// A peer that must have had a part has it no more: its filter was dropped there.
+    pub(crate) fn part_given_up(&self, part: Part, waiting: Option<Dot>) {
+        self.part_fetched(part, waiting);
+        lock(&self.arrivals).dropped.insert(part.filter());
+    }
+
+    /// Drops what others are known to have dropped. The operation that did so there may never
+    /// come, and copies would keep whatever bits they had got by then.
+    pub(crate) fn relay_drops(&self) -> Result<(), ReadOnly> {
+        let ids: Vec<FilterId> = lock(&self.arrivals).dropped.iter().copied().collect();
+        for id in ids {
+            let dropped = {
+                let mut catalogue = lock(&self.catalogue);
+                let epoch = catalogue.row(id).map(FilterRow::epoch);
+                match epoch {
+                    Some(epoch) if !self.journal.covers(epoch.created) => continue,
+                    Some(epoch) => {
+                        let drop = |_| CatalogueChange::Drop(epoch);
+                        let (position, _) = self.change(&mut catalogue, Stream::Group, drop)?;
+                        self.forget(&catalogue, id, position)
+                    }
+                    None => None,
+                }
+            };
+            lock(&self.arrivals).dropped.remove(&id);
+            if let Some(handle) = dropped {
+                *handle.bits_write() = Bits::Gone;
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins to gather the bits of a filter that came to be beside the log of another node;
+    /// gives the parts that are still to be fetched.
+    pub(super) fn await_filter(&self, row: &FilterRow) -> Result<Vec<Part>, Blocked> {
+        let mut arrivals = lock(&self.arrivals);
+        if !arrivals.filters.contains_key(&row.id) {
+            let loaded = self.fresh(row)?;
+            for shape in &row.legacy {
+                loaded.memory.grow(shape.bytes)?;
+            }
+            let arrival = Arrival {
+                row: row.clone(),
+                rights: None,
+                loaded,
+                legacy: BTreeMap::new(),
+            };
+            arrivals.filters.insert(row.id, arrival);
+        }
+        let layers = row.layers.iter().map(|layer| {
+            Part::Layer(LayerName {
+                filter: row.id,
+                layer: layer.shape.id,
+            })
+        });
+        let foreign = row.legacy.iter().map(|shape| {
+            Part::Legacy(LegacyName {
+                filter: row.id,
+                index: shape.index,
+            })
+        });
+        let parts = layers.chain(foreign);
+        Ok(parts
+            .filter(|part| !arrivals.whole.contains(part))
+            .collect())
+    }
+
+    /// Takes in a filter that another node imported, once its bits are here: files first.
+    pub(crate) fn apply_import(
+        &self,
+        dot: Dot,
+        row: &FilterRow,
+        rights: &[Rights],
+        append: Append<'_>,
+    ) -> Effected {
+        if let Some(handle) = self.by_id(row.id) {
+            // It came with a snapshot that may not be whole yet.
+            return self.complete_import(dot, &handle, row, rights, append);
+        }
+        if row.storage == Storage::Durable {
+            let missing = self.await_filter(row)?;
+            if !missing.is_empty() {
+                return Err(Blocked::Parts(missing));
+            }
+            self.write_arrival(row, rights)?;
+        }
+        let change = CatalogueChange::Import(row.clone(), rights.to_vec());
+        self.apply_change(&change, append)
+    }
+
+    /// Enters the filters of a snapshot, whose bits have all come.
+    pub(crate) fn take_over_arrivals(&self) -> Effected {
+        let arrived: Vec<(FilterRow, Vec<Rights>)> = {
+            let arrivals = lock(&self.arrivals);
+            let arrived = arrivals.filters.values();
+            let arrived = arrived.filter_map(|arrival| {
+                let rights = arrival.rights.clone()?;
+                Some((arrival.row.clone(), rights))
+            });
+            arrived.collect()
+        };
+        for (row, rights) in arrived {
+            // What an operation waits for enters with that operation.
+            if self.await_filter(&row)?.is_empty() {
+                self.write_arrival(&row, &rights)?;
+                self.take_over(&CatalogueChange::Import(row, rights))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// An import of what is here already waits until its bits have been compared.
+    fn complete_import(
+        &self,
+        dot: Dot,
+        handle: &Handle,
+        row: &FilterRow,
+        rights: &[Rights],
+        append: Append<'_>,
+    ) -> Effected {
+        let layers = row.layers.iter().map(|layer| LayerName {
+            filter: row.id,
+            layer: layer.shape.id,
+        });
+        let parts: Vec<Part> = layers.map(Part::Layer).collect();
+        {
+            let mut arrivals = lock(&self.arrivals);
+            let missing: Vec<Part> = parts
+                .iter()
+                .filter(|part| !arrivals.fetched.contains(&(dot, **part)))
+                .copied()
+                .collect();
+            if !missing.is_empty() {
+                return Err(Blocked::Parts(missing));
+            }
+            for part in &parts {
+                arrivals.fetched.remove(&(dot, *part));
+            }
+        }
+        self.merge_all_rights(handle, row, rights)?;
+        // What came of them is in memory only.
+        let _alone = lock(&self.snapshot);
+        self.write_layers(handle).map_err(|error| {
+            let reason = || format!("writing an imported filter failed: {error}");
+            Blocked::ReadOnly(self.journal.fail(reason))
+        })?;
+        append()?;
+        // It may answer to its name from now on.
+        let catalogue = lock(&self.catalogue);
+        self.rename(&mut self.handles_write(), &catalogue, &row.name);
+        Ok(())
+    }
+
+    fn write_arrival(&self, row: &FilterRow, rights: &[Rights]) -> Effected {
+        let arrival = {
+            let mut arrivals = lock(&self.arrivals);
+            arrivals.whole.retain(|part| part.filter() != row.id);
+            arrivals.filters.remove(&row.id)
+        };
+        let Some(Arrival { loaded, legacy, .. }) = arrival else {
+            return Ok(());
+        };
+        for (layer, rights) in row.layers.iter().zip(rights) {
+            if let Some(own) = loaded.filter.layer(layer.shape.id) {
+                // Rights of another layer say nothing about this one.
+                own.merge_rights(rights).ok();
+            }
+        }
+        let mut layers = Vec::new();
+        for shape in &row.legacy {
+            let bytes = legacy.get(&shape.index).cloned().unwrap_or_default();
+            // One that did not come whole, since what it belonged to was dropped there, is left
+            // out: the filter will be found damaged until its drop arrives.
+            if xxh3_64(&bytes) == shape.checksum
+                && let Ok(layer) = BloomdLayer::from_vec(bytes)
+            {
+                layers.push(Arc::new(layer));
+            }
+        }
+        let _alone = lock(&self.snapshot);
+        let written = self.write_files(row.id, &loaded.filter, &layers);
+        written.map_err(|error| {
+            let reason = || format!("writing an imported filter failed: {error}");
+            self.journal.fail(reason).into()
+        })
+    }
+
+    /// Takes in a layer that another node merged from a file, once its bits are here.
+    pub(crate) fn apply_adopted(
+        &self,
+        dot: Dot,
+        epoch: Epoch,
+        layer: LayerRow,
+        rights: &Rights,
+        append: Append<'_>,
+    ) -> Effected {
+        let name = LayerName {
+            filter: epoch.filter,
+            layer: layer.shape.id,
+        };
+        let Some(handle) = self.by_id(epoch.filter) else {
+            append()?;
+            return Ok(());
+        };
+        let ready = {
+            let bits = match self.loaded(&handle) {
+                Ok(bits) => bits,
+                Err(FilterError::Memory(over)) => return Err(over.into()),
+                Err(_) => {
+                    append()?;
+                    return Ok(());
+                }
+            };
+            match &*bits {
+                Bits::Loaded(loaded) => {
+                    let known = loaded.filter.layer(layer.shape.id).cloned();
+                    if known.is_none() {
+                        loaded.memory.grow(layer.shape.geometry.bytes())?;
+                        let added = loaded.filter.add_layer(layer);
+                        added.map_err(|_| Blocked::UnknownLayer)?;
+                    }
+                    let part = Part::Layer(name);
+                    known.filter(|_| lock(&self.arrivals).fetched.remove(&(dot, part)))
+                }
+                _ => None,
+            }
+        };
+        let Some(ready) = ready else {
+            return Err(Blocked::Parts(vec![Part::Layer(name)]));
+        };
+        // Of a layer that came under another name they say nothing.
+        ready.merge_rights(rights).ok();
+        {
+            let _alone = lock(&self.snapshot);
+            let written = self.write_layer_file(epoch.filter, &ready);
+            written.map_err(|error| {
+                let reason = || format!("writing a merged layer failed: {error}");
+                Blocked::ReadOnly(self.journal.fail(reason))
+            })?;
+        }
+        self.enter_adopted(epoch, layer, rights, append)
+    }
+}
