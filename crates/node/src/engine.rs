@@ -413,6 +413,20 @@ mod tests {
     }
 
     #[test]
+    fn the_journals_bell_wakes_its_thread_at_the_next_append() {
+        let engine = engine(&SimulatedDisk::new());
+        let journal = engine.journal();
+        journal.set_bell(std::thread::current());
+        journal.arm_bell();
+        // An unpark before the park counts: without one it would wait for all this time.
+        let long = Duration::from_secs(20);
+        create(&engine, b"first");
+        let begun = Instant::now();
+        std::thread::park_timeout(long);
+        assert!(begun.elapsed() < long / 2, "nobody woke it");
+    }
+
+    #[test]
     fn after_a_failed_sync_replies_are_refused_and_no_sync_is_due() {
         let disk = SimulatedDisk::new();
         let engine = engine(&disk);

@@ -72,7 +72,37 @@ fn a_node_that_leaves_keeps_its_data_and_may_come_back() {
     let joined = grapevine(&b, &["group", "join", &address]);
     assert_eq!(joined.status.code(), Some(0), "{}", text(&joined.stderr));
     wait_for_key(&b, "f", "after");
-    wait_for_member(&a, "b", "state", "joined");
+    for node in [&a, &b] {
+        wait_for_member(node, "a", "state", "joined");
+        wait_for_member(node, "b", "state", "joined");
+    }
+    assert_eq!(status(&a)["id"], status(&b)["id"]);
+}
+
+#[test]
+fn a_node_that_changes_groups_does_not_bring_the_old_ones_members() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let a = start(&dir.path().join("a"), &[]);
+    let b = start(&dir.path().join("b"), &[&a]);
+    let c = start(&dir.path().join("c"), &[]);
+    let d = start(&dir.path().join("d"), &[&c]);
+    for node in [&a, &b, &c, &d] {
+        wait_for_peers(node, 1);
+    }
+    assert_eq!(a.bloomd().ask("create f"), "Done\n");
+    assert_eq!(a.bloomd().ask("s f of-a"), "Yes\n");
+    wait_for_key(&b, "f", "of-a");
+    let left = grapevine(&b, &["group", "leave", "--yes"]);
+    assert_eq!(left.status.code(), Some(0), "{}", text(&left.stderr));
+    let address = c.address("group.listen").to_string();
+    let joined = grapevine(&b, &["group", "join", &address]);
+    assert_eq!(joined.status.code(), Some(0), "{}", text(&joined.stderr));
+    // Its data comes with it.
+    wait_for_key(&d, "f", "of-a");
+    wait_for_peers(&d, 2);
+    wait_for_member(&d, "a", "state", "left");
+    wait_for_member(&a, "b", "state", "left");
+    wait_for_member(&a, "a", "state", "joined");
 }
 
 #[test]

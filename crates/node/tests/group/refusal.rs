@@ -1,6 +1,5 @@
 //! Who is not let in, and what both sides are told.
 
-use std::fs;
 use std::path::PathBuf;
 
 use super::*;
@@ -88,5 +87,34 @@ fn a_copy_of_a_data_directory_is_refused_with_what_to_do() {
     let log = log_of(a);
     assert!(log.contains("grapevine restore"), "{log}");
     assert_eq!(status(&b)["connected"], 0);
-    drop(fs::read_dir(&copy));
+}
+
+#[test]
+fn a_node_that_was_set_back_behind_its_back_writes_no_more() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (b_dir, earlier) = (dir.path().join("b"), dir.path().join("earlier"));
+    let a = start(&dir.path().join("a"), &[]);
+    let b = start(&b_dir, &[&a]);
+    assert_eq!(b.bloomd().ask("create f"), "Done\n");
+    assert!(b.stop().success());
+    let copied = Command::new("cp")
+        .arg("-r")
+        .args([&b_dir, &earlier])
+        .status();
+    assert!(copied.expect("it runs").success());
+    let b = start(&b_dir, &[&a]);
+    for number in 0..50 {
+        assert_eq!(b.bloomd().ask(&format!("s f later-{number}")), "Yes\n");
+    }
+    wait_for_key(&a, "f", "later-49");
+    b.kill();
+    std::fs::remove_dir_all(&b_dir).expect("removed");
+    std::fs::rename(&earlier, &b_dir).expect("moved");
+    let b = start(&b_dir, &[&a]);
+    wait_for("the node to be read-only", || {
+        let said = b.bloomd().ask("s f other");
+        (said != "Yes\n" && said != "No\n").then_some(())
+    });
+    let log = log_of(b);
+    assert!(log.contains("grapevine restore"), "{log}");
 }
