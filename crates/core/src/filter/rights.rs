@@ -22,6 +22,15 @@ pub struct Rights {
     spent: BTreeMap<Origin, u64>,
 }
 
+/// Rights as a list, to compare copies by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// Who inserted how many keys.
+    pub spent: Vec<(Origin, u64)>,
+    /// Who gave how many rights to whom.
+    pub granted: Vec<(Origin, Origin, u64)>,
+}
+
 /// Why rights did not move.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RightsError {
@@ -169,18 +178,17 @@ impl Rights {
         Ok(())
     }
 
-    /// What is known of who spent how many, and who gave how many to whom, without what says
-    /// nothing.
-    pub fn known(&self) -> (Vec<(Origin, u64)>, Vec<(Origin, Origin, u64)>) {
+    /// What is known, without what says nothing.
+    pub fn known(&self) -> Known {
         let spent = self.spent.iter().map(|(member, total)| (*member, *total));
         let granted = self.granted.iter().flat_map(|(giver, takers)| {
             let takers = takers.iter();
             takers.map(|(taker, total)| (*giver, *taker, *total))
         });
-        (
-            spent.filter(|(_, total)| *total > 0).collect(),
-            granted.filter(|(_, _, total)| *total > 0).collect(),
-        )
+        Known {
+            spent: spent.filter(|(_, total)| *total > 0).collect(),
+            granted: granted.filter(|(_, _, total)| *total > 0).collect(),
+        }
     }
 
     fn ensure(&self, member: Origin, wanted: u64) -> Result<(), RightsError> {
@@ -253,29 +261,9 @@ mod tests {
             let join = |a: &Rights, b: &Rights| { let mut a = a.clone(); a.merge(b).unwrap(); a };
             let (a, b, c) = (&copies[0], &copies[1], &copies[2]);
             prop_assert_eq!(join(a, a), a.clone());
-            prop_assert_eq!(observed(&join(a, b)), observed(&join(b, a)));
-            prop_assert_eq!(observed(&join(&join(a, b), c)), observed(&join(a, &join(b, c))));
+            prop_assert_eq!(join(a, b).known(), join(b, a).known());
+            prop_assert_eq!(join(&join(a, b), c).known(), join(a, &join(b, c)).known());
         }
-    }
-
-    type Spent = Vec<(Origin, u64)>;
-    type Granted = Vec<(Origin, Origin, u64)>;
-
-    /// A state without the zero entries that say nothing.
-    fn observed(rights: &Rights) -> (Spent, Granted) {
-        let spent = rights
-            .spent
-            .iter()
-            .filter(|(_, n)| **n > 0)
-            .map(|(m, n)| (*m, *n))
-            .collect();
-        let granted = rights
-            .granted
-            .iter()
-            .flat_map(|(g, takers)| takers.iter().map(|(t, n)| (*g, *t, *n)))
-            .filter(|(_, _, n)| *n > 0)
-            .collect();
-        (spent, granted)
     }
 
     #[test]

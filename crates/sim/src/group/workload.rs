@@ -27,6 +27,9 @@ pub(super) fn key_bytes(key: u64) -> Vec<u8> {
     format!("key-{key}").into_bytes()
 }
 
+/// A filter's file, and the keys in it.
+type Exported = (Vec<u8>, Vec<u64>);
+
 impl World {
     /// One step of the workload.
     pub(super) fn step(&mut self) -> Checked {
@@ -273,7 +276,7 @@ impl World {
     }
 
     /// A filter of any node as a file, and the keys in it.
-    fn exported(&mut self) -> Result<Option<(Vec<u8>, Vec<u64>)>, String> {
+    fn exported(&mut self) -> Result<Option<Exported>, String> {
         let from = self.random.below(self.nodes.len() as u64) as usize;
         if !self.nodes[from].is_up() {
             return Ok(None);

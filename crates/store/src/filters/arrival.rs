@@ -1,6 +1,7 @@
 //! Filters and layers that came to be beside the log of another node, whose bits never were
 //! operations: they are gathered from who has them before the operation is taken in.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -122,7 +123,7 @@ impl Filters {
     /// gives the parts that are still to be fetched.
     pub(super) fn await_filter(&self, row: &FilterRow) -> Result<Vec<Part>, Blocked> {
         let mut arrivals = lock(&self.arrivals);
-        if !arrivals.filters.contains_key(&row.id) {
+        if let Entry::Vacant(place) = arrivals.filters.entry(row.id) {
             let loaded = self.fresh(row)?;
             for shape in &row.legacy {
                 loaded.memory.grow(shape.bytes)?;
@@ -133,7 +134,7 @@ impl Filters {
                 loaded,
                 legacy: BTreeMap::new(),
             };
-            arrivals.filters.insert(row.id, arrival);
+            place.insert(arrival);
         }
         let layers = row.layers.iter().map(|layer| {
             Part::Layer(LayerName {

@@ -184,10 +184,9 @@ impl Filters {
                     layer.touch();
                 }
             });
-            match merged {
-                Err(FilterError::Memory(over)) => return Err(over.into()),
-                // A damaged one keeps the snapshot from being taken over.
-                Err(_) | Ok(_) => {}
+            // A damaged one keeps the snapshot from being taken over.
+            if let Err(FilterError::Memory(over)) = merged {
+                return Err(over.into());
             }
         }
         Ok(())
