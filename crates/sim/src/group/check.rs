@@ -183,9 +183,11 @@ fn state(collections: &Collections) -> Result<String, String> {
     for (id, row) in rows(collections) {
         lines.push(format!("row {row:?}"));
         let filter = filter(collections, &row)?;
-        let mut layers: Vec<_> = filter.layers().collect();
-        layers.sort_by_key(|layer| layer.id());
-        for layer in layers {
+        // Not those that wait for an operation whose bits are still being fetched.
+        for entered in &row.layers {
+            let layer = filter
+                .layer(entered.shape.id)
+                .ok_or("a row's layer is missing")?;
             let mut words = vec![0; layer.word_count()];
             layer.copy_words(0, &mut words);
             let bits: u64 = words.iter().map(|word| u64::from(word.count_ones())).sum();

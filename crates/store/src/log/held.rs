@@ -71,11 +71,14 @@ impl HeldSegments {
         }
     }
 
-    /// Copies them as they are now, durably but for their names; gives the bytes copied.
+    /// Copies them as they are now, durably but for their names; gives the bytes copied. What was
+    /// copied is durable where it came from too: an operation that a power cut takes back there
+    /// must not live on in the copy, since its number is then given to another one.
     pub(crate) fn copy_to(&self, disk: &dyn Disk, dir: &str) -> io::Result<u64> {
         let mut bytes = 0;
         for (start, file) in &self.files {
             bytes += copy_file(&**file, disk, &segment::path(dir, *start))?;
+            file.sync()?;
         }
         Ok(bytes)
     }
