@@ -102,9 +102,10 @@ impl Geometry {
         }
     }
 
-    /// Memory that the lines take, in bytes.
+    /// Memory that the lines take, in bytes. Of a shape from outside it is asked for before the
+    /// shape is checked.
     pub fn bytes(self) -> u64 {
-        self.lines * LINE_BYTES
+        self.lines.saturating_mul(LINE_BYTES)
     }
 
     /// The expected false-positive rate with `keys` keys inside.
@@ -228,5 +229,16 @@ mod tests {
         for error in [0.0, 1.0, -1.0, f64::NAN, 1e-300] {
             assert!(Geometry::for_capacity(10, error).is_err());
         }
+    }
+
+    #[test]
+    fn a_shape_from_outside_takes_no_less_memory_than_it_says() {
+        let shape = Geometry {
+            lines: u64::MAX / 2,
+            lines_per_key: 2,
+            bits_per_line: 8,
+        };
+        assert_eq!(shape.bytes(), u64::MAX);
+        assert_eq!(shape.validate(), Err(GeometryError::Impossible(shape)));
     }
 }
