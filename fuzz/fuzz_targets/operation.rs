@@ -22,13 +22,17 @@ fuzz_target!(|entry: &[u8]| {
         Operation::Insert(insert) => {
             let hashes: Vec<_> = insert.hashes().collect();
             let run = Run {
-                layer: insert.layer,
-                opened: insert.opened,
+                layer: insert.spent.layer,
+                opened: insert.spent.opened,
                 count: hashes.len(),
-                inserted: insert.inserted,
+                inserted: insert.spent.total,
             };
-            encode_insert(&mut again, insert.filter, run, &hashes);
+            encode_insert(&mut again, insert.spent.filter, run, &hashes);
             assert_eq!(again, bytes, "an insert has one form");
+        }
+        Operation::Draw(spent) => {
+            encode_draw(&mut again, spent);
+            assert_eq!(again, bytes, "a draw has one form");
         }
         Operation::Bits(bits) => {
             let indexes: Vec<_> = bits.indexes().collect();

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use grapevine_core::filter::parameters::{Growth, Parameters};
-use grapevine_core::filter::{Effect, Filter, Key, Progress};
+use grapevine_core::filter::{Effect, Filter, Key, Progress, WithoutRights};
 use grapevine_core::hash::Seed;
 use grapevine_core::origin::Origin;
 
@@ -63,7 +63,8 @@ fn insert(filter: &Filter, keys: &[KeyBytes], effect: &mut Effect) {
         let batch: Vec<Key<'_>> = batch.iter().map(|key| filter.key(key)).collect();
         outcomes.clear();
         effect.clear();
-        assert_eq!(filter.insert(&batch, &mut outcomes, effect), Progress::Done);
+        let inserted = filter.insert(&batch, WithoutRights::Refuse, &mut outcomes, effect);
+        assert_eq!(inserted, Progress::Done);
     }
 }
 

@@ -7,14 +7,18 @@
 //! ```text
 //! entry     = stream u8 | origin 16 | sequence u64 | operation
 //! operation = kind u8 | body
-//! insert    = filter 16 | layer index u32 | layer creator 16 | opened u64 | inserted u64 | hashes 16 each
+//! insert    = spent | hashes 16 each
+//! draw      = spent
+//! spent     = filter 16 | layer index u32 | layer creator 16 | opened u64 | total u64
 //! bits      = indexes u16 each
 //! other     = a MessagePack map; fields that this version does not know are carried along
 //! ```
 //! Integers are little endian. `opened` is the number of the creator's operation that opened the
 //! layer: a copy that does not have it yet must wait for it, one that has it and no such layer
-//! knows that the filter was dropped. `inserted` is the number of keys the origin had put into
-//! the layer once these were in; it only grows, so replay sets the counter to the largest seen.
+//! knows that the filter was dropped. `total` is the number of rights the origin had spent in the
+//! layer once these keys were in; it only grows, so replay sets the counter to the largest seen.
+//! Of a filter that is kept in memory the log has draws, of rights for keys to come, and no keys;
+//! those travel beside it.
 //! What an operation rests on in the same way is its [`Operation::needs`].
 
 use serde::de::DeserializeOwned;
@@ -33,7 +37,8 @@ use crate::version::{Dot, VersionVector};
 /// Bytes before the operation in every entry.
 pub const ENTRY_HEADER_BYTES: usize = 1 + Origin::BYTES + 8;
 /// Bytes of an insert before its hashes.
-pub const INSERT_HEADER_BYTES: usize = 16 + 4 + 16 + 8 + 8;
+pub const INSERT_HEADER_BYTES: usize = SPENT_BYTES;
+const SPENT_BYTES: usize = 16 + 4 + 16 + 8 + 8;
 /// Most hashes in one insert; a larger change is written as several.
 pub const INSERT_HASHES_MAX: usize = 16 * 1024;
 /// Most bits in one operation on a bitmap.
@@ -52,6 +57,7 @@ const KIND_BITS: u8 = 10;
 const KIND_MEMBER: u8 = 11;
 const KIND_GROUP: u8 = 12;
 const KIND_ADOPT_VERSION: u8 = 13;
+const KIND_DRAW: u8 = 14;
 
 /// Who an operation is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -166,17 +172,42 @@ pub struct Share {
     pub total: u64,
 }
 
-/// New keys of one layer.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Insert<'a> {
+/// Rights that the origin of the operation has spent in a layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spent {
     /// The filter, by epoch.
     pub filter: FilterId,
-    /// The layer the keys went into.
+    /// The layer.
     pub layer: LayerId,
     /// Number of the operation of the layer's creator that opened it.
     pub opened: u64,
-    /// Keys the origin had inserted into the layer once these were in.
-    pub inserted: u64,
+    /// How many in all.
+    pub total: u64,
+}
+
+impl Spent {
+    /// The operation that opened the layer.
+    fn opened(&self) -> Dot {
+        Dot {
+            origin: self.layer.creator,
+            sequence: self.opened,
+        }
+    }
+
+    fn encode(&self, buffer: &mut Vec<u8>) {
+        buffer.extend_from_slice(&self.filter.bytes());
+        buffer.extend_from_slice(&self.layer.index.to_le_bytes());
+        buffer.extend_from_slice(&self.layer.creator.bytes());
+        buffer.extend_from_slice(&self.opened.to_le_bytes());
+        buffer.extend_from_slice(&self.total.to_le_bytes());
+    }
+}
+
+/// New keys of one layer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Insert<'a> {
+    /// The rights spent once these keys were in: where they went.
+    pub spent: Spent,
     hashes: &'a [u8],
 }
 
@@ -196,6 +227,8 @@ impl<'a> Insert<'a> {
 pub enum Operation<'a> {
     /// New keys.
     Insert(Insert<'a>),
+    /// Rights spent before the keys that take them, which are not in the log.
+    Draw(Spent),
     /// A change of the catalogue.
     Catalogue(CatalogueChange),
     /// Rights handed on.
@@ -224,10 +257,9 @@ impl Operation<'_> {
     /// The operation that must be in before this one can be applied, if there is one.
     pub fn needs(&self) -> Option<Dot> {
         match self {
-            Operation::Insert(insert) => Some(Dot {
-                origin: insert.layer.creator,
-                sequence: insert.opened,
-            }),
+            Operation::Insert(Insert { spent, .. }) | Operation::Draw(spent) => {
+                Some(spent.opened())
+            }
             Operation::Grant(grant) => Some(grant.opened),
             Operation::Catalogue(
                 CatalogueChange::Drop(epoch)
@@ -269,6 +301,12 @@ pub enum OperationError {
         /// Bytes of hashes.
         bytes: usize,
     },
+    /// A draw is of another length than all are.
+    #[error("{bytes} bytes of a draw, not {SPENT_BYTES}")]
+    Draw {
+        /// Bytes there are.
+        bytes: usize,
+    },
     /// A stream that this version does not know.
     #[error("operation of unknown stream {0}: written by a newer version")]
     Stream(u8),
@@ -299,14 +337,22 @@ pub fn encode_insert(buffer: &mut Vec<u8>, filter: FilterId, run: Run, hashes: &
     debug_assert!((1..=INSERT_HASHES_MAX).contains(&hashes.len()));
     buffer.reserve(1 + INSERT_HEADER_BYTES + hashes.len() * KeyHash::BYTES);
     buffer.push(KIND_INSERT);
-    buffer.extend_from_slice(&filter.bytes());
-    buffer.extend_from_slice(&run.layer.index.to_le_bytes());
-    buffer.extend_from_slice(&run.layer.creator.bytes());
-    buffer.extend_from_slice(&run.opened.to_le_bytes());
-    buffer.extend_from_slice(&run.inserted.to_le_bytes());
+    let spent = Spent {
+        filter,
+        layer: run.layer,
+        opened: run.opened,
+        total: run.inserted,
+    };
+    spent.encode(buffer);
     for hash in hashes {
         buffer.extend_from_slice(&hash.to_bytes());
     }
+}
+
+/// Appends a draw to `buffer`.
+pub fn encode_draw(buffer: &mut Vec<u8>, spent: &Spent) {
+    buffer.push(KIND_DRAW);
+    spent.encode(buffer);
 }
 
 #[derive(Serialize, Deserialize)]
@@ -418,6 +464,12 @@ pub fn decode(operation: &[u8]) -> Result<Operation<'_>, OperationError> {
     if kind == KIND_INSERT {
         return Ok(Operation::Insert(decode_insert(body)?));
     }
+    if kind == KIND_DRAW {
+        let spent = body.try_into().map(decode_spent);
+        return spent
+            .map(Operation::Draw)
+            .map_err(|_| OperationError::Draw { bytes: body.len() });
+    }
     if kind == KIND_BITS {
         return Ok(Operation::Bits(decode_bits(body)?));
     }
@@ -465,7 +517,7 @@ fn decode_body<T: DeserializeOwned>(kind: u8, body: &[u8]) -> Result<T, Operatio
 }
 
 fn decode_insert(body: &[u8]) -> Result<Insert<'_>, OperationError> {
-    let Some((header, hashes)) = body.split_first_chunk::<INSERT_HEADER_BYTES>() else {
+    let Some((header, hashes)) = body.split_first_chunk::<SPENT_BYTES>() else {
         return Err(OperationError::Short {
             length: body.len() + 1,
         });
@@ -476,24 +528,29 @@ fn decode_insert(body: &[u8]) -> Result<Insert<'_>, OperationError> {
             bytes: hashes.len(),
         });
     }
+    Ok(Insert {
+        spent: decode_spent(header),
+        hashes,
+    })
+}
+
+fn decode_spent(bytes: &[u8; SPENT_BYTES]) -> Spent {
     let field = |from: usize| -> [u8; 16] {
-        header[from..from + 16]
+        bytes[from..from + 16]
             .try_into()
             .expect("the range has sixteen bytes")
     };
-    let index = u32::from_le_bytes(header[16..20].try_into().expect("four bytes"));
-    let opened = u64::from_le_bytes(header[36..44].try_into().expect("eight bytes"));
-    let inserted = u64::from_le_bytes(header[44..52].try_into().expect("eight bytes"));
-    Ok(Insert {
+    let number =
+        |from: usize| u64::from_le_bytes(bytes[from..from + 8].try_into().expect("eight bytes"));
+    Spent {
         filter: FilterId::new(field(0)),
         layer: LayerId {
-            index,
+            index: u32::from_le_bytes(bytes[16..20].try_into().expect("four bytes")),
             creator: Origin::new(field(20)),
         },
-        opened,
-        inserted,
-        hashes,
-    })
+        opened: number(36),
+        total: number(44),
+    }
 }
 
 #[cfg(test)]

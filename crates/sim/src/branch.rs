@@ -86,6 +86,8 @@ pub enum Branch {
     Scrubbed,
     /// A snapshot went on with another peer.
     SnapshotMoved,
+    /// Keys of filters that are kept in memory were compared with a peer's.
+    KeptFetched,
     /// A snapshot was given up.
     SnapshotAbandoned,
     /// Bits that an operation waited for were fetched.
@@ -135,7 +137,7 @@ impl Branch {
     ];
 
     /// Those of seeds with many nodes.
-    pub const OF_MANY: [Branch; 27] = [
+    pub const OF_MANY: [Branch; 28] = [
         Branch::Kill,
         Branch::PowerCut,
         Branch::FilterFull,
@@ -155,6 +157,7 @@ impl Branch {
         Branch::SnapshotTaken,
         Branch::Scrubbed,
         Branch::SnapshotMoved,
+        Branch::KeptFetched,
         Branch::SnapshotAbandoned,
         Branch::PartsFetched,
         Branch::PeerLowered,

@@ -62,7 +62,7 @@ impl Epoch {
         self.attempted.extend(keys);
         let unknown = keys.iter().filter(|key| !self.members.contains_key(key));
         self.doubt.extend(unknown);
-        self.inserted_max += keys.len() as u64;
+        self.inserted_max = self.inserted_max.saturating_add(keys.len() as u64);
     }
 
     /// Checks answers, one per key of `0..`, against what must and may be in. Doubts are settled
@@ -89,6 +89,8 @@ impl Epoch {
     fn crash(&mut self, floor: Position) {
         if self.storage == Storage::Memory {
             *self = Epoch::new(self.storage, self.fixed);
+            // Where there was no room to begin again, what was drawn counts as spent.
+            self.inserted_max = u64::MAX;
             return;
         }
         let (members, doubt) = (&mut self.members, &mut self.doubt);
@@ -171,6 +173,25 @@ impl Ledger {
         let mut worlds = self.worlds().to_vec();
         worlds.iter_mut().for_each(change);
         self.history.push((position, worlds));
+    }
+
+    /// A filter that was kept in memory has begun again under its name, as another one.
+    pub fn begin_again(&mut self, name: &[u8], id: FilterId) {
+        let epochs = &self.epochs;
+        let worlds = self.history.iter_mut().flat_map(|(_, worlds)| worlds);
+        let mut before = None;
+        for (old, _) in worlds.filter_map(|names| names.get_mut(name)) {
+            if let Some(epoch) = epochs
+                .get(old)
+                .filter(|epoch| epoch.storage == Storage::Memory)
+            {
+                before = Some((epoch.storage, epoch.fixed));
+                *old = id;
+            }
+        }
+        if let Some((storage, fixed)) = before {
+            self.epochs.insert(id, Epoch::new(storage, fixed));
+        }
     }
 
     /// The process ended with everything before `floor` safe, and `visible` answers now: which

@@ -31,7 +31,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use grapevine_core::catalogue::{FilterRow, Storage};
+use grapevine_core::catalogue::FilterRow;
 use thiserror::Error;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -333,13 +333,8 @@ impl Copying<'_> {
 
 /// The files that a row of the manifest names.
 fn files(row: &FilterRow) -> impl Iterator<Item = String> {
-    let layers = match row.storage {
-        Storage::Durable => &row.layers[..],
-        Storage::Memory => &[],
-    };
-    let layers = layers
-        .iter()
-        .map(|layer| layer_path(row.id, layer.shape.id));
+    let layers = row.layers.iter();
+    let layers = layers.map(|layer| layer_path(row.id, layer.shape.id));
     let foreign = row.legacy.iter();
     layers.chain(foreign.map(|layer| legacy_path(row.id, layer.index)))
 }

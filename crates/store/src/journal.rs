@@ -268,6 +268,11 @@ impl Journal {
         self.bell.armed.store(true, Ordering::SeqCst);
     }
 
+    /// Lets the bell's thread know of something that is not in the log.
+    pub(crate) fn ring_bell(&self) {
+        self.bell.ring();
+    }
+
     /// Position after the last operation.
     pub fn appended(&self) -> Position {
         self.log.appended()

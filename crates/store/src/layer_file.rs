@@ -68,6 +68,20 @@ pub enum LayerFileError {
 /// Writes `layer` as it is now; every bit set before the call is in the file. The counters are
 /// read first, so the file may hold keys that they do not count yet, never the other way round.
 pub fn write_layer(out: &mut dyn Write, filter: FilterId, layer: &Layer) -> io::Result<()> {
+    write_head(out, filter, layer)?;
+    write_blocks(out, layer.word_count(), |from, words| {
+        layer.copy_words(from, words)
+    })
+}
+
+/// Writes `layer` without its bits, as if it were empty: its keys are not to outlive the process,
+/// the rights that they took are.
+pub fn write_rights(out: &mut dyn Write, filter: FilterId, layer: &Layer) -> io::Result<()> {
+    write_head(out, filter, layer)?;
+    write_blocks(out, 0, |_, _| false)
+}
+
+fn write_head(out: &mut dyn Write, filter: FilterId, layer: &Layer) -> io::Result<()> {
     let head = LayerHead {
         filter,
         shape: layer.shape(),
@@ -81,14 +95,20 @@ pub fn write_layer(out: &mut dyn Write, filter: FilterId, layer: &Layer) -> io::
     bytes.extend_from_slice(&body);
     let checksum = xxh3_64(&bytes);
     bytes.extend_from_slice(&checksum.to_le_bytes());
-    out.write_all(&bytes)?;
+    out.write_all(&bytes)
+}
 
-    let mut words = vec![0u64; BLOCK_WORDS];
+/// Writes those blocks of `total` words that `copy` does not find to be all zero, and the end.
+fn write_blocks(
+    out: &mut dyn Write,
+    total: usize,
+    copy: impl Fn(usize, &mut [u64]) -> bool,
+) -> io::Result<()> {
+    let (mut bytes, mut words) = (Vec::new(), vec![0u64; BLOCK_WORDS]);
     let (mut all, mut count) = (Xxh3Default::new(), 0u32);
-    let total = layer.word_count();
     for (index, from) in (0..total).step_by(BLOCK_WORDS).enumerate() {
         let words = &mut words[..BLOCK_WORDS.min(total - from)];
-        if !layer.copy_words(from, words) {
+        if !copy(from, words) {
             continue;
         }
         bytes.clear();

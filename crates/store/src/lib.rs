@@ -13,6 +13,7 @@ pub mod journal;
 pub mod layer_file;
 pub mod log;
 pub mod manifest;
+pub mod memory_stream;
 pub mod restore;
 mod staging;
 pub mod verify;

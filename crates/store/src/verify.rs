@@ -13,7 +13,7 @@ mod files;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
-use grapevine_core::catalogue::{Catalogue, FilterId, Storage};
+use grapevine_core::catalogue::{Catalogue, FilterId};
 use grapevine_core::filter::parameters::LayerId;
 use grapevine_core::operation::{
     CatalogueChange, EntryHeader, Insert, Operation, OperationError, Stream, decode,
@@ -379,10 +379,10 @@ impl<'a> Replay<'a> {
     }
 
     fn insert(&mut self, place: Place<'_>, insert: &Insert<'_>) {
-        let Some(row) = self.rows.catalogue.row(insert.filter) else {
+        let Some(row) = self.rows.catalogue.row(insert.spent.filter) else {
             return;
         };
-        let known = row.storage == Storage::Memory || row.layer(insert.layer).is_some();
+        let known = row.layer(insert.spent.layer).is_some();
         if !known && place.position >= self.from {
             let fault = Fault::UnknownLayer;
             push(

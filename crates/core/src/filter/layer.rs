@@ -21,6 +21,17 @@ const FILL_SAMPLE_LINES: u64 = 4096;
 /// Hashes whose lines are asked for before the first is written.
 const APPLY_BATCH: usize = 64;
 
+/// When the rights of this node count as spent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Spending {
+    /// With the key that takes one: whoever knows of the key knows that the right is spent.
+    #[default]
+    WithKeys,
+    /// When they are drawn, many at a time, before keys take them: keys leave no trace that
+    /// outlives the process, and no right may be spent again in its next life.
+    Drawn,
+}
+
 /// A layer in memory.
 pub struct Layer {
     shape: LayerShape,
@@ -28,10 +39,11 @@ pub struct Layer {
     opened: OnceLock<Dot>,
     me: Origin,
     lines: Lines,
-    /// Keys this node inserted: its spent rights.
+    spending: Spending,
+    /// Keys this node inserted: its spent rights, unless those are drawn.
     inserted: AtomicU64,
-    /// Rights this node can still spend: those it holds less those reserved or spent. Below zero
-    /// only while a replay has seen more spent than it has yet seen given.
+    /// Rights that keys can take now: those this node holds, or has drawn, less those reserved or
+    /// spent. Below zero only while a replay has seen more spent than it has yet seen given.
     available: AtomicI64,
     /// Grants, and what the other members spent.
     rights: Mutex<Rights>,
@@ -42,16 +54,30 @@ pub struct Layer {
 impl Layer {
     /// An empty layer as seen by `me`.
     pub fn new(row: impl Into<LayerRow>, me: Origin) -> Result<Self, GeometryError> {
+        Self::with_spending(row, me, Spending::WithKeys)
+    }
+
+    /// An empty layer as seen by `me`.
+    pub(super) fn with_spending(
+        row: impl Into<LayerRow>,
+        me: Origin,
+        spending: Spending,
+    ) -> Result<Self, GeometryError> {
         let LayerRow { shape, opened } = row.into();
         let geometry = shape.geometry.validate()?;
         let rights = Rights::new(shape.capacity, shape.id.creator);
+        let available = match spending {
+            Spending::WithKeys => signed(rights.received_by(me)),
+            Spending::Drawn => 0,
+        };
         let layer = Layer {
             shape,
             opened: OnceLock::new(),
             me,
             lines: Lines::zeroed(geometry),
+            spending,
             inserted: AtomicU64::new(0),
-            available: AtomicI64::new(signed(rights.received_by(me))),
+            available: AtomicI64::new(available),
             rights: Mutex::new(rights),
             changes: AtomicU64::new(0),
         };
@@ -143,23 +169,57 @@ impl Layer {
         taken.unsigned_abs()
     }
 
-    pub(super) fn release(&self, unused: u64) {
+    /// Lets keys take these rights.
+    pub fn release(&self, unused: u64) {
         self.available.fetch_add(signed(unused), Relaxed);
     }
 
-    /// Turns reserved rights into spent ones and returns the total this node has spent.
+    /// Turns reserved rights into spent ones and returns the number of keys this node has
+    /// inserted.
     pub(super) fn spend_reserved(&self, count: u64) -> u64 {
         self.inserted.fetch_add(count, Relaxed) + count
     }
 
-    /// Rights this node can still spend here.
+    /// Draws up to `wanted` of the rights that this node holds: they are spent from now on. The
+    /// caller notes the total in the log, then hands them out with [`release`](Self::release).
+    pub fn draw(&self, wanted: u64) -> Option<Draw> {
+        if self.spending == Spending::WithKeys {
+            return None;
+        }
+        let mut rights = self.lock();
+        let count = rights.held_by(self.me).min(wanted);
+        if count == 0 {
+            return None;
+        }
+        let total = rights.spent_by(self.me) + count;
+        rights.observe_spent(self.me, total);
+        drop(rights);
+        self.touch();
+        Some(Draw { count, total })
+    }
+
+    /// Rights that keys can take now.
     pub fn available(&self) -> u64 {
         self.available.load(Relaxed).max(0).unsigned_abs()
     }
 
-    /// Keys this node has inserted here.
+    /// Rights this node can still spend here or hand on.
+    pub fn held(&self) -> u64 {
+        match self.spending {
+            Spending::WithKeys => self.available(),
+            Spending::Drawn => self.lock().held_by(self.me),
+        }
+    }
+
+    /// Keys this node has inserted here. Of drawn rights all count that keys cannot take any more.
     pub fn inserted_here(&self) -> u64 {
-        self.inserted.load(Relaxed)
+        match self.spending {
+            Spending::WithKeys => self.inserted.load(Relaxed),
+            Spending::Drawn => {
+                let drawn = self.lock().spent_by(self.me);
+                drawn.saturating_sub(self.available())
+            }
+        }
     }
 
     /// Keys all members have inserted here, as far as known.
@@ -171,10 +231,14 @@ impl Layer {
         others.saturating_add(self.inserted_here())
     }
 
-    /// A number that grows with every change: whoever has written the layer at one revision need
-    /// not write it again while it is the same.
+    /// A number that grows with every change of what is kept in the layer's file: whoever has
+    /// written it at one revision need not write it again while it is the same.
     pub fn revision(&self) -> u64 {
-        self.inserted().saturating_add(self.changes.load(Relaxed))
+        let changes = self.changes.load(Relaxed);
+        match self.spending {
+            Spending::WithKeys => self.inserted().saturating_add(changes),
+            Spending::Drawn => changes,
+        }
     }
 
     /// Notes a change that the number of keys does not show.
@@ -185,7 +249,9 @@ impl Layer {
     /// The rights as known here.
     pub fn rights(&self) -> Rights {
         let mut rights = self.lock().clone();
-        rights.observe_spent(self.me, self.inserted_here());
+        if self.spending == Spending::WithKeys {
+            rights.observe_spent(self.me, self.inserted_here());
+        }
         rights
     }
 
@@ -196,7 +262,10 @@ impl Layer {
         self.touch();
         let mut shares = Vec::new();
         for (taker, wanted) in takers {
-            let given = self.reserve(*wanted);
+            let given = match self.spending {
+                Spending::WithKeys => self.reserve(*wanted),
+                Spending::Drawn => rights.held_by(self.me).min(*wanted),
+            };
             if given > 0 && *taker != self.me {
                 let total = rights.granted(self.me, *taker).saturating_add(given);
                 rights.observe_granted(self.me, *taker, total);
@@ -204,7 +273,7 @@ impl Layer {
                     taker: *taker,
                     total,
                 });
-            } else {
+            } else if self.spending == Spending::WithKeys {
                 self.release(given);
             }
         }
@@ -244,6 +313,9 @@ impl Layer {
 
     /// Lets what this node was given, less what it gave, follow a change of the rights.
     fn change<T>(&self, rights: &mut Rights, change: impl FnOnce(&mut Rights) -> T) -> T {
+        if self.spending == Spending::Drawn {
+            return change(rights);
+        }
         let before = signed(rights.received_by(self.me)) - signed(rights.given_by(self.me));
         let outcome = change(rights);
         let after = signed(rights.received_by(self.me)) - signed(rights.given_by(self.me));
@@ -252,6 +324,9 @@ impl Layer {
     }
 
     fn observe_own(&self, total: u64) {
+        if self.spending == Spending::Drawn {
+            return;
+        }
         let before = self.inserted.fetch_max(total, Relaxed);
         let news = total.saturating_sub(before);
         self.available.fetch_sub(signed(news), Relaxed);
@@ -301,6 +376,15 @@ impl Layer {
 /// Counts of rights stay far below 2^63: no layer has room for so many keys.
 fn signed(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX / 4)
+}
+
+/// Rights that were drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Draw {
+    /// How many.
+    pub count: u64,
+    /// All that this node ever drew from the layer.
+    pub total: u64,
 }
 
 /// How full a layer is.

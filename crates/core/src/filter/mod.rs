@@ -17,5 +17,7 @@ mod scalable;
 #[cfg(test)]
 mod tests;
 
-pub use layer::{Fill, Layer};
-pub use scalable::{AddLayerError, Effect, Filter, Key, Measure, Outcome, Progress, Run};
+pub use layer::{Draw, Fill, Layer, Spending};
+pub use scalable::{
+    AddLayerError, Effect, Filter, Key, Measure, Outcome, Progress, Run, WithoutRights,
+};

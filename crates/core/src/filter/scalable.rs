@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::chain::{CHAIN_MAX, Chain};
 use super::geometry::{GeometryError, Probe};
-use super::layer::Layer;
+use super::layer::{Layer, Spending};
 use super::legacy::{BloomdLayer, LegacyHashes};
 use super::parameters::{Growth, LayerId, LayerShape, Parameters, ParametersError};
 use crate::catalogue::LayerRow;
@@ -73,8 +73,17 @@ impl Effect {
 pub enum Progress {
     /// Every key has its outcome.
     Done,
-    /// No layer has a right left for this node: open another and go on with the rest.
-    NeedsLayer,
+    /// Keys can take no right from any layer: draw some, or open a layer, and go on with the rest.
+    NeedsRights,
+}
+
+/// What becomes of a new key for which there is no right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WithoutRights {
+    /// The insert ends there, so that the caller can find some.
+    Ask,
+    /// It is refused: there are none to be had.
+    Refuse,
 }
 
 /// A filter in memory. Checks take no lock; an insert of a new key takes one of a few, so that
@@ -83,6 +92,7 @@ pub struct Filter {
     parameters: Parameters,
     seed: Seed,
     me: Origin,
+    spending: Spending,
     /// Layers of its own geometry, in the order they were opened.
     layers: Chain<Arc<Layer>>,
     /// Layers of a foreign geometry, only ever read.
@@ -97,10 +107,17 @@ impl Filter {
             parameters,
             seed,
             me,
+            spending: Spending::WithKeys,
             layers: Chain::new(),
             legacy: Chain::new(),
             arbiters: std::array::from_fn(|_| Mutex::new(())),
         }
+    }
+
+    /// The same filter, still without layers, whose rights are spent in another way.
+    #[must_use]
+    pub fn with_spending(self, spending: Spending) -> Self {
+        Filter { spending, ..self }
     }
 
     /// What it was asked to be.
@@ -149,7 +166,7 @@ impl Filter {
             layer.enter(row.opened);
             return Ok(layer);
         }
-        let layer = Arc::new(Layer::new(row, self.me)?);
+        let layer = Arc::new(Layer::with_spending(row, self.me, self.spending)?);
         // No insert is under way while the layers change, so whoever holds an arbiter has seen
         // all layers that any other holder of it saw.
         let _all: Vec<MutexGuard<'_, ()>> = self.arbiters.iter().map(lock).collect();
@@ -186,11 +203,12 @@ impl Filter {
     }
 
     /// Inserts `keys` from the front, one outcome each appended to `outcomes`, until all are done
-    /// or a new layer is needed; then the caller opens it and comes back with the keys that have
+    /// or rights are needed; then the caller sees to that and comes back with the keys that have
     /// no outcome yet. What changed is added to `effect`.
     pub fn insert(
         &self,
         keys: &[Key<'_>],
+        without: WithoutRights,
         outcomes: &mut Vec<Outcome>,
         effect: &mut Effect,
     ) -> Progress {
@@ -207,10 +225,10 @@ impl Filter {
                 // The right that is missing may have gone to the same key just before.
                 if self.contains(rest[0]) {
                     outcomes.push(Outcome::Seen);
-                } else if self.parameters.growth == Growth::Fixed {
+                } else if without == WithoutRights::Refuse {
                     outcomes.push(Outcome::Full);
                 } else {
-                    return Progress::NeedsLayer;
+                    return Progress::NeedsRights;
                 }
                 rest = &rest[1..];
             }
@@ -227,18 +245,18 @@ impl Filter {
         outcomes: &mut Vec<Outcome>,
         effect: &mut Effect,
     ) -> Step {
-        let mut open: Option<Spending<'_>> = None;
+        let mut open: Option<Reserved<'_>> = None;
         let mut step = Step::Again;
         for (index, key) in keys.iter().enumerate() {
             if found[index] {
                 outcomes.push(Outcome::Seen);
                 continue;
             }
-            if open.as_ref().is_none_or(|spending| spending.left == 0) {
-                open.take().inspect(|spending| spending.close(effect));
+            if open.as_ref().is_none_or(|reserved| reserved.left == 0) {
+                open.take().inspect(|reserved| reserved.close(effect));
                 open = self.reserve(&found[index..]);
             }
-            let Some(spending) = &mut open else {
+            let Some(reserved) = &mut open else {
                 step = Step::NoRights;
                 break;
             };
@@ -248,30 +266,30 @@ impl Filter {
             }
             // With several layers another caller may since have put it into another one.
             let elsewhere = layers > 1 && self.layers.iter().any(|layer| layer.contains(key.hash));
-            if !elsewhere && spending.layer.apply(key.hash) {
-                spending.left -= 1;
-                spending.spent += 1;
+            if !elsewhere && reserved.layer.apply(key.hash) {
+                reserved.left -= 1;
+                reserved.spent += 1;
                 effect.hashes.push(key.hash);
                 outcomes.push(Outcome::New);
             } else {
                 outcomes.push(Outcome::Seen);
             }
         }
-        open.take().inspect(|spending| spending.close(effect));
+        open.take().inspect(|reserved| reserved.close(effect));
         step
     }
 
     /// Reserves rights for the keys of a batch that are left, from the oldest layer that has
     /// some. A fixed filter takes them singly: what one caller holds back for keys that turn out
     /// to be seen must not make it look full to another.
-    fn reserve(&self, found: &[bool]) -> Option<Spending<'_>> {
+    fn reserve(&self, found: &[bool]) -> Option<Reserved<'_>> {
         let wanted = match self.parameters.growth {
             Growth::Fixed => 1,
             Growth::By(_) => found.iter().filter(|found| !**found).count() as u64,
         };
         self.layers.iter().find_map(|layer| {
             let left = layer.reserve(wanted);
-            (left > 0).then_some(Spending {
+            (left > 0).then_some(Reserved {
                 layer,
                 left,
                 spent: 0,
@@ -397,13 +415,13 @@ enum Step {
 }
 
 /// Rights reserved from one layer for the keys of a batch.
-struct Spending<'a> {
+struct Reserved<'a> {
     layer: &'a Layer,
     left: u64,
     spent: u64,
 }
 
-impl Spending<'_> {
+impl Reserved<'_> {
     fn close(&self, effect: &mut Effect) {
         self.layer.release(self.left);
         if self.spent > 0 {

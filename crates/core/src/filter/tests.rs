@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use super::parameters::{Growth, Parameters};
 use super::*;
 use crate::hash::Seed;
+use crate::operation::Share;
 use crate::origin::Origin;
 
 const ME: Origin = Origin::new([1; 16]);
@@ -31,7 +32,13 @@ fn filter(capacity: u64, error: f64, growth: Growth) -> Filter {
 fn insert(filter: &Filter, keys: &[Vec<u8>]) -> (Vec<Outcome>, Effect) {
     let keys: Vec<Key<'_>> = keys.iter().map(|key| filter.key(key)).collect();
     let (mut outcomes, mut effect) = (Vec::new(), Effect::default());
-    while filter.insert(&keys[outcomes.len()..], &mut outcomes, &mut effect) != Progress::Done {
+    let without = match filter.parameters().growth {
+        Growth::Fixed => WithoutRights::Refuse,
+        Growth::By(_) => WithoutRights::Ask,
+    };
+    let mut rest = &keys[..];
+    while filter.insert(rest, without, &mut outcomes, &mut effect) != Progress::Done {
+        rest = &keys[outcomes.len()..];
         filter.add_layer(filter.next_layer(1).unwrap()).unwrap();
     }
     (outcomes, effect)
@@ -195,9 +202,11 @@ fn of_many_callers_exactly_one_is_told_that_a_key_is_new() {
                 for chunk in keys.chunks(50 + thread * 7) {
                     let chunk: Vec<Key<'_>> = chunk.iter().map(|key| filter.key(key)).collect();
                     let (mut outcomes, mut effect) = (Vec::new(), Effect::default());
-                    while filter.insert(&chunk[outcomes.len()..], &mut outcomes, &mut effect)
-                        != Progress::Done
+                    let without = WithoutRights::Ask;
+                    let mut rest = &chunk[..];
+                    while filter.insert(rest, without, &mut outcomes, &mut effect) != Progress::Done
                     {
+                        rest = &chunk[outcomes.len()..];
                         let _alone = growth.lock().unwrap();
                         if filter.layers().all(|layer| layer.available() == 0) {
                             filter.add_layer(filter.next_layer(1).unwrap()).unwrap();
@@ -233,6 +242,56 @@ fn rights_given_away_are_not_spent_here() {
         [10, 1]
     );
     assert_eq!(effect.runs[1].layer.index, 1);
+}
+
+#[test]
+fn drawn_rights_are_spent_whether_keys_take_them_or_not() {
+    let parameters = filter(100, 0.001, Growth::By(2)).parameters();
+    let filter = Filter::new(parameters, SEED, ME).with_spending(Spending::Drawn);
+    filter.add_layer(filter.next_layer(1).unwrap()).unwrap();
+    let layer = filter.layers().next().unwrap();
+    let keys = numbered("key", 0..20);
+    let keys: Vec<Key<'_>> = keys.iter().map(|key| filter.key(key)).collect();
+    let (mut outcomes, mut effect) = (Vec::new(), Effect::default());
+    let mut insert = |keys: &[Key<'_>]| {
+        outcomes.clear();
+        let ask = WithoutRights::Ask;
+        (
+            filter.insert(keys, ask, &mut outcomes, &mut effect),
+            outcomes.len(),
+        )
+    };
+    assert_eq!(insert(&keys), (Progress::NeedsRights, 0));
+    assert_eq!(layer.held(), 100);
+    let draw = layer.draw(16).unwrap();
+    assert_eq!((draw.count, draw.total, layer.held()), (16, 16, 84));
+    assert_eq!(
+        insert(&keys),
+        (Progress::NeedsRights, 0),
+        "not before it is logged"
+    );
+    layer.release(draw.count);
+    assert_eq!(insert(&keys), (Progress::NeedsRights, 16));
+    assert_eq!((layer.inserted(), layer.available()), (16, 0));
+    let revision = layer.revision();
+    assert_eq!(layer.grant(&[(Origin::new([2; 16]), 80)])[0].total, 80);
+    assert!(layer.revision() > revision);
+    assert_eq!((layer.held(), layer.draw(16).unwrap().count), (4, 4));
+    assert_eq!(layer.draw(16), None);
+
+    // The next life knows what was drawn, and spends none of it again.
+    let next = Filter::new(parameters, SEED, ME).with_spending(Spending::Drawn);
+    let copy = next.add_layer(layer.shape()).unwrap();
+    copy.merge_rights(&layer.rights()).unwrap();
+    assert_eq!((copy.held(), copy.available(), copy.inserted()), (0, 0, 20));
+    copy.observe_grant(
+        Origin::new([2; 16]),
+        &[Share {
+            taker: ME,
+            total: 7,
+        }],
+    );
+    assert_eq!((copy.held(), copy.available()), (7, 0));
 }
 
 #[test]

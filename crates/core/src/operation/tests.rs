@@ -104,7 +104,7 @@ proptest! {
     }
 
     #[test]
-    fn inserts_and_bits_survive_their_bytes(
+    fn inserts_draws_and_bits_survive_their_bytes(
         hashes in prop::collection::vec(any::<(u64, u64)>(), 1..100),
         indexes in prop::collection::vec(any::<u16>(), 1..100),
         index in any::<u32>(), inserted in any::<u64>(),
@@ -117,8 +117,12 @@ proptest! {
         let Operation::Insert(insert) = decode(&bytes).unwrap() else {
             panic!("an insert decodes as an insert");
         };
-        prop_assert_eq!((insert.layer, insert.opened, insert.inserted), (layer, 4, inserted));
+        let spent = Spent { filter: FilterId::new([2; 16]), layer, opened: 4, total: inserted };
+        prop_assert_eq!(insert.spent, spent);
         prop_assert_eq!(insert.hashes().collect::<Vec<_>>(), hashes);
+        bytes.clear();
+        encode_draw(&mut bytes, &spent);
+        prop_assert_eq!(decode(&bytes).unwrap(), Operation::Draw(spent));
         bytes.clear();
         encode_bits(&mut bytes, &indexes);
         let Operation::Bits(bits) = decode(&bytes).unwrap() else {
@@ -170,6 +174,8 @@ fn what_is_cut_short_or_from_the_future_is_named() {
     bytes.pop();
     let cut = decode(&bytes);
     assert!(matches!(cut, Err(OperationError::Hashes { bytes: 15 })));
+    let short = decode(&[KIND_DRAW, 1, 2]);
+    assert!(matches!(short, Err(OperationError::Draw { bytes: 2 })));
     let odd = decode(&[KIND_BITS, 1, 2, 3]);
     assert!(matches!(odd, Err(OperationError::Bits { bytes: 3 })));
 }

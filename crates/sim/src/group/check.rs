@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use grapevine_core::catalogue::{FilterRow, Scope, Storage};
+use grapevine_core::catalogue::{FilterRow, Scope};
 use grapevine_core::filter::Filter;
 use grapevine_store::collections::Collections;
 
+use super::ledger::Epoch;
 use super::workload::{KEYS, key_bytes};
 use super::{Checked, World};
 use crate::branch::Branch;
@@ -54,7 +55,14 @@ impl World {
                     ));
                 }
             }
-            check_filter(&filter, &epoch.attempted)
+            let life = self.nodes[node].life;
+            for (at, of, key) in &epoch.volatile {
+                let here = (*at, *of) == (node, life) && !epoch.may_be_dropped;
+                if here && !filter.contains(filter.key(&key_bytes(*key))) {
+                    return Err(format!("node {node} has forgotten key {key} of {id}"));
+                }
+            }
+            check_filter(&filter, epoch)
                 .map_err(|what| format!("node {node}, filter {id}: {what}"))?;
         }
         Ok(())
@@ -128,6 +136,14 @@ impl World {
                         return Err(format!("in the end node {node} has not key {key} of {id}"));
                     }
                 }
+                for (at, life, key) in &epoch.volatile {
+                    let lives = self.nodes[*at].life == *life && !self.nodes[*at].left;
+                    if lives && !filter.contains(filter.key(&key_bytes(*key))) {
+                        return Err(format!(
+                            "in the end node {node} has not key {key} of {id}, kept in memory on {at}"
+                        ));
+                    }
+                }
             }
         }
         Ok(())
@@ -146,7 +162,7 @@ fn where_they_part<'a>(a: &'a str, b: &'a str) -> (&'a str, &'a str, &'a str) {
 /// The group's filters of a node.
 fn rows(collections: &Collections) -> BTreeMap<grapevine_core::catalogue::FilterId, FilterRow> {
     let rows = collections.filters().rows().into_iter();
-    let rows = rows.filter(|row| row.scope == Scope::Group && row.storage == Storage::Durable);
+    let rows = rows.filter(|row| row.scope == Scope::Group);
     rows.map(|row| (row.id, row)).collect()
 }
 
@@ -157,7 +173,7 @@ fn filter(collections: &Collections, row: &FilterRow) -> Result<std::sync::Arc<F
 }
 
 /// No layer holds more keys than it may, and none that was never put in.
-fn check_filter(filter: &Filter, attempted: &std::collections::BTreeSet<u64>) -> Checked {
+fn check_filter(filter: &Filter, epoch: &Epoch) -> Checked {
     for layer in filter.layers() {
         let (inserted, capacity) = (layer.inserted(), layer.shape().capacity);
         if inserted > capacity {
@@ -168,8 +184,19 @@ fn check_filter(filter: &Filter, attempted: &std::collections::BTreeSet<u64>) ->
             ));
         }
     }
+    // What was drawn and what is there may part when nodes forget.
+    for layer in filter.layers().filter(|_| epoch.in_memory) {
+        let inside = |key: &u64| layer.contains(filter.key(&key_bytes(*key)).hash);
+        let (inserted, capacity) = ((0..KEYS).filter(inside).count(), layer.shape().capacity);
+        if inserted as u64 > capacity {
+            let id = layer.id();
+            return Err(format!(
+                "layer {id:?} of {capacity} keys has {inserted} in it"
+            ));
+        }
+    }
     for key in 0..KEYS {
-        if !attempted.contains(&key) && filter.contains(filter.key(&key_bytes(key))) {
+        if !epoch.attempted.contains(&key) && filter.contains(filter.key(&key_bytes(key))) {
             return Err(format!("key {key} was never put in and is there"));
         }
     }

@@ -1,13 +1,14 @@
 //! What goes wrong: crashes, cuts, restores, nodes that come, leave and sleep.
 
 use grapevine_core::membership::MemberState;
+use grapevine_core::origin::Origin;
 use grapevine_core::sync::{Event as SyncEvent, Input, Message, Output};
 use grapevine_core::version::VersionVector;
 use grapevine_store::backup::Copied;
 use grapevine_store::restore::renew;
 use std::sync::Arc;
 
-use super::network::{Connection, Event, Fate};
+use super::network::{Connection, Event, Fate, Topic};
 use super::node::Node;
 use super::{Checked, World};
 use crate::branch::Branch;
@@ -36,12 +37,27 @@ impl World {
         self.nodes[node]
             .open(&mut self.random)
             .map_err(|error| format!("node {node} does not open: {error}"))?;
+        self.forget_volatile(node);
         self.nodes[node].enter(MemberState::Joined)?;
         let life = self.nodes[node].life;
         self.network.at(self.now + 1, Event::Tick { node, life });
         self.network.at(self.now + 1, Event::Links);
         self.changed(node);
         self.check_node(node)
+    }
+
+    /// Filters that a node kept in memory before it met anybody have begun again.
+    fn forget_volatile(&mut self, node: usize) {
+        let collections = self.collections(node);
+        if collections.group().met {
+            return;
+        }
+        for (id, epoch) in &mut self.ledger.epochs {
+            let its_own = epoch.created.is_some_and(|ack| ack.node == node);
+            if epoch.in_memory && its_own && collections.filters().epoch(*id).is_none() {
+                epoch.may_be_dropped = true;
+            }
+        }
     }
 
     /// A node's process ends without warning.
@@ -265,12 +281,16 @@ impl World {
 
     fn connect(&mut self, a: usize, b: usize) -> Checked {
         let connection = self.network.connect(a, b);
+        self.nodes[a].meet()?;
+        self.nodes[b].meet()?;
         for (node, other) in [(a, b), (b, a)] {
-            let Some(peer) = self.nodes[other].running.as_ref().map(|r| r.origin) else {
-                continue;
-            };
-            let session = self.random.bits() | 1;
-            self.handle(node, Input::Connected(peer, session))?;
+            for topic in Topic::ALL {
+                let Some(peer) = self.nodes[other].name(topic) else {
+                    continue;
+                };
+                let session = self.random.bits() | 1;
+                self.handle(node, topic, Input::Connected(peer, session))?;
+            }
         }
         let _ = connection;
         Ok(())
@@ -281,51 +301,67 @@ impl World {
         self.network.disconnect(connection);
         for node in [connection.a, connection.b] {
             let other = connection.other(node);
-            let peer = self.nodes[other].running.as_ref().map(|r| r.origin);
-            if let (true, Some(peer)) = (Some(node) != dead, peer) {
-                let out = self.nodes[node].handle(self.now, Input::Disconnected(peer));
-                self.perform(node, out);
+            for topic in Topic::ALL {
+                if let (true, Some(peer)) = (Some(node) != dead, self.nodes[other].name(topic)) {
+                    let gone = Input::Disconnected(peer);
+                    let out = self.nodes[node].handle(self.now, topic, gone);
+                    self.perform(node, topic, out);
+                }
             }
         }
     }
 
     /// A message arrives, if its connection is still there.
-    pub(super) fn deliver(&mut self, to: usize, connection: Connection, bytes: &[u8]) -> Checked {
+    pub(super) fn deliver(
+        &mut self,
+        to: usize,
+        connection: Connection,
+        topic: Topic,
+        bytes: &[u8],
+    ) -> Checked {
         let from = connection.other(to);
-        let origin = self.nodes[from].running.as_ref().map(|r| r.origin);
-        let (true, Some(origin)) = (self.network.has(connection), origin) else {
+        let (true, Some(name)) = (self.network.has(connection), self.nodes[from].name(topic))
+        else {
             return Ok(());
         };
         let message = Message::decode(bytes).map_err(|error| format!("a message: {error}"))?;
-        self.handle(to, Input::Received(origin, message))
+        self.handle(to, topic, Input::Received(name, message))
     }
 
-    /// Gives a node's machine an input and carries out what it wants.
-    pub(super) fn handle(&mut self, node: usize, input: Input) -> Checked {
+    /// Gives both of a node's machines an input.
+    pub(super) fn handle_all(&mut self, node: usize, input: &Input) -> Checked {
+        for topic in Topic::ALL {
+            self.handle(node, topic, input.clone())?;
+        }
+        Ok(())
+    }
+
+    /// Gives one of a node's machines an input and carries out what it wants.
+    fn handle(&mut self, node: usize, topic: Topic, input: Input) -> Checked {
         let tick = input == Input::Tick;
-        let out = self.nodes[node].handle(self.now, input);
+        let out = self.nodes[node].handle(self.now, topic, input);
         if tick {
             self.nodes[node].follow_members();
         }
-        self.perform(node, out);
+        self.perform(node, topic, out);
         self.changed(node);
         Ok(())
     }
 
-    fn perform(&mut self, node: usize, out: Vec<Output>) {
+    fn perform(&mut self, node: usize, topic: Topic, out: Vec<Output>) {
         if let Some(trouble) = self.nodes[node].take_trouble() {
             self.note(|| format!("{node}: trouble: {trouble}"));
         }
         for output in out {
             match output {
-                Output::Send(peer, message) => self.send(node, peer, &message),
-                Output::Event(event) => self.record(node, &event),
+                Output::Send(peer, message) => self.send(node, topic, peer, &message),
+                Output::Event(event) => self.record(node, topic, &event),
             }
         }
     }
 
-    fn send(&mut self, from: usize, peer: grapevine_core::origin::Origin, message: &Message) {
-        let is_peer = |node: &Node| node.running.as_ref().is_some_and(|r| r.origin == peer);
+    fn send(&mut self, from: usize, topic: Topic, peer: Origin, message: &Message) {
+        let is_peer = |node: &Node| node.name(topic) == Some(peer);
         let Some(to) = self.nodes.iter().position(is_peer) else {
             return;
         };
@@ -353,18 +389,20 @@ impl World {
             let event = Event::Deliver {
                 to,
                 connection,
+                topic,
                 bytes,
             };
             self.network.at(at, event);
         }
     }
 
-    fn record(&mut self, node: usize, event: &SyncEvent) {
+    fn record(&mut self, node: usize, topic: Topic, event: &SyncEvent) {
         let branch = match event {
             SyncEvent::Rewound { .. } => Some(Branch::Rewound),
             SyncEvent::Asked { .. } => Some(Branch::Repaired),
             SyncEvent::Parked(_) => Some(Branch::Parked),
             SyncEvent::ParkedForParts(_) => Some(Branch::ParkedForParts),
+            SyncEvent::SnapshotFinished(_) if topic == Topic::Memory => Some(Branch::KeptFetched),
             SyncEvent::SnapshotFinished(_) => Some(Branch::SnapshotTaken),
             SyncEvent::ScrubBegun(_) => Some(Branch::Scrubbed),
             SyncEvent::SnapshotMoved(_) => Some(Branch::SnapshotMoved),
@@ -377,7 +415,7 @@ impl World {
         if let Some(branch) = branch {
             self.hit(branch);
         }
-        self.note(|| format!("{node}: {event:?}"));
+        self.note(|| format!("{node}: {topic:?}: {event:?}"));
     }
 
     /// Something may have been appended on a node: it is synced soon.

@@ -52,6 +52,10 @@ pub(super) struct Epoch {
     pub(super) may_be_dropped: bool,
     /// It may be refused to hold more.
     pub(super) keys: BTreeMap<u64, Vec<Ack>>,
+    /// It is kept in memory.
+    pub(super) in_memory: bool,
+    /// Keys of one that is kept in memory: on which node they were put in, and in which life of it.
+    pub(super) volatile: Vec<(usize, u64, u64)>,
     /// Keys that somebody tried to put in. No other may be found.
     pub(super) attempted: BTreeSet<u64>,
 }

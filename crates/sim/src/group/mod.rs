@@ -174,21 +174,22 @@ impl World {
             }
             Event::Tick { node, life } => {
                 if self.nodes[node].life == life && self.nodes[node].is_up() {
-                    self.handle(node, Input::Tick)?;
+                    self.handle_all(node, &Input::Tick)?;
                     self.network.at(self.now + 100, Event::Tick { node, life });
                 }
             }
             Event::Sync { node, life } => {
                 if self.nodes[node].life == life && self.nodes[node].is_up() {
                     self.nodes[node].sync()?;
-                    self.handle(node, Input::Advanced)?;
+                    self.handle_all(node, &Input::Advanced)?;
                 }
             }
             Event::Deliver {
                 to,
                 connection,
+                topic,
                 bytes,
-            } => self.deliver(to, connection, &bytes)?,
+            } => self.deliver(to, connection, topic, &bytes)?,
             Event::Links => self.look_at_links()?,
             Event::Start { node } => self.start(node)?,
             Event::Heal { from, to } => self.network.unblock(from, to),

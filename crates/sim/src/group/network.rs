@@ -17,6 +17,7 @@ pub(super) enum Event {
     Deliver {
         to: usize,
         connection: Connection,
+        topic: Topic,
         bytes: Vec<u8>,
     },
     /// Connections are made and noticed to be gone.
@@ -25,6 +26,19 @@ pub(super) enum Event {
     Start { node: usize },
     /// A cut ends.
     Heal { from: usize, to: usize },
+}
+
+/// Which of two nodes' machines speak with each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Topic {
+    /// Those of the group's stream.
+    Group,
+    /// Those of the filters that are kept in memory.
+    Memory,
+}
+
+impl Topic {
+    pub(super) const ALL: [Topic; 2] = [Topic::Group, Topic::Memory];
 }
 
 /// One connection between two nodes, `a` below `b`.

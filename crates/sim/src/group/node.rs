@@ -4,14 +4,15 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use grapevine_core::membership::{Member, MemberRow, MemberState, NodeId};
+use grapevine_core::membership::{GroupIdentity, Member, MemberRow, MemberState, NodeId};
 use grapevine_core::origin::Origin;
 use grapevine_core::sync::{Input, Machine, Output};
-use grapevine_store::collections::{Collections, Exchange};
+use grapevine_store::collections::{Collections, Exchange, MemoryExchange};
 use grapevine_store::disk::SimulatedDisk;
 use grapevine_store::filters::Options;
 
 use super::mutant::{GroupMutation, Mutant};
+use super::network::Topic;
 use super::{Checked, Time};
 use crate::node::{self, Mutation};
 use crate::random::Random;
@@ -48,6 +49,8 @@ pub(super) struct Running {
     pub(super) origin: Origin,
     machine: Machine,
     replica: Mutant,
+    /// Of the filters that are kept in memory.
+    memory: (Machine, MemoryExchange),
 }
 
 impl Node {
@@ -88,11 +91,15 @@ impl Node {
         let origin = collections.filters().identity().origin;
         let mut machine = Machine::new(origin, random.bits());
         machine.set_scrub(SCRUB_MS);
+        let life = collections.filters().memory_stream().life();
+        let mut memory = Machine::new(life, random.bits());
+        memory.set_scrub(SCRUB_MS);
         self.life += 1;
         self.running = Some(Running {
             origin,
             machine,
             replica: Mutant::new(Exchange::new(Arc::clone(&collections)), self.mutation),
+            memory: (memory, MemoryExchange::new(Arc::clone(&collections))),
             collections,
         });
         Ok(())
@@ -137,16 +144,47 @@ impl Node {
     }
 
     /// Gives the machine an input; gives what it wants done.
-    pub(super) fn handle(&mut self, now: Time, input: Input) -> Vec<Output> {
+    pub(super) fn handle(&mut self, now: Time, topic: Topic, input: Input) -> Vec<Output> {
         let mut out = Vec::new();
-        if let Some(running) = &mut self.running {
-            running.replica.refresh();
-            let now = now + self.ahead;
-            running
-                .machine
-                .handle(now, input, &mut running.replica, &mut out);
+        let now = now + self.ahead;
+        match (&mut self.running, topic) {
+            (Some(running), Topic::Group) => {
+                running.replica.refresh();
+                running
+                    .machine
+                    .handle(now, input, &mut running.replica, &mut out);
+            }
+            (Some(running), Topic::Memory) => {
+                let (machine, exchange) = &mut running.memory;
+                exchange.refresh();
+                machine.handle(now, input, exchange, &mut out);
+            }
+            (None, _) => {}
         }
         out
+    }
+
+    /// What its peers call its machine of a topic, while it runs.
+    pub(super) fn name(&self, topic: Topic) -> Option<Origin> {
+        let running = self.running.as_ref()?;
+        Some(match topic {
+            Topic::Group => running.origin,
+            Topic::Memory => running.collections.filters().memory_stream().life(),
+        })
+    }
+
+    /// It has met another node, and knows that from now on.
+    pub(super) fn meet(&mut self) -> Checked {
+        let Some(running) = &self.running else {
+            return Ok(());
+        };
+        let group = running.collections.group();
+        if !group.met {
+            let met = GroupIdentity { met: true, ..group };
+            let joined = running.collections.join(met);
+            joined.map_err(|error| error.to_string())?;
+        }
+        Ok(())
     }
 
     /// Tells the machine who the members are, and the collections how much log to keep.
@@ -164,12 +202,16 @@ impl Node {
     /// The state of its machine, for whoever looks at a seed that failed.
     pub(super) fn machine_text(&self) -> String {
         let running = self.running.as_ref();
-        running.map_or_else(String::new, |running| format!("{:?}", running.machine))
+        running.map_or_else(String::new, |running| {
+            format!("{:?} {:?}", running.machine, running.memory.0)
+        })
     }
 
     /// The last trouble the exchange met.
     pub(super) fn take_trouble(&mut self) -> Option<String> {
-        self.running.as_mut()?.replica.take_trouble()
+        let running = self.running.as_mut()?;
+        let memory = running.memory.1.take_trouble();
+        running.replica.take_trouble().or(memory)
     }
 
     /// Anything appended that is not durable.

@@ -55,7 +55,7 @@ impl World {
             self.ignore_all_rights();
         }
         self.changed(node);
-        self.handle(node, grapevine_core::sync::Input::Advanced)
+        self.handle_all(node, &grapevine_core::sync::Input::Advanced)
     }
 
     fn ignore_all_rights(&self) {
@@ -115,7 +115,11 @@ impl World {
                 error: ERROR,
                 growth,
             },
-            storage: Storage::Durable,
+            storage: if self.random.one_in(5) {
+                Storage::Memory
+            } else {
+                Storage::Durable
+            },
             seed: None,
             scope: if self.random.one_in(10) {
                 Scope::Local
@@ -134,7 +138,9 @@ impl World {
                 let ack = self.acknowledge(node, position)?;
                 self.note(|| format!("create {} {} on {node}", name.escape_ascii(), id.id()));
                 if new.scope == Scope::Group {
-                    self.ledger.epoch(id.id()).created = Some(ack);
+                    let epoch = self.ledger.epoch(id.id());
+                    epoch.created = Some(ack);
+                    epoch.in_memory = new.storage == Storage::Memory;
                 }
                 Ok(())
             }
@@ -191,8 +197,13 @@ impl World {
         if handle.scope() == Scope::Local {
             return Ok(());
         }
+        let life = self.nodes[node].life;
         for (key, outcome) in keys.iter().zip(scratch.outcomes()) {
             match outcome {
+                KeyOutcome::New if handle.storage() == Storage::Memory => {
+                    let epoch = self.ledger.epoch(handle.id());
+                    epoch.volatile.push((node, life, *key));
+                }
                 KeyOutcome::New => {
                     let epoch = self.ledger.epoch(handle.id());
                     epoch.keys.entry(*key).or_default().push(ack);
@@ -262,7 +273,7 @@ impl World {
         let merged = collections.filters().merge(&handle, &mut &bytes[..]);
         let position = match merged {
             Ok((_, position)) => position,
-            Err(FilterError::Unlike { .. }) => return Ok(()),
+            Err(FilterError::Unlike { .. } | FilterError::InMemory) => return Ok(()),
             Err(error) => return Err(format!("merge: {error}")),
         };
         let ack = self.acknowledge(node, position)?;

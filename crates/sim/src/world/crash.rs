@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 
+use grapevine_core::catalogue::FilterId;
 use grapevine_store::collections::{OpenError, Recovered};
 use grapevine_store::disk::Operation;
 
@@ -134,13 +135,7 @@ impl World {
         if std::mem::take(&mut self.reclaimable) {
             self.hit(Branch::ReclaimAfterRestart);
         }
-        self.start()?;
-        let visible: BTreeMap<_, _> = self
-            .filters()?
-            .list(b"")
-            .iter()
-            .map(|handle| (handle.name().to_vec(), handle.id()))
-            .collect();
+        let visible = self.start_again()?;
         if self.ledger.recover(floor, &visible)? {
             self.hit(Branch::RolledBack);
         }
@@ -152,10 +147,27 @@ impl World {
             ));
             self.collections = None;
             self.disk.kill();
-            self.start()?;
+            self.start_again()?;
         }
         self.check_all()?;
         self.check_second_recovery()
+    }
+
+    /// Starts; gives what answers. Filters that were kept in memory have begun again.
+    fn start_again(&mut self) -> Result<BTreeMap<Vec<u8>, FilterId>, String> {
+        self.start()?;
+        let visible: BTreeMap<_, _> = self
+            .filters()?
+            .list(b"")
+            .iter()
+            .map(|handle| (handle.name().to_vec(), handle.id()))
+            .collect();
+        for (name, id) in &visible {
+            if !self.ledger.epochs.contains_key(id) {
+                self.ledger.begin_again(name, *id);
+            }
+        }
+        Ok(visible)
     }
 
     /// A request failed. Was there a reason, and what follows?

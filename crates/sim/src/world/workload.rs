@@ -266,7 +266,7 @@ impl World {
             match outcome {
                 Outcome::New if !known => {
                     epoch.attempted.insert(*key);
-                    epoch.inserted_max += 1;
+                    epoch.inserted_max = epoch.inserted_max.saturating_add(1);
                     epoch.members.insert(
                         *key,
                         Member {
@@ -405,7 +405,11 @@ impl World {
             .epochs
             .get(&handle.id())
             .ok_or("an export of no filter")?;
-        let (id, epoch) = (handle.id(), epoch.clone());
+        let (id, mut epoch) = (handle.id(), epoch.clone());
+        if epoch.storage == Storage::Memory {
+            // What was drawn counts as spent.
+            epoch.inserted_max = u64::MAX;
+        }
         self.exports.truncate(EXPORTS_MAX - 1);
         self.exports.insert(0, Export { bytes, id, epoch });
         Ok(())
@@ -452,7 +456,7 @@ impl World {
             .epochs
             .get_mut(&handle.id())
             .ok_or("a merge into no filter")?;
-        epoch.inserted_max += from.inserted_max;
+        epoch.inserted_max = epoch.inserted_max.saturating_add(from.inserted_max);
         let keys: Vec<u64> = from.members.keys().copied().collect();
         let Ok((what, position)) = merged else {
             epoch.attempt(&keys);

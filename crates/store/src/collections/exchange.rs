@@ -70,15 +70,11 @@ impl Exchange {
         self.trouble.take()
     }
 
-    /// An answer about state. What it shows is durable before it is given: a peer would keep what
-    /// a power cut here takes back, and nobody else would ever get it.
+    /// An answer about state. What it shows is durable before it is given.
     fn show<T>(&mut self, shown: Result<T, FilterError>) -> Result<T, Unavailable> {
         let shown = shown.map_err(|error| self.note(&error))?;
-        self.collections.filters().wait_for_inserts();
-        let journal = self.collections.journal();
-        if journal.synced() < journal.appended() {
-            journal.sync().map_err(|error| self.note(&error))?;
-        }
+        let settled = self.collections.settle_for_peers();
+        settled.map_err(|error| self.note(&error))?;
         Ok(shown)
     }
 
@@ -129,7 +125,7 @@ impl Exchange {
         let up_to = up_to
             .map_or(Some(None), |key| key.map(Some))
             .ok_or(malformed)?;
-        let rows: Vec<SharedRow> = decode(page)?;
+        let rows: Vec<SharedRow> = decode_rows(page)?;
         if after.is_none() {
             self.named.clear();
         }
@@ -143,7 +139,7 @@ impl Exchange {
     }
 
     fn merge_members(&mut self, page: &Page) -> Result<Vec<Part>, PageError> {
-        let rows: Vec<MemberRow> = decode(page)?;
+        let rows: Vec<MemberRow> = decode_rows(page)?;
         for row in rows {
             if let Err(error) = self.collections.take_over_member(row) {
                 self.note(&error);
@@ -155,18 +151,18 @@ impl Exchange {
 }
 
 /// The id that a page begins or ends with; the outer none: it is not one.
-fn key(bytes: &[u8]) -> Option<Option<FilterId>> {
+pub(super) fn key(bytes: &[u8]) -> Option<Option<FilterId>> {
     if bytes.is_empty() {
         return Some(None);
     }
     bytes.try_into().ok().map(|id| Some(FilterId::new(id)))
 }
 
-fn encode(rows: &impl Serialize) -> Vec<u8> {
+pub(super) fn encode_rows(rows: &impl Serialize) -> Vec<u8> {
     rmp_serde::to_vec_named(rows).expect("rows are plain data")
 }
 
-fn decode<T: DeserializeOwned>(page: &Page) -> Result<T, PageError> {
+pub(super) fn decode_rows<T: DeserializeOwned>(page: &Page) -> Result<T, PageError> {
     rmp_serde::from_slice(&page.bytes).map_err(|_| PageError::Rows {
         section: page.section,
         at: 0,
@@ -304,7 +300,7 @@ impl Replica for Exchange {
                 let filters = self.collections.filters();
                 let rows = filters.shared_rows(key(after)?, bytes_max);
                 let (rows, next) = self.show(rows).ok()?;
-                (next.map(|id| id.bytes().to_vec()), encode(&rows))
+                (next.map(|id| id.bytes().to_vec()), encode_rows(&rows))
             }
             SECTION_MEMBERS => {
                 let members = self.collections.members();
@@ -319,7 +315,7 @@ impl Replica for Exchange {
                     bytes += row.body.len() + MEMBER_OVERHEAD_BYTES;
                     rows.push(row);
                 }
-                let rows = self.show(Ok(encode(&rows))).ok()?;
+                let rows = self.show(Ok(encode_rows(&rows))).ok()?;
                 (next, rows)
             }
             _ => return None,

@@ -66,6 +66,9 @@ impl Collections {
             Operation::Insert(insert) => {
                 self.filters.apply_insert(dot.origin, insert, &mut append)?;
             }
+            Operation::Draw(drawn) => {
+                self.filters.apply_draw(dot.origin, drawn, &mut append)?;
+            }
             Operation::Grant(grant) => self.filters.apply_grant(dot.origin, grant, &mut append)?,
             Operation::Catalogue(change) => {
                 if !says_its_dot(change, dot) {

@@ -12,6 +12,7 @@ mod checkpoint;
 mod error;
 mod exchange;
 mod foreign;
+mod memory_exchange;
 mod recovery;
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -24,6 +25,7 @@ use grapevine_core::version::VersionVector;
 pub use error::OpenError;
 pub use exchange::Exchange;
 pub use foreign::Hindrance;
+pub use memory_exchange::MemoryExchange;
 pub use recovery::Recovered;
 
 use crate::disk::Disk;
@@ -120,6 +122,16 @@ impl Collections {
         let rows = system.members.rows();
         let members = rows.filter_map(|row| Some(row.member().ok()?.origin));
         self.filters.join(system.group.seed, members.collect());
+    }
+
+    /// Makes everything that can be seen now durable, as what is shown to a peer must be: it would
+    /// keep what a power cut here takes back, and nobody else would ever get it.
+    fn settle_for_peers(&self) -> Result<(), ReadOnly> {
+        self.filters.wait_for_inserts();
+        if self.journal.synced() < self.journal.appended() {
+            self.journal.sync()?;
+        }
+        Ok(())
     }
 
     /// From now on the log is kept for members that do not have all of it: behind what all of

@@ -88,9 +88,16 @@ impl Collections {
         collections.replay(position, &mut recovered)?;
         collections.tell_filters(&collections.lock_system());
         collections.filters.rename_all();
-        collections.filters.remove_orphans().map_err(filters_io)?;
-        // What was read from the log is durable: opening has seen to that.
+        let filters_other = |error| filters_io(std::io::Error::other(error));
+        let alone = {
+            let system = collections.lock_system();
+            !system.group.met && system.members.rows().count() <= 1
+        };
+        let begun = collections.filters.begin_again(alone);
+        begun.map_err(filters_other)?;
+        // Files are removed once what dropped them is durable.
         collections.journal.sync()?;
+        collections.filters.remove_orphans().map_err(filters_io)?;
         recovered.damaged = collections.filters.damaged();
         Ok((collections, recovered))
     }
@@ -148,6 +155,7 @@ impl Collections {
         let mut there = || Ok(position);
         let effected = match operation {
             Operation::Insert(insert) => self.filters.apply_insert(origin, insert, &mut there),
+            Operation::Draw(drawn) => self.filters.apply_draw(origin, drawn, &mut there),
             Operation::Grant(grant) => self.filters.apply_grant(origin, grant, &mut there),
             Operation::Catalogue(change) => self.filters.apply_change(change, &mut there),
             Operation::Member(row) => {

@@ -5,7 +5,7 @@ use std::io;
 
 use grapevine_core::catalogue::{Catalogue, FilterId, FilterRow, LayerRow, Storage};
 use grapevine_core::filter::rights::Rights;
-use grapevine_core::operation::{CatalogueChange, Epoch, Grant, Insert};
+use grapevine_core::operation::{CatalogueChange, Epoch, Grant, Insert, Spent};
 use grapevine_core::origin::Origin;
 
 use super::Filters;
@@ -49,19 +49,32 @@ impl Filters {
         insert: &Insert<'_>,
         append: Append<'_>,
     ) -> Effected {
-        self.apply_to_layer(insert.filter, append, |handle, loaded| {
+        self.apply_to_layer(insert.spent.filter, append, |handle, loaded| {
             let _inserting = handle
                 .inserting
                 .read()
                 .unwrap_or_else(std::sync::PoisonError::into_inner);
             let layer = loaded
                 .filter
-                .layer(insert.layer)
+                .layer(insert.spent.layer)
                 .ok_or(Blocked::UnknownLayer)?;
             layer.apply_all(insert.hashes());
             // The count may have come before the keys, with rights of another copy.
             layer.touch();
-            layer.observe_inserted(origin, insert.inserted);
+            layer.observe_inserted(origin, insert.spent.total);
+            Ok(())
+        })
+    }
+
+    /// Takes in rights that `origin` has drawn.
+    pub(crate) fn apply_draw(&self, origin: Origin, drawn: &Spent, append: Append<'_>) -> Effected {
+        self.apply_to_layer(drawn.filter, append, |_, loaded| {
+            let layer = loaded
+                .filter
+                .layer(drawn.layer)
+                .ok_or(Blocked::UnknownLayer)?;
+            layer.observe_inserted(origin, drawn.total);
+            layer.touch();
             Ok(())
         })
     }
@@ -80,7 +93,7 @@ impl Filters {
 
     /// Changes a filter in memory and appends. One that was dropped, or is damaged, is passed
     /// over: the journal keeps what a damaged one was given.
-    fn apply_to_layer(
+    pub(super) fn apply_to_layer(
         &self,
         filter: FilterId,
         append: Append<'_>,
@@ -156,16 +169,8 @@ impl Filters {
 
     /// The filter of a row in memory, empty.
     pub(super) fn fresh(&self, row: &FilterRow) -> Result<Loaded, Blocked> {
-        let failed = |error| match error {
-            FilterError::Memory(over) => Blocked::Memory(over),
-            _ => Blocked::UnknownLayer,
-        };
-        let loaded = self.empty(row.parameters, row.seed).map_err(failed)?;
-        let first = match row.storage {
-            Storage::Memory => row.parameters.layer(0, self.identity.origin, 1).ok(),
-            Storage::Durable => None,
-        };
-        for layer in first.map(LayerRow::from).iter().chain(&row.layers) {
+        let loaded = self.empty(row.parameters, row.seed, row.storage);
+        for layer in &row.layers {
             loaded.memory.grow(layer.shape.geometry.bytes())?;
             let added = loaded.filter.add_layer(*layer);
             added.map_err(|_| Blocked::UnknownLayer)?;
@@ -293,14 +298,6 @@ impl Filters {
 
     /// A filter whose layers all have files.
     pub(super) fn handle_of_files(&self, row: &FilterRow) -> Handle {
-        if row.storage == Storage::Memory {
-            // Its keys went with the process that held them; it starts again, empty. Where the
-            // memory bound no longer allows that, its first use says so.
-            return match self.fresh(row) {
-                Ok(loaded) => Handle::new(row, Bits::Loaded(loaded)),
-                Err(_) => Handle::new(row, Bits::Unloaded),
-            };
-        }
         let handle = Handle::new(row, Bits::Unloaded);
         if let Err(error) = self.read_summary(&handle, row) {
             *handle.bits_write() = Bits::Damaged(error.to_string().into());

@@ -211,7 +211,8 @@ impl Filters {
             filter: row.id,
             layer: layer.shape.id,
         });
-        let parts: Vec<Part> = layers.map(Part::Layer).collect();
+        let kept = layers.filter(|_| row.storage == Storage::Durable);
+        let parts: Vec<Part> = kept.map(Part::Layer).collect();
         {
             let mut arrivals = lock(&self.arrivals);
             let missing: Vec<Part> = parts
@@ -321,7 +322,7 @@ impl Filters {
         ready.merge_rights(rights).ok();
         {
             let _alone = lock(&self.snapshot);
-            let written = self.write_layer_file(epoch.filter, &ready);
+            let written = self.write_layer_file(epoch.filter, &ready, handle.storage);
             written.map_err(|error| {
                 let reason = || format!("writing a merged layer failed: {error}");
                 Blocked::ReadOnly(self.journal.fail(reason))

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use grapevine_core::catalogue::{
     Catalogue, FilterId, FilterRow, LayerRow, Scope, Storage, validate_name,
 };
-use grapevine_core::filter::Filter;
 use grapevine_core::filter::parameters::{LayerShape, Parameters};
+use grapevine_core::filter::{Filter, Spending};
 use grapevine_core::hash::Seed;
 use grapevine_core::operation::{CatalogueChange, Epoch, Name, Stream, encode_change};
 use grapevine_core::version::Dot;
@@ -87,7 +87,7 @@ impl Filters {
             .parameters
             .layer(0, self.identity.origin, self.member_count())?;
         let seed = new.seed.unwrap_or(*lock(&self.seed));
-        let loaded = self.empty(new.parameters, seed)?;
+        let loaded = self.empty(new.parameters, seed, new.storage);
         loaded.memory.grow(first.geometry.bytes())?;
         let id = FilterId::new((self.entropy)());
         let position = self.enter(&mut catalogue, loaded, new.scope, |created| {
@@ -103,10 +103,7 @@ impl Filters {
                 parameters: new.parameters,
                 seed,
                 storage: new.storage,
-                layers: match new.storage {
-                    Storage::Durable => vec![layer],
-                    Storage::Memory => vec![],
-                },
+                layers: vec![layer],
                 legacy: vec![],
                 other: BTreeMap::new(),
             })
@@ -115,11 +112,16 @@ impl Filters {
     }
 
     /// A filter in memory without layers yet.
-    pub(super) fn empty(&self, parameters: Parameters, seed: Seed) -> Result<Loaded, FilterError> {
-        Ok(Loaded {
-            filter: Arc::new(Filter::new(parameters, seed, self.identity.origin)),
+    pub(super) fn empty(&self, parameters: Parameters, seed: Seed, storage: Storage) -> Loaded {
+        let spending = match storage {
+            Storage::Durable => Spending::WithKeys,
+            Storage::Memory => Spending::Drawn,
+        };
+        let filter = Filter::new(parameters, seed, self.identity.origin).with_spending(spending);
+        Loaded {
+            filter: Arc::new(filter),
             memory: Reservation::empty(&self.memory),
-        })
+        }
     }
 
     /// Logs a new filter and makes it answer to its name. Layers of its row that `loaded` does
@@ -142,12 +144,6 @@ impl Filters {
             for layer in opened_by(&loaded.filter, &row.layers, self.identity.origin) {
                 self.share_out(row.id, layer)?;
             }
-        }
-        if row.layers.is_empty() && row.legacy.is_empty() {
-            let first = row
-                .parameters
-                .layer(0, self.identity.origin, self.member_count())?;
-            loaded.filter.add_layer(first)?;
         }
         self.register(catalogue, Handle::new(row, Bits::Loaded(loaded)));
         Ok(position)

@@ -115,6 +115,9 @@ impl Filters {
             self.journal.sync()?;
         }
         for (id, _) in &dropped {
+            if self.by_id(*id).is_some() {
+                continue;
+            }
             self.remove_files(*id)
                 .map_err(|error| self.snapshot_failed(&error))?;
             lock(&self.reclaiming).remove(id);

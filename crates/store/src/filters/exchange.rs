@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use grapevine_core::catalogue::{FilterId, FilterRow, LayerRow, Scope};
+use grapevine_core::catalogue::{FilterId, FilterRow, LayerRow, Scope, Storage};
 use grapevine_core::filter::rights::Rights;
 use grapevine_core::operation::{CatalogueChange, Epoch, Stream, encode_change};
 use grapevine_core::sync::{LayerName, Part};
@@ -19,7 +19,7 @@ use super::handle::{Bits, Handle, lock};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct SharedRow {
     pub(crate) row: FilterRow,
-    /// Of its layers, in the row's order; none for one that is kept in memory.
+    /// Of its layers, in the row's order.
     rights: Vec<Rights>,
 }
 
@@ -125,7 +125,9 @@ impl Filters {
                     layer: layer.shape.id,
                 });
                 for (name, rights) in layers.zip(rights) {
-                    parts.push(Part::Layer(name));
+                    if row.storage == Storage::Durable {
+                        parts.push(Part::Layer(name));
+                    }
                     arrivals.rights.insert(name, rights.clone());
                 }
             }

@@ -5,7 +5,10 @@ use std::sync::RwLockReadGuard;
 use std::sync::atomic::Ordering::Relaxed;
 
 use grapevine_core::catalogue::{Scope, Storage};
-use grapevine_core::filter::{AddLayerError, Effect, Filter, Key, Outcome, Progress};
+use grapevine_core::filter::parameters::Growth;
+use grapevine_core::filter::{
+    AddLayerError, Effect, Filter, Key, Outcome, Progress, WithoutRights,
+};
 use grapevine_core::limits::LAYERS_PER_FILTER_MAX;
 use grapevine_core::operation::{INSERT_HASHES_MAX, encode_insert};
 
@@ -22,8 +25,8 @@ const LOAD_ATTEMPTS_MAX: usize = 16;
 pub struct Scratch {
     outcomes: Vec<Outcome>,
     found: Vec<bool>,
-    effect: Effect,
-    encoded: Vec<u8>,
+    pub(super) effect: Effect,
+    pub(super) encoded: Vec<u8>,
 }
 
 impl Scratch {
@@ -126,14 +129,29 @@ impl Filters {
         let Scratch {
             outcomes, effect, ..
         } = scratch;
+        let mut without = WithoutRights::Ask;
         while loaded
             .filter
-            .insert(&keys[outcomes.len()..], outcomes, effect)
+            .insert(&keys[outcomes.len()..], without, outcomes, effect)
             != Progress::Done
         {
-            self.open_layer(handle, loaded)?;
+            if !self.find_rights(handle, loaded)? {
+                without = WithoutRights::Refuse;
+            }
         }
         Ok(())
+    }
+
+    /// Sees to it that keys can take rights; false if there are none to be had.
+    fn find_rights(&self, handle: &Handle, loaded: &Loaded) -> Result<bool, FilterError> {
+        if self.draw(handle, loaded)? {
+            return Ok(true);
+        }
+        if handle.parameters.growth == Growth::Fixed {
+            return Ok(false);
+        }
+        self.open_layer(handle, loaded)?;
+        Ok(true)
     }
 
     /// Inserts those keys that no other filter of the name holds.
@@ -188,10 +206,11 @@ impl Filters {
 
     /// Appends what an insert changed, one operation per layer and at most so many keys.
     fn log_inserts(&self, handle: &Handle, scratch: &mut Scratch) -> Result<Position, FilterError> {
-        let mut position = 0;
         if handle.storage == Storage::Memory {
-            return Ok(position);
+            self.pass_on(handle, scratch);
+            return Ok(0);
         }
+        let mut position = 0;
         let mut hashes = &scratch.effect.hashes[..];
         for run in &scratch.effect.runs {
             let (of_run, rest) = hashes.split_at(run.count);
@@ -245,7 +264,8 @@ impl Filters {
     /// Opens the next layer, unless another caller has just made room.
     fn open_layer(&self, handle: &Handle, loaded: &Loaded) -> Result<(), FilterError> {
         let mut catalogue = lock(&self.catalogue);
-        if loaded.filter.layers().any(|layer| layer.available() > 0) {
+        let mut layers = loaded.filter.layers();
+        if layers.any(|layer| layer.available() > 0 || layer.held() > 0) {
             return Ok(());
         }
         let shape = loaded.filter.next_layer(self.member_count())?;
@@ -255,12 +275,9 @@ impl Filters {
             )));
         }
         loaded.memory.grow(shape.geometry.bytes())?;
-        let layer = match handle.storage {
-            Storage::Durable => self.log_layer(&mut catalogue, handle, shape)?,
-            Storage::Memory => shape.into(),
-        };
+        let layer = self.log_layer(&mut catalogue, handle, shape)?;
         let layer = loaded.filter.add_layer(layer)?;
-        if handle.storage == Storage::Durable && handle.scope == Scope::Group {
+        if handle.scope == Scope::Group {
             self.share_out(handle.id, layer)?;
         }
         Ok(())

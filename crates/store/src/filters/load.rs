@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use grapevine_core::catalogue::{FilterId, FilterRow, LayerRow, LegacyShape, Storage};
+use grapevine_core::filter::Layer;
 use grapevine_core::filter::legacy::BloomdLayer;
 use grapevine_core::filter::parameters::LayerShape;
-use grapevine_core::filter::{Filter, Layer};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::Filters;
@@ -15,9 +15,8 @@ use super::error::{FilterError, LoadError};
 use super::handle::{
     Bits, FILTERS_DIR, Handle, Loaded, Summary, directory, layer_path, legacy_path, lock,
 };
-use super::memory::Reservation;
 use crate::disk::{Disk, DiskFile, OpenMode, parent, read_file};
-use crate::layer_file::{LayerFileError, LayerHead, LayerReader, write_layer};
+use crate::layer_file::{LayerFileError, LayerHead, LayerReader, write_layer, write_rights};
 
 /// Buffer between a layer and its file, in bytes.
 const FILE_BUFFER_BYTES: usize = 1 << 20;
@@ -52,25 +51,13 @@ impl Filters {
     }
 
     fn read_bits(&self, handle: &Handle, row: &FilterRow) -> Result<Loaded, LoadError> {
-        let memory = Reservation::empty(&self.memory);
-        let filter = Filter::new(row.parameters, row.seed, self.identity.origin);
+        let loaded = self.empty(row.parameters, row.seed, row.storage);
         for legacy in &row.legacy {
-            memory.grow(legacy.bytes)?;
-            filter.add_legacy(Arc::new(self.read_legacy(handle, legacy)?))?;
+            loaded.memory.grow(legacy.bytes)?;
+            let layer = Arc::new(self.read_legacy(handle, legacy)?);
+            loaded.filter.add_legacy(layer)?;
         }
-        let layers = if row.storage == Storage::Memory {
-            // Its keys are gone with the process that held them; it starts again, empty.
-            let first = row.parameters.layer(0, self.identity.origin, 1).ok();
-            first.map(LayerRow::from)
-        } else {
-            None
-        };
-        let layers = layers.iter().chain(&row.layers);
-        let loaded = Loaded {
-            filter: Arc::new(filter),
-            memory,
-        };
-        for layer in layers {
+        for layer in &row.layers {
             loaded.memory.grow(layer.shape.geometry.bytes())?;
             self.read_new_layer(handle, &loaded, *layer)?;
         }
@@ -169,9 +156,6 @@ impl Filters {
     /// Writes the files of those layers that have changed since their last. Others go on using
     /// the filter meanwhile.
     pub(super) fn write_layers(&self, handle: &Handle) -> io::Result<()> {
-        if handle.storage == Storage::Memory {
-            return Ok(());
-        }
         let Some(filter) = handle.in_memory() else {
             return Ok(());
         };
@@ -179,17 +163,26 @@ impl Filters {
             // Read first: keys that come while the file is written make the next one due.
             let revision = layer.revision();
             if lock(&handle.snapshots).get(&layer.id()) != Some(&revision) {
-                self.write_layer_file(handle.id, layer)?;
+                self.write_layer_file(handle.id, layer, handle.storage)?;
                 lock(&handle.snapshots).insert(layer.id(), revision);
             }
         }
         Ok(())
     }
 
-    pub(super) fn write_layer_file(&self, id: FilterId, layer: &Layer) -> io::Result<()> {
+    /// Writes a layer's file; of a filter that is kept in memory it has the rights alone.
+    pub(super) fn write_layer_file(
+        &self,
+        id: FilterId,
+        layer: &Layer,
+        storage: Storage,
+    ) -> io::Result<()> {
         self.disk.create_dir(&directory(id))?;
         let path = layer_path(id, layer.id());
-        write_atomically(&*self.disk, &path, |out| write_layer(out, id, layer))?;
+        write_atomically(&*self.disk, &path, |out| match storage {
+            Storage::Durable => write_layer(out, id, layer),
+            Storage::Memory => write_rights(out, id, layer),
+        })?;
         self.disk.sync_dir(FILTERS_DIR)
     }
 
@@ -212,7 +205,7 @@ impl Filters {
         for layer in filter.layers() {
             let revision = layer.revision();
             if lock(&handle.snapshots).get(&layer.id()) != Some(&revision) {
-                self.write_layer_file(handle.id, layer)
+                self.write_layer_file(handle.id, layer, handle.storage)
                     .map_err(|error| self.snapshot_failed(&error))?;
                 lock(&handle.snapshots).insert(layer.id(), revision);
             }

@@ -21,6 +21,7 @@ mod handle;
 mod keys;
 mod load;
 mod memory;
+mod memory_only;
 mod rights;
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,7 @@ mod transfer;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -47,11 +49,13 @@ pub use transfer::Merged;
 pub(crate) use exchange::SharedRow;
 pub(crate) use handle::{layer_path, legacy_path};
 pub(crate) use load::FileReader;
+pub(crate) use memory_only::KeptRow;
 
 use crate::disk::Disk;
 use crate::identity::Identity;
 use crate::journal::{Journal, ReadOnly};
 use crate::log::{LogConfig, Position};
+use crate::memory_stream::MemoryStream;
 use handle::lock;
 
 /// Source of the 16 random bytes that ids and seeds are made of.
@@ -92,6 +96,10 @@ pub struct Filters {
     snapshot: Mutex<()>,
     /// Bits on their way here from other nodes.
     arrivals: Mutex<arrival::Arrivals>,
+    /// What was put into filters that are kept in memory.
+    stream: MemoryStream,
+    /// Whether the group has other members, who follow that.
+    followed: AtomicBool,
 }
 
 #[derive(Default)]
@@ -112,6 +120,7 @@ impl Filters {
         catalogue: Catalogue,
     ) -> Self {
         let rows: Vec<FilterRow> = catalogue.rows().cloned().collect();
+        let life = Origin::new(entropy());
         let filters = Filters {
             disk,
             seed: Mutex::new(identity.seed),
@@ -126,6 +135,8 @@ impl Filters {
             reclaiming: Mutex::default(),
             snapshot: Mutex::default(),
             arrivals: Mutex::default(),
+            stream: MemoryStream::new(life),
+            followed: AtomicBool::new(false),
         };
         for row in &rows {
             let handle = filters.handle_of_files(row);
@@ -179,6 +190,7 @@ impl Filters {
     /// these members.
     pub(crate) fn join(&self, seed: Seed, members: Vec<Origin>) {
         *lock(&self.seed) = seed;
+        self.followed.store(members.len() > 1, Relaxed);
         *lock(&self.members) = members;
     }
 
@@ -186,6 +198,11 @@ impl Filters {
         u32::try_from(lock(&self.members).len())
             .unwrap_or(u32::MAX)
             .max(1)
+    }
+
+    /// What was put into filters that are kept in memory, for those who follow it.
+    pub fn memory_stream(&self) -> &MemoryStream {
+        &self.stream
     }
 
     /// Asked before bits are set: a key that is refused must not be answered as seen later.
@@ -218,6 +235,8 @@ impl Filters {
     /// Makes a new filter known.
     fn register(&self, catalogue: &Catalogue, handle: Handle) -> Arc<Handle> {
         let handle = Arc::new(handle);
+        // One that came with half a snapshot, was forgotten, and is here again keeps its files.
+        lock(&self.reclaiming).remove(&handle.id);
         let mut handles = self.handles_write();
         handles.by_id.insert(handle.id, Arc::clone(&handle));
         self.rename(&mut handles, catalogue, &handle.name);

@@ -5,7 +5,7 @@
 //! at most half of what it holds. A node that has none left opens a layer of its own, at once:
 //! an insert never waits for another node.
 
-use grapevine_core::catalogue::{FilterId, LayerRow, Scope, Storage};
+use grapevine_core::catalogue::{FilterId, LayerRow, Scope};
 use grapevine_core::filter::{Filter, Layer};
 use grapevine_core::operation::{Grant, Stream, encode_grant};
 use grapevine_core::origin::Origin;
@@ -78,7 +78,7 @@ impl Filters {
         };
         let mut left = wanted;
         for layer in loaded.filter.layers().filter(|layer| is_entered(layer)) {
-            let spare = (layer.available() / 2).min(left);
+            let spare = (layer.held() / 2).min(left);
             if spare > 0 {
                 self.give(filter, layer, &[(to, spare)])?;
                 left -= spare;
@@ -109,7 +109,7 @@ impl Filters {
         let (mut here, mut spent, mut unspent, mut largest) = (0, 0, 0, 0);
         for layer in filter.layers().filter(|layer| is_entered(layer)) {
             let capacity = layer.shape().capacity;
-            here += layer.available();
+            here += layer.held();
             spent += layer.inserted_here();
             unspent += capacity.saturating_sub(layer.inserted());
             largest = capacity.max(largest);
@@ -124,11 +124,11 @@ impl Filters {
 }
 
 fn shares_rights(handle: &Handle) -> bool {
-    handle.storage == Storage::Durable && handle.scope == Scope::Group
+    handle.scope == Scope::Group
 }
 
 /// Whether anybody can spend rights in the layer: those that came in with a file have none.
-fn is_entered(layer: &Layer) -> bool {
+pub(super) fn is_entered(layer: &Layer) -> bool {
     let opened = layer.opened();
     opened.sequence > 0 && opened.origin == layer.id().creator
 }

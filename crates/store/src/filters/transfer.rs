@@ -171,7 +171,7 @@ impl Filters {
                 .collect(),
             other: BTreeMap::new(),
         };
-        let loaded = self.empty(row.parameters, row.seed)?;
+        let loaded = self.empty(row.parameters, row.seed, row.storage);
         loaded.memory.grow(first.geometry.bytes())?;
         loaded.filter.add_layer(first)?;
         for layer in &layers {
@@ -237,7 +237,7 @@ impl Filters {
         }
         filter
             .layers()
-            .try_for_each(|layer| self.write_layer_file(id, layer))
+            .try_for_each(|layer| self.write_layer_file(id, layer, Storage::Durable))
     }
 
     /// Takes the keys of an exported filter into one of the same parameters and seed. Layers of
@@ -308,7 +308,7 @@ impl Filters {
     fn keep_merged(&self, handle: &Handle, layer: &Layer) -> Result<(), FilterError> {
         layer.touch();
         let revision = layer.revision();
-        self.write_layer_file(handle.id, layer)
+        self.write_layer_file(handle.id, layer, handle.storage)
             .map_err(|error| self.snapshot_failed(&error))?;
         lock(&handle.snapshots).insert(layer.id(), revision);
         self.log_adopted(handle, layer)?;
@@ -328,7 +328,7 @@ impl Filters {
             .map_err(|error| FilterError::Layer(error.into()))?;
         merge_layer(&copy, layer);
         take_counts(&copy, layer);
-        self.write_layer_file(handle.id, &copy)
+        self.write_layer_file(handle.id, &copy, handle.storage)
             .map_err(|error| self.snapshot_failed(&error))?;
         let row = self.log_adopted(handle, &copy)?;
         lock(&handle.snapshots).insert(shape.id, u64::MAX);

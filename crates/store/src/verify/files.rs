@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
 
-use grapevine_core::catalogue::{FilterId, FilterRow, LayerRow, LegacyShape, Storage};
+use grapevine_core::catalogue::{FilterId, FilterRow, LayerRow, LegacyShape};
 use grapevine_core::filter::parameters::LayerShape;
 use grapevine_core::filter::rights::Rights;
 use xxhash_rust::xxh3::Xxh3Default;
@@ -76,15 +76,13 @@ fn check_row(
     report: &mut VerifyReport,
 ) -> io::Result<BTreeSet<String>> {
     let mut files = BTreeSet::new();
-    if row.storage == Storage::Durable {
-        for LayerRow { shape, .. } in &row.layers {
-            let path = layer_path(row.id, shape.id);
-            // One that the log opened has no file before the next snapshot.
-            if rows.written.contains(&(row.id, shape.id)) || disk.exists(&path)? {
-                check_layer(disk, &path, row.id, shape, report);
-            }
-            files.insert(path);
+    for LayerRow { shape, .. } in &row.layers {
+        let path = layer_path(row.id, shape.id);
+        // One that the log opened has no file before the next snapshot.
+        if rows.written.contains(&(row.id, shape.id)) || disk.exists(&path)? {
+            check_layer(disk, &path, row.id, shape, report);
         }
+        files.insert(path);
     }
     for shape in &row.legacy {
         let path = legacy_path(row.id, shape.index);
