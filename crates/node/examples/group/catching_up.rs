@@ -1,6 +1,6 @@
 //! The time to catch up with a million missed keys, from the log and by a snapshot.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::load::{Client, fill, last_key};
 use crate::node::{Node, Usage};
@@ -10,9 +10,11 @@ use crate::{Outcome, Run, wait_for};
 /// Keys that are missed.
 const KEYS: u64 = 1_000_000;
 /// Settings under which the log is cut long before it holds them.
-const SHORT_LOG: [&str; 2] = ["group.log_keep=1MiB", "filters.checkpoint_log=1MiB"];
+pub(crate) const SHORT_LOG: [&str; 2] = ["group.log_keep=1MiB", "filters.checkpoint_log=1MiB"];
 /// Bytes of log at most when it was cut.
-const CUT_BYTES: f64 = 4.0 * 1024.0 * 1024.0;
+const CUT_BYTES: u64 = 4 << 20;
+/// Keys whose log is more than [`SHORT_LOG`] keeps.
+const MORE_KEYS: u64 = 100_000;
 
 pub(crate) fn measure(run: &mut Run) -> Outcome {
     catch_up(run, "from the log", &[])?;
@@ -36,9 +38,7 @@ fn catch_up(run: &mut Run, how: &str, settings: &[&str]) -> Outcome {
         let prefix = format!("m{round}-");
         fill(&a, "missed", &prefix, KEYS)?;
         if by_snapshot {
-            wait_for("the log to be cut", || {
-                Ok((log_bytes(&a)? < CUT_BYTES).then_some(()))
-            })?;
+            cut_log(&a, "missed", &format!("x{round}-"))?;
         }
         let (sent, usage) = (a.sent_bytes()?, Usage::begin(&a)?);
         let begun = Instant::now();
@@ -71,10 +71,27 @@ fn catch_up(run: &mut Run, how: &str, settings: &[&str]) -> Outcome {
     Ok(())
 }
 
-fn log_bytes(node: &Node) -> Outcome<f64> {
+/// Has a node with [`SHORT_LOG`] drop the log of all that was set so far.
+pub(crate) fn cut_log(node: &Node, filter: &str, prefix: &str) -> Outcome {
+    let mut client = Client::connect(node)?;
+    // The first snapshot ends the segment, a later one removes it.
+    client.expect("flush\n", "Done")?;
+    fill(node, filter, prefix, MORE_KEYS)?;
+    wait_for("the log to be cut", || {
+        client.expect("flush\n", "Done")?;
+        if log_bytes(node)? < CUT_BYTES {
+            return Ok(Some(()));
+        }
+        std::thread::sleep(Duration::from_millis(100));
+        Ok(None)
+    })
+}
+
+fn log_bytes(node: &Node) -> Outcome<u64> {
     let mut bytes = 0;
     for entry in std::fs::read_dir(node.data_dir().join("log"))? {
-        bytes += entry?.metadata()?.len();
+        // A segment may go meanwhile.
+        bytes += entry?.metadata().map_or(0, |metadata| metadata.len());
     }
-    Ok(bytes as f64)
+    Ok(bytes)
 }

@@ -40,7 +40,7 @@ pub(crate) fn measure(run: &mut Run) -> Outcome {
         let load = SteadyLoad {
             node: &a,
             filter: "delay",
-            prefix: &format!("load-{round}-"),
+            prefix: format!("load-{round}-"),
             keys_per_ms: 100,
         };
         let (delays, keys, seconds) =

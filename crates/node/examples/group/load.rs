@@ -79,7 +79,7 @@ impl Client {
 pub(crate) struct SteadyLoad<'a> {
     pub(crate) node: &'a Node,
     pub(crate) filter: &'a str,
-    pub(crate) prefix: &'a str,
+    pub(crate) prefix: String,
     /// Keys set each millisecond.
     pub(crate) keys_per_ms: u64,
 }
@@ -124,6 +124,40 @@ impl SteadyLoad<'_> {
         })
     }
 }
+
+/// Checks one key every two milliseconds until `stop`, waiting for each answer: the microseconds
+/// that each took. (An open loop of `grapevine bench` takes a processor for itself, of which there
+/// may be two.)
+pub(crate) fn probe(node: &Node, line: &str, stop: &AtomicBool) -> Outcome<Vec<f64>> {
+    let mut client = Client::connect(node)?;
+    let (mut times, mut due) = (Vec::new(), Instant::now());
+    while !stop.load(Relaxed) {
+        let asked = Instant::now();
+        client.ask(line)?;
+        times.push(asked.elapsed().as_secs_f64() * 1e6);
+        due = (due + PROBE_EVERY).max(Instant::now());
+        thread::sleep(due.saturating_duration_since(Instant::now()));
+    }
+    Ok(times)
+}
+
+/// The same beside `work`.
+pub(crate) fn probe_beside<T>(
+    node: &Node,
+    line: &str,
+    work: impl FnOnce() -> Outcome<T>,
+) -> Outcome<(T, Vec<f64>)> {
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let asking = scope.spawn(|| probe(node, line, &stop).map_err(|error| error.to_string()));
+        let done = work();
+        stop.store(true, Relaxed);
+        let times = asking.join().map_err(|_| "the probe panicked")??;
+        Ok((done?, times))
+    })
+}
+
+const PROBE_EVERY: Duration = Duration::from_millis(2);
 
 /// Runs `grapevine bench` on a node and gives its report.
 pub(crate) fn bench(node: &Node, filter: &str, arguments: &[&str]) -> Outcome<Value> {

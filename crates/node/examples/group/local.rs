@@ -1,15 +1,21 @@
 //! What being in a group costs local clients: CPU per key and waiting.
 
-use crate::load::{Client, SteadyLoad, bench, number};
+use std::thread;
+use std::time::Duration;
+
+use crate::load::{Client, SteadyLoad, bench, number, probe_beside};
 use crate::node::{Node, Usage};
-use crate::table::{median, rounds};
+use crate::table::{median, quantile, rounds};
 use crate::{Outcome, Run};
 
 /// Keys of a run; each is set once, in pieces that 256 lines in flight make.
 const KEYS: &str = "2000000";
-/// Local checks while keys come in from another node: how long, and at which rate one at a time.
-const CHECKING: &str = "5s";
-const CHECKS: &str = "2000";
+/// The filter that takes keys from B.
+const FILTER: &str = "beside";
+/// Local checks while keys come in from another node: how long flat out, and one at
+/// a time.
+const CHECKING: &str = "4s";
+const PROBING: Duration = Duration::from_secs(4);
 
 pub(crate) fn measure(run: &mut Run) -> Outcome {
     let without = Node::start(&run.directory(), &["group.listen=off"])?;
@@ -76,69 +82,56 @@ fn pace(run: &mut Run, what: &str, node: &Node, others: &[&Node]) -> Outcome {
 
 /// Checks on A alone and while B takes keys for all.
 fn beside_replication(run: &mut Run, a: &Node, b: &Node) -> Outcome {
-    let filter = "beside";
-    Client::connect(a)?.create(filter, 50_000_000)?;
+    Client::connect(a)?.create(FILTER, 50_000_000)?;
     b.wait_in_step()?;
-    let open = ["--rate", CHECKS, "--pipeline", "64", "--duration", CHECKING];
     let closed = ["--pipeline", "256", "--duration", CHECKING];
     let check = ["--operation", "check", "--keys", "1000000"];
+    let check = || bench(a, FILTER, &[&closed[..], &check].concat());
+    let probe = || {
+        probe_beside(a, "c beside key\n", || {
+            thread::sleep(PROBING);
+            Ok(())
+        })
+    };
     let (mut p99, mut p99_alone) = (Vec::new(), Vec::new());
     let (mut cost, mut cost_alone, mut applied) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..run.rounds {
-        let load = |kind: &str| format!("{kind}-{round}-");
-        let steady = |prefix: &str| -> Outcome<(f64, f64)> {
-            let load = SteadyLoad {
-                node: b,
-                filter,
-                prefix,
-                keys_per_ms: 100,
-            };
-            let usage = Usage::begin(a)?;
-            let (report, keys, _) =
-                load.beside(|| bench(a, filter, &[&open[..], &check].concat()))?;
-            Ok((
-                number(&report, "/latency_us/p99")?,
-                usage.cpu()? * 1e6 / keys,
-            ))
-        };
-        let alone = bench(a, filter, &[&open[..], &check].concat())?;
-        p99_alone.push(number(&alone, "/latency_us/p99")?);
+        p99_alone.push(quantile(&probe()?.1, 0.99));
+        let usage = Usage::begin(a)?;
+        let (((), times), keys, _) = load(b, &format!("probed-{round}-")).beside(probe)?;
+        p99.push(quantile(&times, 0.99));
         // Nearly all of A's time is then for the keys that come in.
-        let (latency, time) = steady(&load("open"))?;
-        p99.push(latency);
+        let time = usage.cpu()? * 1e6 / keys;
         applied.push(time);
-        let alone = bench(a, filter, &[&closed[..], &check].concat())?;
-        cost_alone.push(number(&alone, "/server/cpu_us_per_key")?);
-        let prefix = load("closed");
-        let load = SteadyLoad {
-            node: b,
-            filter,
-            prefix: &prefix,
-            keys_per_ms: 100,
-        };
-        let (report, keys, _) =
-            load.beside(|| bench(a, filter, &[&closed[..], &check].concat()))?;
+        cost_alone.push(number(&check()?, "/server/cpu_us_per_key")?);
+        let (report, keys, _) = load(b, &format!("checked-{round}-")).beside(check)?;
         let cpu = number(&report, "/server/cpu_s")?;
         let checked = number(&report, "/counts/yes")? + number(&report, "/counts/no")?;
         cost.push((cpu * 1e6 - keys * time) / checked);
     }
-    run.table.add(
+    let table = &mut run.table;
+    table.add(
         "check on A, one at a time, p99",
         rounds(&p99_alone, 0, "µs"),
     );
-    run.table.add(
+    table.add(
         "  while 100,000 keys/s come in from B",
         rounds(&p99, 0, "µs"),
     );
-    run.table.add(
-        "CPU of A for a key that comes in, checks at 2000/s included",
-        rounds(&applied, 2, "µs"),
-    );
-    run.table
-        .add("CPU a check on A", rounds(&cost_alone, 3, "µs"));
-    run.table.add(
-        "  while keys come in, their own cost taken off",
+    table.add("CPU of A for a key from B", rounds(&applied, 2, "µs"));
+    table.add("CPU of A for a check", rounds(&cost_alone, 3, "µs"));
+    table.add(
+        "  while keys come in, without what these cost",
         rounds(&cost, 3, "µs"),
     );
     Ok(())
+}
+
+fn load<'a>(node: &'a Node, prefix: &str) -> SteadyLoad<'a> {
+    SteadyLoad {
+        node,
+        filter: FILTER,
+        prefix: prefix.to_owned(),
+        keys_per_ms: 100,
+    }
 }

@@ -29,7 +29,7 @@ fn steady(node: &Node, prefix: &str) -> Outcome<f64> {
     let load = SteadyLoad {
         node,
         filter: "wire",
-        prefix,
+        prefix: prefix.to_owned(),
         keys_per_ms: 100,
     };
     let ((), keys, _) = load.beside(|| {
@@ -69,11 +69,11 @@ pub(crate) fn measure(run: &mut Run) -> Outcome {
         Client::connect(node)?.create("wire", 200_000_000)?;
     }
     b.wait_in_step()?;
-    for (what, load) in LOADS {
+    for (number, (what, load)) in LOADS.into_iter().enumerate() {
         let (mut payload, mut back, mut carried) = (Vec::new(), Vec::new(), Vec::new());
         let (mut frames, mut rate) = (Vec::new(), Vec::new());
         for round in 0..run.rounds {
-            let prefix = format!("{}-{round}-", payload.len() + frames.len());
+            let prefix = format!("{number}-{round}-");
             let before = loopback_bytes()?;
             let keys_alone = load(&alone, &prefix)?;
             let without = (loopback_bytes()? - before) / keys_alone;
