@@ -28,9 +28,9 @@ fn catch_up(run: &mut Run, how: &str, settings: &[&str]) -> Outcome {
     let mut b = Node::join(&b_dir, &[&a], settings)?;
     b.wait_for_peers(1)?;
     Client::connect(&a)?.create("missed", 20_000_000)?;
-    b.wait_in_step()?;
+    a.settle(1)?;
     fill(&a, "missed", "known-", KEYS)?;
-    b.wait_in_step()?;
+    a.settle(1)?;
     let (mut seconds, mut seen, mut bytes) = (Vec::new(), Vec::new(), Vec::new());
     let (mut cpu_a, mut cpu_b) = (Vec::new(), Vec::new());
     for round in 0..run.rounds {
@@ -49,7 +49,7 @@ fn catch_up(run: &mut Run, how: &str, settings: &[&str]) -> Outcome {
             Ok((client.ask(&question)? == "Yes").then_some(()))
         })?;
         seen.push(begun.elapsed().as_secs_f64());
-        b.wait_in_step()?;
+        a.wait_for_copies(1)?;
         seconds.push(begun.elapsed().as_secs_f64());
         bytes.push((a.sent_bytes()? - sent) / 1e6);
         cpu_a.push(usage.cpu()?);

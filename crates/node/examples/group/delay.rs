@@ -32,7 +32,7 @@ pub(crate) fn measure(run: &mut Run) -> Outcome {
     b.wait_for_peers(1)?;
     let mut client = Client::connect(&a)?;
     client.create("delay", 100_000_000)?;
-    b.wait_in_step()?;
+    a.settle(1)?;
     let (mut idle, mut loaded) = (Vec::new(), Vec::new());
     let mut rates = Vec::new();
     for round in 0..run.rounds {

@@ -94,7 +94,7 @@ fn join(directory: &Path, a: &Node, last: &str) -> Outcome<Joined> {
         Ok(seen.then_some(()))
     })?;
     let seen = begun.elapsed().as_secs_f64();
-    b.wait_in_step()?;
+    a.wait_for_copies(1)?;
     let seconds = begun.elapsed().as_secs_f64();
     // Whether it goes on growing once it has everything.
     thread::sleep(Duration::from_secs(1));

@@ -39,9 +39,7 @@ fn pace(run: &mut Run, what: &str, node: &Node, others: &[&Node]) -> Outcome {
     for round in 0..run.rounds {
         let filter = format!("pace-{round}");
         Client::connect(node)?.create(&filter, 10_000_000)?;
-        for other in others {
-            other.wait_in_step()?;
-        }
+        node.settle(others.len())?;
         let load = ["--pipeline", "256", "--keys", KEYS, "--requests", KEYS];
         let (usage, mut usages) = (Usage::begin(node)?, Vec::new());
         for other in others {
@@ -52,9 +50,7 @@ fn pace(run: &mut Run, what: &str, node: &Node, others: &[&Node]) -> Outcome {
             &filter,
             &[&load[..], &["--operation", "set"]].concat(),
         )?;
-        for other in others {
-            other.wait_in_step()?;
-        }
+        node.settle(others.len())?;
         let keys: f64 = KEYS.parse()?;
         set.push(usage.cpu()? * 1e6 / keys);
         for usage in usages {
@@ -83,7 +79,7 @@ fn pace(run: &mut Run, what: &str, node: &Node, others: &[&Node]) -> Outcome {
 /// Checks on A alone and while B takes keys for all.
 fn beside_replication(run: &mut Run, a: &Node, b: &Node) -> Outcome {
     Client::connect(a)?.create(FILTER, 50_000_000)?;
-    b.wait_in_step()?;
+    a.settle(2)?;
     let closed = ["--pipeline", "256", "--duration", CHECKING];
     let check = ["--operation", "check", "--keys", "1000000"];
     let check = || bench(a, FILTER, &[&closed[..], &check].concat());

@@ -6,6 +6,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -16,6 +17,8 @@ use crate::{Outcome, wait_for};
 const TICKS_PER_SECOND: f64 = 100.0;
 /// What is written to `/proc/PID/clear_refs` to begin the peak of memory anew.
 const RESET_PEAK: &str = "5";
+/// After this time what a node shows of the group is newer than what was before.
+const STATUS_AGE_MAX: Duration = Duration::from_millis(700);
 
 /// A running node; it ends with this value.
 pub(crate) struct Node {
@@ -172,13 +175,20 @@ impl Node {
         })
     }
 
-    /// Waits until it lacks nothing that a connected member has, and there is one.
-    pub(crate) fn wait_in_step(&self) -> Outcome {
-        wait_for("a node to be in step", || {
-            let connected = self.metric("grapevine_group_peers")? > 0.0;
-            let behind = self.metric("grapevine_group_behind_operations")?;
-            Ok((connected && behind == 0.0).then_some(()))
+    /// Waits until so many members have everything that it has. What it shows is up to half a
+    /// second old: right when they were not connected before, or nothing was set lately.
+    pub(crate) fn wait_for_copies(&self, others: usize) -> Outcome {
+        wait_for("the others to be in step", || {
+            let connected = self.metric("grapevine_group_peers")? == others as f64;
+            let lag = self.metric("grapevine_group_lag_operations")?;
+            Ok((connected && lag == 0.0).then_some(()))
         })
+    }
+
+    /// The same just after something was set.
+    pub(crate) fn settle(&self, others: usize) -> Outcome {
+        thread::sleep(STATUS_AGE_MAX);
+        self.wait_for_copies(others)
     }
 
     fn get(&self, path: &str) -> Outcome<String> {

@@ -68,7 +68,7 @@ pub(crate) fn measure(run: &mut Run) -> Outcome {
     for node in [&a, &alone] {
         Client::connect(node)?.create("wire", 200_000_000)?;
     }
-    b.wait_in_step()?;
+    a.settle(1)?;
     for (number, (what, load)) in LOADS.into_iter().enumerate() {
         let (mut payload, mut back, mut carried) = (Vec::new(), Vec::new(), Vec::new());
         let (mut frames, mut rate) = (Vec::new(), Vec::new());
@@ -81,7 +81,7 @@ pub(crate) fn measure(run: &mut Run) -> Outcome {
             let count = a.metric("grapevine_group_frames_sent_total")?;
             let before = loopback_bytes()?;
             let keys = load(&a, &prefix)?;
-            b.wait_in_step()?;
+            a.settle(1)?;
             let with = (loopback_bytes()? - before) / keys;
             payload.push((a.sent_bytes()? - sent) / keys);
             back.push((b.sent_bytes()? - returned) / keys);
