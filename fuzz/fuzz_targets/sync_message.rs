@@ -225,6 +225,10 @@ impl Replica for Toy {
         }))
     }
 
+    fn block_count(&mut self, name: LayerName) -> Option<u32> {
+        (name == layer()).then_some(1)
+    }
+
     fn differing(&mut self, _: LayerName, first: u32, hashes: &[u64]) -> Vec<u32> {
         let same = hashes.first() == Some(&block_hash(0, &self.lines));
         Vec::from_iter((first == 0 && !hashes.is_empty() && !same).then_some(0))

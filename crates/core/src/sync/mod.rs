@@ -132,6 +132,8 @@ pub enum Event {
     SnapshotAbandoned(Origin),
     /// The peer sent a page that could not be merged.
     PageRefused(Origin, PageError),
+    /// The peer's answer about bits cannot be right; it is asked only if nobody else can be.
+    AnswerRefused(Origin),
     /// Bits that an operation waits for are fetched from the peer.
     PartsBegun(Origin),
     /// They are in.

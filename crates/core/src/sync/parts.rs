@@ -191,6 +191,14 @@ impl Machine {
         if (count == 0 && first < blocks.total) || end > blocks.total {
             return false;
         }
+        // All copies of a layer are of one shape; who says otherwise could go on for ever.
+        if turn
+            .replica
+            .block_count(layer)
+            .is_some_and(|own| own != blocks.total)
+        {
+            return false;
+        }
         let differing = turn.replica.differing(layer, first, &blocks.hashes);
         let inside = differing.into_iter().filter(|b| (first..end).contains(b));
         comparison.differing.extend(inside);

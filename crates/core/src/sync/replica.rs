@@ -239,6 +239,9 @@ pub trait Replica {
         count_max: usize,
     ) -> Result<Option<BlockHashes>, Unavailable>;
 
+    /// Blocks that a layer has here. `None`: there is no such layer here (any more).
+    fn block_count(&mut self, layer: LayerName) -> Option<u32>;
+
     /// Which blocks from `first` on have other fingerprints here than these, ascending; none for
     /// blocks or layers that do not exist here.
     fn differing(&mut self, layer: LayerName, first: u32, hashes: &[u64]) -> Vec<u32>;

@@ -327,7 +327,13 @@ impl Machine {
                     }
                     true
                 }
-                bits => self.receive_bits(turn, &mut transfer, bits),
+                bits => {
+                    let sound = self.receive_bits(turn, &mut transfer, bits);
+                    if !sound {
+                        turn.event(Event::AnswerRefused(from));
+                    }
+                    sound
+                }
             };
         self.transfer = Some(transfer);
         if !sound {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use foca::{Config, Foca, Identity, NoCustomBroadcast, PeriodicParams, PostcardCodec};
 use foca::{Notification, Runtime, State, Timer};
+use grapevine_core::wire::group::LIVENESS_BYTES_MAX;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use serde::{Deserialize, Serialize};
@@ -25,7 +26,7 @@ const REMEMBERED: Duration = Duration::from_secs(600);
 /// Between two rounds of gossip.
 const GOSSIP_EVERY: Duration = Duration::from_millis(500);
 /// Largest packet; a stream carries it in one frame.
-const PACKET_BYTES_MAX: NonZeroUsize = NonZeroUsize::new(30 << 10).unwrap();
+const PACKET_BYTES_MAX: NonZeroUsize = NonZeroUsize::new(LIVENESS_BYTES_MAX).unwrap();
 const THREE: NonZeroUsize = NonZeroUsize::new(3).unwrap();
 /// How often a piece of news is passed on.
 const TRANSMISSIONS: NonZeroU8 = NonZeroU8::new(10).unwrap();

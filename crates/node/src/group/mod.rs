@@ -8,7 +8,7 @@ mod command;
 mod complaints;
 mod courier;
 mod frame;
-mod greeting;
+mod identity;
 mod joining;
 mod leaving;
 mod liveness;
@@ -26,6 +26,7 @@ use std::thread::JoinHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use grapevine_core::membership::Introduction;
+use grapevine_core::wire::group::Greeting;
 use grapevine_store::collections::Collections;
 use tokio::sync::oneshot;
 
@@ -33,7 +34,6 @@ use crate::config::{Address as ConfiguredAddress, Group as GroupSettings};
 use command::Command;
 pub use command::{CommandError, Joined, Left};
 use courier::{Inbox, Input};
-use greeting::Greeting;
 pub use liveness::Liveness;
 use owner::{Facts, Owner};
 use status::Board;
@@ -103,8 +103,8 @@ impl Group {
         let identity = *collections.filters().identity();
         let mut greeting = Greeting {
             group_name: settings.name.clone(),
-            group: collections.group(),
-            origin: identity.origin,
+            group: identity::said(collections.group()),
+            origin: identity.origin.bytes(),
             node: node_name.to_owned(),
             software: env!("CARGO_PKG_VERSION").to_owned(),
             addresses: Vec::new(),
@@ -113,14 +113,14 @@ impl Group {
             listen: Some(listen),
             discover: settings.discover,
             keyring: keyring(settings.secret_file.as_deref())?,
-            greeting: greeting.encode(),
+            greeting: greeting.encode().into(),
             carriers: Carriers::BOTH,
         };
         let key = NodeKey::from_bytes(identity.key.bytes());
         let (handle, events) = transport::start(transport, &key).await?;
         let addresses = addresses(settings, &handle);
         greeting.addresses.clone_from(&addresses);
-        handle.set_greeting(greeting.encode())?;
+        handle.set_greeting(greeting.encode().into())?;
         let facts = Facts {
             name: node_name.to_owned(),
             group_name: settings.name.clone(),
@@ -128,7 +128,10 @@ impl Group {
             join: parse("group.join", &settings.join)?.into_iter().collect(),
             log_keep: settings.log_keep,
         };
-        let board = Arc::new(Board::new(nobody(&greeting.introduction(), &handle)));
+        let board = Arc::new(Board::new(nobody(
+            &identity::introduction(&greeting),
+            &handle,
+        )));
         let errands = courier::errands(handle.clone());
         let (sender, inputs) = courier::inputs();
         let (shown, from) = (Arc::clone(&board), handle.clone());

@@ -302,6 +302,13 @@ impl Owner {
                 let line = format!("a snapshot from {}: {error}", self.name_of(*peer));
                 self.complaints.warn(now, &line);
             }
+            SyncEvent::AnswerRefused(peer) => {
+                let line = format!(
+                    "bits from {}: an answer that cannot be right; they are asked of others first",
+                    self.name_of(*peer)
+                );
+                self.complaints.warn(now, &line);
+            }
             SyncEvent::PeersFull(_) | SyncEvent::OriginsFull(_) | SyncEvent::ParkedFull(_) => {
                 let line = format!("the group is larger than this node can follow: {event:?}");
                 self.complaints.warn(now, &line);

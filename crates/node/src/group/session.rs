@@ -11,10 +11,11 @@ use bytes::Bytes;
 use grapevine_core::membership::{GroupIdentity, Introduction, Meeting, meet};
 use grapevine_core::origin::Origin;
 use grapevine_core::sync::Input as SyncInput;
+use grapevine_core::wire::group::{Greeting, Standing};
 
 use super::courier::Errand;
-use super::frame::{self, Frame, Standing};
-use super::greeting::Greeting;
+use super::frame::{self, Frame};
+use super::identity;
 use super::owner::Owner;
 use super::status::Counts;
 use super::transport::{Admitted, CloseReason, Goodbye, PeerKey, Reason, Refusal, SessionId};
@@ -58,13 +59,13 @@ impl Owner {
     pub(super) fn greet(&self) {
         let greeting = Greeting {
             group_name: self.facts.group_name.clone(),
-            group: self.collections.group(),
-            origin: self.origin,
+            group: identity::said(self.collections.group()),
+            origin: self.origin.bytes(),
             node: self.facts.name.clone(),
             software: env!("CARGO_PKG_VERSION").to_owned(),
             addresses: self.facts.addresses.clone(),
         };
-        if let Err(error) = self.handle.set_greeting(greeting.encode()) {
+        if let Err(error) = self.handle.set_greeting(greeting.encode().into()) {
             tracing::error!("the greeting: {error}");
         }
     }
@@ -85,7 +86,7 @@ impl Owner {
             id,
             remote: admitted.remote,
             dialed: admitted.dialed,
-            introduction: greeting.introduction(),
+            introduction: identity::introduction(&greeting),
             name: greeting.node,
             addresses: greeting.addresses,
             said: None,
@@ -156,13 +157,13 @@ impl Owner {
 
     /// Tells a peer how this node stands, unless it was told so.
     fn say(&mut self, peer: &PeerKey, same: bool) {
-        let group = self.collections.group();
+        let group = identity::said(self.collections.group());
         let standing = Standing { group, same };
         if let Some(session) = self.sessions.get_mut(peer)
             && session.said != Some(standing)
         {
             session.said = Some(standing);
-            self.send(peer, frame::of_standing(&standing));
+            self.send(peer, frame::of_standing(standing));
         }
     }
 
@@ -209,7 +210,7 @@ impl Owner {
         let (established, origin) = (session.established, session.introduction.origin);
         match Frame::decode(bytes) {
             Ok(Frame::Standing(standing)) => {
-                session.introduction.identity = standing.group;
+                session.introduction.identity = identity::known(standing.group);
                 session.promised = standing.same.then_some(standing.group.id);
                 if !established {
                     self.judge_all();

@@ -3,6 +3,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod liar;
 mod members;
 mod refusal;
 mod replication;

@@ -45,7 +45,7 @@ fn a_group_of_another_name_is_refused() {
     assert!(log_of(a).contains("group.name"));
 }
 
-fn secret(dir: &Path, name: &str) -> String {
+pub(super) fn secret(dir: &Path, name: &str) -> String {
     let file: PathBuf = dir.join(name);
     let made = Command::new(env!("CARGO_BIN_EXE_grapevine"))
         .args(["group", "secret", "new", "--file"])

@@ -135,6 +135,10 @@ impl Replica for Mutant {
         self.exchange.block_hashes(layer, first, count_max)
     }
 
+    fn block_count(&mut self, layer: LayerName) -> Option<u32> {
+        self.exchange.block_count(layer)
+    }
+
     fn differing(&mut self, layer: LayerName, first: u32, hashes: &[u64]) -> Vec<u32> {
         self.exchange.differing(layer, first, hashes)
     }

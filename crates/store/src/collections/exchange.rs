@@ -347,6 +347,11 @@ impl Replica for Exchange {
         self.show(hashes)
     }
 
+    fn block_count(&mut self, layer: LayerName) -> Option<u32> {
+        let count = self.collections.filters().block_count(layer);
+        self.take(count)
+    }
+
     fn differing(&mut self, layer: LayerName, first: u32, hashes: &[u64]) -> Vec<u32> {
         let differing = self.collections.filters().differing(layer, first, hashes);
         self.take(differing)

@@ -46,13 +46,18 @@ impl Filters {
         count_max: usize,
     ) -> Result<Option<BlockHashes>, FilterError> {
         self.with_layer(name, |layer| {
-            let total = layer.word_count().div_ceil(BLOCK_WORDS) as u32;
+            let total = block_count(layer);
             let count = u32::try_from(count_max).unwrap_or(u32::MAX);
             let end = total.min(first.saturating_add(count));
             let hash = |block| block_hash(block, &lines_of(layer, block));
             let hashes = (first..end).map(hash).collect();
             BlockHashes { total, hashes }
         })
+    }
+
+    /// Blocks that a layer has. None when there is no such layer.
+    pub(crate) fn block_count(&self, name: LayerName) -> Result<Option<u32>, FilterError> {
+        self.with_layer(name, block_count)
     }
 
     /// Blocks from `first` on whose fingerprint is another here.
@@ -154,6 +159,10 @@ impl Filters {
         file.read_at(offset, &mut bytes).ok()?;
         Some((shape.bytes, bytes))
     }
+}
+
+fn block_count(layer: &Layer) -> u32 {
+    layer.word_count().div_ceil(BLOCK_WORDS) as u32
 }
 
 /// The lines of a block; none behind the end of the layer.

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! message     = kind u8 | body
-//!  1 operations      origin 16 | first u64 | (length varint | operation)*      1 or more
+//!  1 operations      origin 16 | first u64 | operation*                        1 or more
+//!    operation       same varint | changed varint | bytes | again varint | length varint | rest
 //!  2 report          session u64 | heard u64 | stamp u64 | window u32 | ask u8 | content
 //!    content         0 summary: hash u64
 //!                    1 moved:   entry*
@@ -26,12 +27,17 @@
 //! key         = length varint | bytes
 //! varint      = LEB128, in as few bytes as the number has
 //! ```
+//! An operation begins as the one before it in the message: `same` bytes of it, then `changed` other
+//! ones (all differ), then `again` that are the same; the first has nothing before it. The `rest`
+//! is its own. Each of the three is as long as it can be. All operations of a message have at most
+//! as many bytes as a message may have.
 //! Integers are little endian, and what is last in a message reaches to its end. `ahead` is
 //! received less durable. Entries ascend by origin. Every message has one form: what decodes
 //! encodes to the same bytes. A kind that is not known here is to be noted and passed over.
 
 mod bits;
 mod bytes;
+mod run;
 #[cfg(test)]
 mod tests;
 
@@ -39,10 +45,11 @@ use crate::catalogue::FilterId;
 use crate::origin::Origin;
 
 use self::bits::{decode_bits, encode_bits, write_layer, write_legacy};
-use self::bytes::{Reader, varint_bytes, write_varint};
+use self::bytes::{Reader, write_varint};
+pub(super) use self::run::operation_bytes;
+use self::run::{decode_run, encode_run};
 use super::limits::{
-    KEY_BYTES_MAX, MESSAGE_BYTES_MAX, OPERATION_BYTES_MAX, OPERATIONS_PER_MESSAGE_MAX,
-    REPORT_ENTRIES_MAX, SEQUENCE_MAX, WANT_ENTRIES_MAX,
+    KEY_BYTES_MAX, MESSAGE_BYTES_MAX, REPORT_ENTRIES_MAX, SEQUENCE_MAX, WANT_ENTRIES_MAX,
 };
 use super::replica::{Blob, BlockHashes, BlockLines, LayerName, LegacyName, Page, Part, Run};
 
@@ -237,11 +244,6 @@ const SUMMARY: u8 = 0;
 const MOVED: u8 = 1;
 const RANGE: u8 = 2;
 
-/// Bytes that an operation takes in a message.
-pub(super) fn operation_bytes(operation: &[u8]) -> usize {
-    varint_bytes(operation.len() as u64) + operation.len()
-}
-
 impl Message {
     /// Appends the message to `buffer`.
     pub fn encode(&self, buffer: &mut Vec<u8>) {
@@ -313,45 +315,6 @@ impl Message {
             trailing => Err(MessageError::Trailing(trailing)),
         }
     }
-}
-
-fn encode_run(buffer: &mut Vec<u8>, run: &Run) {
-    let bytes: usize = run.operations.iter().map(|o| operation_bytes(o)).sum();
-    buffer.reserve(1 + Origin::BYTES + 8 + bytes);
-    buffer.push(OPERATIONS);
-    buffer.extend_from_slice(&run.origin.bytes());
-    buffer.extend_from_slice(&run.first.to_le_bytes());
-    for operation in &run.operations {
-        write_varint(buffer, operation.len() as u64);
-        buffer.extend_from_slice(operation);
-    }
-}
-
-fn decode_run(reader: &mut Reader<'_>) -> Result<Message, MessageError> {
-    let origin = Origin::new(reader.array("origin")?);
-    let first = reader.u64("sequence number")?;
-    let mut operations = Vec::new();
-    while reader.left() > 0 || operations.is_empty() {
-        if operations.len() == OPERATIONS_PER_MESSAGE_MAX {
-            return Err(MessageError::Limit {
-                field: "operations",
-                count: operations.len() as u64 + 1,
-                limit: OPERATIONS_PER_MESSAGE_MAX as u64,
-            });
-        }
-        let length = reader.length("operation", 1, OPERATION_BYTES_MAX)?;
-        operations.push(reader.take(length, "operation")?.to_vec());
-    }
-    if first == 0 || first > SEQUENCE_MAX - operations.len() as u64 {
-        return Err(MessageError::Malformed {
-            field: "sequence number",
-        });
-    }
-    Ok(Message::Operations(Run {
-        origin,
-        first,
-        operations,
-    }))
 }
 
 fn encode_report(buffer: &mut Vec<u8>, report: &Report) {

@@ -4,7 +4,11 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::filter::parameters::LayerId;
-use crate::sync::limits::{BLOCK_HASHES_MAX, BLOCK_LINES};
+use crate::hash::Seed;
+use crate::operation::encode_insert;
+use crate::sync::limits::{
+    BLOCK_HASHES_MAX, BLOCK_LINES, OPERATION_BYTES_MAX, OPERATIONS_PER_MESSAGE_MAX,
+};
 use crate::sync::replica::Line;
 
 fn origin() -> impl Strategy<Value = Origin> {
@@ -134,7 +138,11 @@ fn message() -> impl Strategy<Value = Message> {
     let run = (
         origin(),
         1..SEQUENCE_MAX - 20,
-        prop::collection::vec(prop::collection::vec(any::<u8>(), 1..300), 1..20),
+        prop_oneof![
+            prop::collection::vec(prop::collection::vec(any::<u8>(), 1..300), 1..20),
+            // Alike, as those that follow each other are.
+            prop::collection::vec(prop::collection::vec(0..2_u8, 1..12), 1..20),
+        ],
     );
     let want = prop::collection::btree_map(origin(), 1..=SEQUENCE_MAX, 1..20);
     let page = (
@@ -213,16 +221,91 @@ fn run(operations: Vec<Vec<u8>>) -> Message {
 }
 
 #[test]
-fn an_operation_costs_two_bytes_beside_its_own_at_most() {
-    let bytes = encoded(&run(vec![vec![9; 3], vec![8; 200]]));
+fn operations_have_these_bytes() {
+    let mut counted = vec![8; 200];
+    counted[7] = 9;
+    let longer = [&counted[..], &[5]].concat();
+    let bytes = encoded(&run(vec![vec![9; 3], vec![8; 200], counted, longer]));
     let mut expected = vec![OPERATIONS];
     expected.extend([7; 16]);
     expected.extend([2, 1, 0, 0, 0, 0, 0, 0]);
-    expected.extend([3, 9, 9, 9, 200, 1]);
-    expected.extend([8; 200]);
+    expected.extend([0, 0, 0, 3, 9, 9, 9]);
+    expected.extend([0, 3, 8, 8, 8, 0, 197, 1]);
+    expected.extend([8; 197]);
+    expected.extend([7, 1, 9, 192, 1, 0]);
+    expected.extend([200, 1, 0, 0, 1, 5]);
     assert_eq!(bytes, expected);
     assert_eq!(operation_bytes(&[0; 127]), 128);
     assert_eq!(operation_bytes(&[0; 128]), 130);
+}
+
+#[test]
+fn inserts_of_one_key_cost_little_more_than_its_hash() {
+    let count = 1000;
+    let inserts = (1..=count).map(|inserted: u64| {
+        let run = crate::filter::Run {
+            layer: LayerId {
+                index: 1,
+                creator: Origin::new([3; 16]),
+            },
+            opened: 77,
+            inserted: 40_000 + inserted,
+            count: 1,
+        };
+        let mut operation = Vec::new();
+        let hash = Seed::new([1; 16]).hash(&inserted.to_le_bytes());
+        encode_insert(&mut operation, FilterId::new([2; 16]), run, &[hash]);
+        operation
+    });
+    let bytes = encoded(&run(inserts.collect())).len();
+    assert!(bytes <= 22 * count as usize, "{bytes} bytes");
+}
+
+#[test]
+fn few_bytes_do_not_stand_for_more_than_a_message_has() {
+    let same = vec![vec![4; OPERATION_BYTES_MAX]; 2];
+    let bytes = encoded(&run(same));
+    assert!(bytes.len() < OPERATION_BYTES_MAX + 100);
+    assert_eq!(
+        Message::decode(&bytes),
+        Err(MessageError::Limit {
+            field: "operations' bytes",
+            count: 2 * (OPERATION_BYTES_MAX as u64 + 3),
+            limit: MESSAGE_BYTES_MAX as u64,
+        })
+    );
+}
+
+#[test]
+fn an_operation_that_hides_what_is_the_same_is_refused() {
+    let head = [&[OPERATIONS][..], &[7; 16], &[1, 0, 0, 0, 0, 0, 0, 0]].concat();
+    let first = [0, 0, 0, 2, 6, 6];
+    let forms: [&[u8]; 4] = [
+        // The same again, in full.
+        &[0, 0, 0, 2, 6, 6],
+        // A changed byte that did not change, or that ends too early.
+        &[0, 1, 6, 1, 0],
+        &[0, 1, 5, 0, 1, 5],
+        // More than the one before has.
+        &[3, 0, 0, 0],
+    ];
+    for form in forms {
+        let refused = Message::decode(&[&head[..], &first, form].concat());
+        let known = matches!(
+            refused,
+            Err(MessageError::Malformed { field: "operation" }
+                | MessageError::Limit {
+                    field: "operation",
+                    ..
+                })
+        );
+        assert!(known, "{form:?}: {refused:?}");
+    }
+    let read = Message::decode(&[&head[..], &first, &[2, 0, 0, 0]].concat());
+    let Ok(Message::Operations(read)) = read else {
+        panic!("{read:?}");
+    };
+    assert_eq!(read.operations, [[6, 6], [6, 6]]);
 }
 
 #[test]

@@ -125,6 +125,40 @@ fn a_page_that_lies_ends_the_snapshot() {
     assert_eq!(bench.toy.adopted, 0);
 }
 
+#[test]
+fn a_layer_that_goes_on_for_ever_ends_the_snapshot() {
+    let mut bench = Bench::new();
+    bench.toy.set_bit(1, 5, 5);
+    bench.toy.sync();
+    bench.join(1, &[(1, 5)]);
+    bench.receive(1, Message::Behind);
+    bench.after(PATIENCE_MS + 2 * REPAIR_MS);
+    for (section, bytes) in [(1, vec![]), (2, vec![0, 1])] {
+        bench.receive(
+            1,
+            Message::Page(Page {
+                section,
+                after: vec![],
+                next: None,
+                bytes,
+            }),
+        );
+    }
+    bench.receive(
+        1,
+        Message::Blocks {
+            layer: layer(1),
+            first: 0,
+            blocks: BlockHashes {
+                total: u32::MAX,
+                hashes: vec![0; BLOCK_HASHES_MAX],
+            },
+        },
+    );
+    assert!(bench.events.contains(&Event::AnswerRefused(origin(1))));
+    assert_eq!(bench.toy.adopted, 0);
+}
+
 /// A line that differs may have the hash of the one here, once.
 #[test]
 fn a_block_that_stays_different_is_asked_about_twice() {

@@ -412,6 +412,13 @@ impl Replica for Toy {
         Ok(Some(BlockHashes { total, hashes }))
     }
 
+    fn block_count(&mut self, name: LayerName) -> Option<u32> {
+        self.live
+            .layers
+            .contains_key(&name)
+            .then_some(BLOCKS as u32)
+    }
+
     fn differing(&mut self, name: LayerName, first: u32, hashes: &[u64]) -> Vec<u32> {
         (first..)
             .zip(hashes)

@@ -184,3 +184,137 @@ proptest! {
         }
     }
 }
+
+fn group() -> Group {
+    Group {
+        id: [1; 16],
+        seed: [2; 16],
+        met: true,
+    }
+}
+
+fn greeting() -> Greeting {
+    Greeting {
+        group_name: "lab".to_owned(),
+        group: group(),
+        origin: [3; 16],
+        node: "a".to_owned(),
+        software: "0.1.0".to_owned(),
+        addresses: vec!["[::1]:8676".to_owned()],
+    }
+}
+
+#[test]
+fn a_standing_has_these_bytes() {
+    let standing = Standing {
+        group: group(),
+        same: false,
+    };
+    let expected: &[&[u8]] = &[
+        b"\x02\x82\xa5group\x83\xa2id\xc4\x10",
+        &[1; 16],
+        b"\xa4seed\xc4\x10",
+        &[2; 16],
+        b"\xa3met\xc3\xa4same\xc2",
+    ];
+    assert_eq!(Data::Standing(standing).encode(), expected.concat());
+}
+
+#[test]
+fn a_greeting_has_these_bytes_and_later_fields_are_passed_over() {
+    let expected: &[&[u8]] = &[
+        b"\x86\xaagroup_name\xa3lab\xa5group\x83\xa2id\xc4\x10",
+        &[1; 16],
+        b"\xa4seed\xc4\x10",
+        &[2; 16],
+        b"\xa3met\xc3\xa6origin\xc4\x10",
+        &[3; 16],
+        b"\xa4node\xa1a\xa8software\xa50.1.0\xa9addresses\x91\xaa[::1]:8676",
+    ];
+    let mut bytes = greeting().encode();
+    assert_eq!(bytes, expected.concat());
+    assert_eq!(Greeting::decode(&bytes).unwrap(), greeting());
+    bytes[0] += 1;
+    bytes.extend_from_slice(b"\xa4zone\xa5north");
+    assert_eq!(Greeting::decode(&bytes).unwrap(), greeting());
+}
+
+#[test]
+fn what_is_no_greeting_is_refused() {
+    assert!(matches!(
+        Greeting::decode(b"\x91\x01"),
+        Err(GreetingError::Map(_))
+    ));
+    let mut long = greeting();
+    long.node = "x".repeat(GREETING_TEXT_BYTES_MAX + 1);
+    let refused = Greeting::decode(&long.encode());
+    assert!(matches!(
+        refused,
+        Err(GreetingError::TooLong {
+            length: 256,
+            limit: 255
+        })
+    ));
+    let mut long = greeting();
+    long.addresses = vec!["x".repeat(GREETING_ADDRESS_BYTES_MAX + 1)];
+    let refused = Greeting::decode(&long.encode());
+    assert!(matches!(refused, Err(GreetingError::TooLong { .. })));
+    let mut many = greeting();
+    many.addresses = vec![String::new(); GREETING_ADDRESSES_MAX + 1];
+    let refused = Greeting::decode(&many.encode());
+    assert!(matches!(refused, Err(GreetingError::Addresses(257))));
+}
+
+#[test]
+fn the_seed_of_a_group_is_not_shown() {
+    let shown = format!("{:?}", greeting());
+    assert!(shown.contains("lab") && !shown.contains("seed"), "{shown}");
+}
+
+#[test]
+fn what_is_no_data_is_refused() {
+    assert!(matches!(Data::decode(b""), Err(DataError::Empty)));
+    assert!(matches!(Data::decode(b"\x03"), Err(DataError::Kind(3))));
+    let standing = Data::decode(b"\x02\x93");
+    assert!(matches!(standing, Err(DataError::Standing(_))));
+    for (kind, limit) in [(1, LIVENESS_BYTES_MAX), (2, STANDING_BYTES_MAX)] {
+        let mut bytes = vec![0; limit + 2];
+        bytes[0] = kind;
+        assert!(matches!(
+            Data::decode(&bytes),
+            Err(DataError::TooLong { length, .. }) if length == limit + 1
+        ));
+    }
+}
+
+proptest! {
+    #[test]
+    fn data_comes_back(kind in 0..3_u8, bytes in prop::collection::vec(any::<u8>(), 0..200), same: bool) {
+        let standing = Standing { group: group(), same };
+        let data = match kind {
+            0 => Data::Sync(&bytes),
+            1 => Data::Liveness(&bytes),
+            _ => Data::Standing(standing),
+        };
+        let bytes = data.encode();
+        prop_assert_eq!(Data::decode(&bytes).unwrap(), data);
+    }
+
+    #[test]
+    fn any_bytes_are_harmless_to_the_maps(
+        at: prop::sample::Index, to: u8, cut: prop::sample::Index,
+    ) {
+        let mut bytes = greeting().encode();
+        let at = at.index(bytes.len());
+        bytes[at] = to;
+        bytes.truncate(cut.index(bytes.len()) + 1);
+        if let Ok(read) = Greeting::decode(&bytes) {
+            prop_assert_eq!(Greeting::decode(&read.encode()).unwrap(), read);
+        }
+        bytes.insert(0, 2);
+        if let Ok(data) = Data::decode(&bytes) {
+            let again = data.encode();
+            prop_assert_eq!(Data::decode(&again).unwrap(), data);
+        }
+    }
+}

@@ -224,6 +224,36 @@ async fn a_member_that_sends_no_frame_is_told_and_cut_off() {
 }
 
 #[tokio::test]
+async fn a_member_that_hangs_up_within_a_frame_is_gone_and_its_piece_with_it() {
+    let (mut a, mut b) = witnesses().await;
+    for (number, carriers) in (50..).zip([Carriers::QUIC, Carriers::TCP]) {
+        let mut member = Stranger::meet(number, &a, carriers).await;
+        member.prove(&ring(1)).await;
+        let (mut frames, mut cut) = (Vec::new(), Vec::new());
+        push_frame(&mut frames, Kind::Opening, &opening().encode()).unwrap();
+        push_frame(&mut frames, Kind::Data, b"good").unwrap();
+        push_frame(&mut cut, Kind::Data, &[7; 1000]).unwrap();
+        frames.extend_from_slice(&cut[..500]);
+        member.say(&frames).await;
+        assert_eq!(&*a.frame().await.1, b"good");
+        drop(member);
+        // Nothing of the piece comes before the end.
+        let event = a.next().await;
+        assert!(
+            matches!(
+                &event,
+                Event::Closed {
+                    reason: CloseReason::Lost(_),
+                    ..
+                }
+            ),
+            "{event:?}"
+        );
+    }
+    undisturbed(&mut a, &mut b).await;
+}
+
+#[tokio::test]
 async fn two_hundred_strangers_do_not_keep_a_member_out() {
     let mut a = node(1, ring(1)).await;
     let mut raw = Vec::new();
