@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 
 use grapevine::gateway::rmbd::{Settled, SharedBitmap};
-use grapevine_core::bitmap::{Bitmap, ROW_BITS};
+use grapevine_core::bitmap::{Bitmap, FirstRows, ROW_BITS};
 use grapevine_core::wire::rmbd::{ACK, encode_add, encode_has, encode_sync};
 use grapevine_store::filters::FilterError;
 use tokio::sync::watch;
@@ -36,8 +36,8 @@ impl Logged {
 }
 
 impl SharedBitmap for Logged {
-    fn bitmap(&self) -> &Bitmap {
-        &self.bitmap
+    fn bitmap(&self) -> FirstRows<'_> {
+        self.bitmap.whole()
     }
 
     fn set(&self, bits: &[u16]) -> Result<u64, FilterError> {
