@@ -69,7 +69,7 @@ impl Collections {
 
     /// Everything but the bits of filters as of now. What lies before its position is in the files of filters
     /// that are written after this call.
-    fn manifest(&self) -> Result<Manifest, ReadOnly> {
+    pub(super) fn manifest(&self) -> Result<Manifest, ReadOnly> {
         self.filters.with_catalogue(|catalogue| {
             let system = self.lock_system();
             let bitmap = self.bitmap.hold();

@@ -255,14 +255,13 @@ fn a_page_that_is_no_bitmap_is_refused() {
 
 #[test]
 fn a_manifest_holds_the_bits_of_the_operations_before_it_and_no_others() {
-    let disk = SimulatedDisk::new();
-    let collections = open(&disk);
+    let collections = open(&SimulatedDisk::new());
     let origin = collections.journal().origin();
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
             // Each is one operation.
-            for bit in 0..2000 {
+            for bit in 0..20_000 {
                 collections.bitmap().set(&[bit]).expect("set");
             }
             done.store(true, Ordering::Release);
@@ -270,13 +269,12 @@ fn a_manifest_holds_the_bits_of_the_operations_before_it_and_no_others() {
         let mut last = false;
         while !last {
             last = done.load(Ordering::Acquire);
-            collections.checkpoint().expect("a snapshot");
-            let manifest = Manifest::read(&disk).expect("it reads").expect("it is");
+            let manifest = collections.manifest().expect("the node takes writes");
             let held = manifest.bookmark.at.version.get(origin);
             let bitmap = grapevine_core::bitmap::Bitmap::from_bytes(163, &manifest.bitmap);
             let bits: Vec<u16> = bitmap.expect("bits").iter().collect();
             assert_eq!(bits, (0..held as u16).collect::<Vec<_>>());
         }
     });
-    assert_eq!(bits(&collections).len(), 2000);
+    assert_eq!(bits(&collections).len(), 20_000);
 }
