@@ -164,6 +164,7 @@ fn manifest() -> Result<Vec<u8>, Box<dyn Error>> {
         hidden: vec![],
         group: Some(group()),
         members: vec![member()],
+        bitmap: vec![2].into(),
     }
     .write(&disk)?;
     let mut bytes = vec![REPAIR];

@@ -11,8 +11,12 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 pub const ROW_BITS: usize = 400;
 /// Most rows: every bit is named by 16 bits.
 pub const ROWS_MAX: u16 = 163;
+/// Bits of the largest bitmap.
+pub const BITMAP_BITS_MAX: u16 = ROWS_MAX * ROW_BITS as u16;
 
 const WORD_BITS: usize = 64;
+/// Bytes of one row, of which none is shared with another.
+const ROW_BYTES: usize = ROW_BITS / 8;
 
 /// One row: a truth value for each of its bits.
 pub type Row = [bool; ROW_BITS];
@@ -41,6 +45,14 @@ pub enum BitmapError {
         bit: u16,
         /// Bits there are.
         bits: u16,
+    },
+    /// There are more bytes than its rows have.
+    #[error("{bytes} bytes are no bitmap of {rows} rows, which has {} at most", usize::from(*.rows) * ROW_BYTES)]
+    TooLong {
+        /// Bytes there are.
+        bytes: usize,
+        /// Rows it is to have.
+        rows: u16,
     },
     /// Bitmaps of different sizes have no union.
     #[error("a bitmap of {theirs} rows does not merge into one of {ours}")]
@@ -72,6 +84,56 @@ impl Bitmap {
             rows,
             words: (0..words).map(|_| AtomicU64::new(0)).collect(),
         })
+    }
+
+    /// The bitmap of `rows` rows that [`to_bytes`](Self::to_bytes) gave these bytes for. Bytes
+    /// that are missing at the end are zero.
+    ///
+    /// # Errors
+    /// When `rows` is not 1 to [`ROWS_MAX`], or there are more bytes than so many rows have.
+    pub fn from_bytes(rows: u16, bytes: &[u8]) -> Result<Self, BitmapError> {
+        let bitmap = Bitmap::new(rows)?;
+        if bytes.len() > usize::from(rows) * ROW_BYTES {
+            let bytes = bytes.len();
+            return Err(BitmapError::TooLong { bytes, rows });
+        }
+        for (word, bytes) in bitmap.words.iter().zip(bytes.chunks(WORD_BITS / 8)) {
+            let mut whole = [0; WORD_BITS / 8];
+            whole[..bytes.len()].copy_from_slice(bytes);
+            word.store(u64::from_le_bytes(whole), Relaxed);
+        }
+        Ok(bitmap)
+    }
+
+    /// Its bits as bytes: bit `b` is bit `b mod 8` of byte `b / 8`. Zeros at the end are left out.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let words = self.words.iter();
+        let mut bytes: Vec<u8> = words
+            .flat_map(|word| word.load(Relaxed).to_le_bytes())
+            .collect();
+        let last = bytes.iter().rposition(|byte| *byte != 0);
+        bytes.truncate(last.map_or(0, |last| last + 1));
+        bytes
+    }
+
+    /// Its first `rows` rows, to look at.
+    ///
+    /// # Errors
+    /// When it does not have so many, or `rows` is 0.
+    pub fn first_rows(&self, rows: u16) -> Result<FirstRows<'_>, BitmapError> {
+        let last = rows.checked_sub(1).ok_or(BitmapError::Rows { rows })?;
+        self.first_bit(last)?;
+        Ok(FirstRows { bitmap: self, rows })
+    }
+
+    /// All of its rows, to look at.
+    #[must_use]
+    pub fn whole(&self) -> FirstRows<'_> {
+        FirstRows {
+            bitmap: self,
+            rows: self.rows,
+        }
     }
 
     /// The number of rows.
@@ -188,6 +250,53 @@ impl Bitmap {
     }
 }
 
+/// The first rows of a bitmap, to look at: what a node shows of one that may have more, because
+/// others show more of theirs. Keys hash over the bits of these rows.
+#[derive(Clone, Copy, Debug)]
+pub struct FirstRows<'a> {
+    bitmap: &'a Bitmap,
+    rows: u16,
+}
+
+impl FirstRows<'_> {
+    /// The number of rows shown.
+    #[must_use]
+    pub fn rows(&self) -> u16 {
+        self.rows
+    }
+
+    /// The number of bits in them, set or not.
+    #[must_use]
+    pub fn bits(&self) -> u16 {
+        self.rows * ROW_BITS as u16
+    }
+
+    /// Whether a bit is set; one that is not shown is not.
+    #[inline]
+    #[must_use]
+    pub fn contains(&self, bit: u16) -> bool {
+        bit < self.bits() && self.bitmap.contains(bit)
+    }
+
+    /// The bits of a row.
+    ///
+    /// # Errors
+    /// When that row is not shown.
+    pub fn row(&self, row: u16) -> Result<Row, BitmapError> {
+        if row >= self.rows {
+            let rows = self.rows;
+            return Err(BitmapError::NoRow { row, rows });
+        }
+        self.bitmap.row(row)
+    }
+
+    /// The bits shown that are set, ascending.
+    pub fn iter(&self) -> impl Iterator<Item = u16> {
+        let bits = self.bits();
+        self.bitmap.iter().take_while(move |bit| *bit < bits)
+    }
+}
+
 impl Clone for Bitmap {
     fn clone(&self) -> Self {
         let words = self.words.iter();
@@ -286,7 +395,52 @@ mod tests {
         assert_eq!((first, bitmap.count()), (2000, 2000));
     }
 
+    #[test]
+    fn its_bytes_are_in_the_order_of_its_bits_and_bounded() {
+        let bitmap = with(5, &[0, 9, 1999].into());
+        let bytes = bitmap.to_bytes();
+        assert_eq!((bytes.len(), &bytes[..3]), (250, &[1, 2, 0][..]));
+        assert_eq!(bytes[249], 0x80);
+        assert!(Bitmap::new(5).expect("five rows").to_bytes().is_empty());
+        let too_long = BitmapError::TooLong {
+            bytes: 251,
+            rows: 5,
+        };
+        assert_eq!(Bitmap::from_bytes(5, &[0; 251]), Err(too_long));
+        let none = Bitmap::from_bytes(0, &[]);
+        assert_eq!(none, Err(BitmapError::Rows { rows: 0 }));
+        let full = Bitmap::from_bytes(ROWS_MAX, &[0xFF; 8150]).expect("all bytes there are");
+        assert_eq!(full.count(), usize::from(BITMAP_BITS_MAX));
+    }
+
+    #[test]
+    fn of_a_larger_bitmap_its_first_rows_can_be_shown() {
+        let bitmap = with(10, &[0, 1999, 2000, 3999].into());
+        let shown = bitmap.first_rows(5).expect("there are ten");
+        assert_eq!((shown.rows(), shown.bits()), (5, 2000));
+        assert!(shown.contains(1999) && !shown.contains(2000) && bitmap.contains(2000));
+        assert_eq!(shown.iter().collect::<Vec<_>>(), [0, 1999]);
+        assert_eq!(shown.row(4), bitmap.row(4));
+        let no_row = BitmapError::NoRow { row: 5, rows: 5 };
+        assert_eq!(shown.row(5), Err(no_row));
+        assert_eq!(bitmap.whole().iter().count(), 4);
+        let refused = |rows| bitmap.first_rows(rows).err();
+        assert_eq!(refused(0), Some(BitmapError::Rows { rows: 0 }));
+        let no_row = BitmapError::NoRow { row: 10, rows: 10 };
+        assert_eq!(refused(11), Some(no_row));
+    }
+
     proptest! {
+        #[test]
+        fn it_survives_its_bytes(rows in 1..=ROWS_MAX, seed in bits(ROWS_MAX)) {
+            let bits = seed.into_iter().map(|bit| bit % (rows * ROW_BITS as u16)).collect();
+            let bitmap = with(rows, &bits);
+            let bytes = bitmap.to_bytes();
+            prop_assert_eq!(Bitmap::from_bytes(rows, &bytes), Ok(bitmap.clone()));
+            let larger = Bitmap::from_bytes(ROWS_MAX, &bytes).expect("there is room");
+            prop_assert_eq!(larger.iter().collect::<BTreeSet<_>>(), bits);
+        }
+
         #[test]
         fn it_holds_what_was_set(rows in 1..=ROWS_MAX, seed in bits(ROWS_MAX)) {
             let bits: BTreeSet<u16> =

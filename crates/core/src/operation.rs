@@ -10,7 +10,7 @@
 //! insert    = spent | hashes 16 each
 //! draw      = spent
 //! spent     = filter 16 | layer index u32 | layer creator 16 | opened u64 | total u64
-//! bits      = indexes u16 each
+//! bits      = indexes u16 each, below 65200
 //! other     = a MessagePack map; fields that this version does not know are carried along
 //! ```
 //! Integers are little endian. `opened` is the number of the creator's operation that opened the
@@ -24,6 +24,7 @@
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::bitmap::BITMAP_BITS_MAX;
 use crate::catalogue::{FilterId, FilterRow, LayerRow};
 use crate::filter::Run;
 use crate::filter::parameters::{LayerId, LayerShape};
@@ -316,6 +317,9 @@ pub enum OperationError {
         /// Bytes of indexes.
         bytes: usize,
     },
+    /// No bitmap has such a bit.
+    #[error("bit {0} of a bitmap, which has at most {BITMAP_BITS_MAX}")]
+    NoBit(u16),
     /// A kind that this version does not know.
     #[error("operation of unknown kind {0}: written by a newer version")]
     Kind(u8),
@@ -385,7 +389,8 @@ struct ImportedBody {
     rights: Vec<Rights>,
 }
 
-/// Appends the bits that are set now (1 to [`BITS_MAX`]) to `buffer`.
+/// Appends the bits that are set now (1 to [`BITS_MAX`], each below [`BITMAP_BITS_MAX`]) to
+/// `buffer`.
 pub fn encode_bits(buffer: &mut Vec<u8>, indexes: &[u16]) {
     debug_assert!((1..=BITS_MAX).contains(&indexes.len()));
     buffer.push(KIND_BITS);
@@ -509,7 +514,11 @@ fn decode_bits(body: &[u8]) -> Result<Bits<'_>, OperationError> {
     if body.is_empty() || body.len() > BITS_MAX * 2 || !body.len().is_multiple_of(2) {
         return Err(OperationError::Bits { bytes: body.len() });
     }
-    Ok(Bits(body))
+    let bits = Bits(body);
+    match bits.indexes().find(|index| *index >= BITMAP_BITS_MAX) {
+        Some(index) => Err(OperationError::NoBit(index)),
+        None => Ok(bits),
+    }
 }
 
 fn decode_body<T: DeserializeOwned>(kind: u8, body: &[u8]) -> Result<T, OperationError> {

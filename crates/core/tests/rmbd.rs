@@ -1,41 +1,13 @@
 //! rmbd's filter as a whole, codec and bitmap together, against data taken from the original.
 
+#[path = "vectors/reader.rs"]
+mod reader;
+
 use grapevine_core::bitmap::Bitmap;
 use grapevine_core::wire::rmbd::{
     ACK, Message, ROWS_ORIGINAL, encode_has_reply, encode_sync, parse, positions,
 };
-use serde_json::Value;
-
-fn vectors(text: &str, list: &str) -> Vec<Value> {
-    let file: Value = serde_json::from_str(text).expect("JSON");
-    let found = file[list].as_array().expect("a list").clone();
-    assert!(!found.is_empty());
-    found
-}
-
-fn bytes(hex: &Value) -> Vec<u8> {
-    let hex = hex.as_str().expect("hexadecimal text").as_bytes();
-    let digits = hex.chunks(2).map(|pair| {
-        let pair = std::str::from_utf8(pair).expect("ASCII");
-        u8::from_str_radix(pair, 16).expect("two digits")
-    });
-    digits.collect()
-}
-
-fn list(value: &Value) -> &[Value] {
-    value.as_array().expect("a list")
-}
-
-fn numbers(value: &Value) -> Vec<u16> {
-    let number = |number: &Value| {
-        number
-            .as_u64()
-            .expect("a number")
-            .try_into()
-            .expect("16 bits")
-    };
-    list(value).iter().map(number).collect()
-}
+use reader::{bytes, list, numbers, vectors};
 
 fn empty() -> Bitmap {
     Bitmap::new(ROWS_ORIGINAL).expect("the original's size")
@@ -81,7 +53,7 @@ fn each_packet_has_the_effect_it_has_on_the_original() {
         let set: Vec<u16> = bitmap.iter().collect();
         assert_eq!(
             set,
-            numbers(&vector["filter_bits_after"]),
+            numbers::<u16>(&vector["filter_bits_after"]),
             "{}",
             vector["note"]
         );
@@ -97,7 +69,7 @@ fn filters_are_those_of_the_original() {
         }
         assert_eq!(
             bitmap.iter().collect::<Vec<_>>(),
-            numbers(&vector["set_bits"])
+            numbers::<u16>(&vector["set_bits"])
         );
         let packets = list(&vector["sync_packets_hex"]);
         assert_eq!(packets.len(), usize::from(bitmap.rows()));
@@ -130,7 +102,13 @@ fn one_way_peering_merges_as_between_originals() {
             bitmap
         });
         b.merge(&a).expect("of one size");
-        assert_eq!(a.iter().collect::<Vec<_>>(), numbers(&vector["a_bits"]));
-        assert_eq!(b.iter().collect::<Vec<_>>(), numbers(&vector["b_bits"]));
+        assert_eq!(
+            a.iter().collect::<Vec<_>>(),
+            numbers::<u16>(&vector["a_bits"])
+        );
+        assert_eq!(
+            b.iter().collect::<Vec<_>>(),
+            numbers::<u16>(&vector["b_bits"])
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! The manifest: everything but bits as of one position of the log. Together with the layer files it
+//! The manifest: everything but the bits of filters as of one position of the log. Together with the layer files it
 //! is the snapshot that recovery starts from; what the log holds from that position on is
 //! replayed over it.
 //!
@@ -8,6 +8,7 @@
 
 use std::io;
 
+use grapevine_core::bitmap::{Bitmap, BitmapError, ROWS_MAX};
 use grapevine_core::catalogue::FilterRow;
 use grapevine_core::membership::{GroupIdentity, MemberRow};
 use serde::{Deserialize, Serialize};
@@ -41,6 +42,10 @@ pub struct Manifest {
     pub group: Option<GroupIdentity>,
     /// All nodes that belong to the group, or did.
     pub members: Vec<MemberRow>,
+    /// The bits of the bitmap, as [`Bitmap::to_bytes`] gives them; none in what a program wrote
+    /// that had no bitmap yet.
+    #[serde(default)]
+    pub bitmap: ByteBuf,
 }
 
 impl Manifest {
@@ -59,6 +64,9 @@ pub enum ManifestError {
     /// The checksum matches but the body does not decode.
     #[error("{MANIFEST_FILE} does not decode: {0}")]
     Body(#[from] rmp_serde::decode::Error),
+    /// The bitmap in it is larger than any.
+    #[error("{MANIFEST_FILE}: {0}")]
+    Bitmap(#[from] BitmapError),
     /// The file was written by a later program.
     #[error(
         "{MANIFEST_FILE} has format version {found}, this program reads up to {FORMAT_VERSION}"
@@ -88,14 +96,7 @@ impl Manifest {
     }
 
     fn encode(&self) -> Vec<u8> {
-        let body = rmp_serde::to_vec_named(self).expect("rows are plain data");
-        let mut bytes = Vec::with_capacity(HEADER_BYTES + body.len() + CHECKSUM_BYTES);
-        bytes.extend_from_slice(MAGIC);
-        bytes.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
-        bytes.extend_from_slice(&(body.len() as u32).to_le_bytes());
-        bytes.extend_from_slice(&body);
-        bytes.extend_from_slice(&xxh3_64(&bytes).to_le_bytes());
-        bytes
+        file(self)
     }
 
     /// Decodes the bytes of a manifest file.
@@ -119,8 +120,22 @@ impl Manifest {
         if field(12) as usize != body.len() {
             return Err(ManifestError::Corrupt("the length does not match"));
         }
-        Ok(rmp_serde::from_slice(body)?)
+        let manifest: Manifest = rmp_serde::from_slice(body)?;
+        Bitmap::from_bytes(ROWS_MAX, &manifest.bitmap)?;
+        Ok(manifest)
     }
+}
+
+/// The bytes of a manifest file with that body.
+fn file(body: &impl Serialize) -> Vec<u8> {
+    let body = rmp_serde::to_vec_named(body).expect("rows are plain data");
+    let mut bytes = Vec::with_capacity(HEADER_BYTES + body.len() + CHECKSUM_BYTES);
+    bytes.extend_from_slice(MAGIC);
+    bytes.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
+    bytes.extend_from_slice(&(body.len() as u32).to_le_bytes());
+    bytes.extend_from_slice(&body);
+    bytes.extend_from_slice(&xxh3_64(&bytes).to_le_bytes());
+    bytes
 }
 
 #[cfg(test)]
@@ -183,12 +198,54 @@ mod tests {
                 version: 2,
                 body: vec![0x80],
             }],
+            bitmap: ByteBuf::from(vec![0, 0x40, 1]),
         }
     }
 
     #[test]
     fn manifest_survives_its_file() {
         assert_eq!(Manifest::decode(&manifest().encode()).unwrap(), manifest());
+    }
+
+    #[test]
+    fn a_manifest_without_a_bitmap_is_read_and_one_that_is_too_long_is_refused() {
+        #[derive(Serialize)]
+        struct Before {
+            bookmark: Bookmark,
+            rows: Vec<FilterRow>,
+            hidden: Vec<ByteBuf>,
+            group: Option<GroupIdentity>,
+            members: Vec<MemberRow>,
+        }
+        let Manifest {
+            bookmark,
+            rows,
+            hidden,
+            group,
+            members,
+            ..
+        } = manifest();
+        let before = Before {
+            bookmark,
+            rows,
+            hidden,
+            group,
+            members,
+        };
+        let read = Manifest::decode(&file(&before)).unwrap();
+        let expected = Manifest {
+            bitmap: ByteBuf::new(),
+            ..manifest()
+        };
+        assert_eq!(read, expected);
+        for (length, taken) in [(8150, true), (8151, false)] {
+            let manifest = Manifest {
+                bitmap: ByteBuf::from(vec![1; length]),
+                ..manifest()
+            };
+            let read = Manifest::decode(&manifest.encode());
+            assert_eq!(read.is_ok(), taken, "{read:?}");
+        }
     }
 
     #[test]

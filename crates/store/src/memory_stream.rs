@@ -66,6 +66,11 @@ impl MemoryStream {
         self.life
     }
 
+    /// How many operations this life of the node has made.
+    pub(crate) fn made(&self) -> u64 {
+        self.lock().applied.get(self.life)
+    }
+
     /// What is in.
     pub fn applied(&self) -> VersionVector {
         self.lock().applied.clone()

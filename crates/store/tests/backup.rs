@@ -201,7 +201,9 @@ fn a_restored_directory_is_another_origin_and_goes_on_counting() {
     let fixed = filters.get(b"fixed").unwrap();
     set(&filters, &a, &keys(0..1000));
     set(&filters, &fixed, &keys(0..1000));
+    filters.0.bitmap().set(&[7]).unwrap();
     filters.0.checkpoint().unwrap();
+    filters.0.bitmap().set(&[64_000]).unwrap();
     set(&filters, &a, &keys(1000..1500));
     let before = filters.identity();
     backup(&at("source"), &at("backup")).unwrap();
@@ -224,6 +226,8 @@ fn a_restored_directory_is_another_origin_and_goes_on_counting() {
     assert!(numbers(&*disk).is_empty(), "the log is empty");
 
     let copy = open(Arc::clone(&disk));
+    let bits: Vec<u16> = copy.0.bitmap().bits().iter().collect();
+    assert_eq!(bits, [7, 64_000]);
     let a = copy.get(b"a").unwrap();
     assert_eq!(found(&copy, &a, &keys(0..1500)), 1500);
     assert!(found(&copy, &a, &keys(1500..1600)) < 2);

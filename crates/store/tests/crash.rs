@@ -39,6 +39,10 @@ struct Ledger {
     in_b: Option<u64>,
     b_dropping: bool,
     b_dropped: bool,
+    /// Bits of the bitmap below this are set.
+    bits: u16,
+    /// Bits tried.
+    bits_tried: u16,
 }
 
 fn entropy() -> Entropy {
@@ -105,12 +109,23 @@ fn set(filters: &Filters, ledger: &mut Ledger, up_to: u64) -> Result<(), FilterE
     Ok(())
 }
 
+fn set_bits(filters: &Opened, ledger: &mut Ledger, up_to: u16) -> Result<(), FilterError> {
+    let bits: Vec<u16> = (0..up_to).collect();
+    ledger.bits_tried = ledger.bits_tried.max(up_to);
+    filters.0.bitmap().set(&bits)?;
+    filters.journal().sync()?;
+    ledger.bits = up_to;
+    Ok(())
+}
+
 /// Create, set, snapshot, grow, unload, import, merge, drop; every reply after a sync.
 fn script(filters: &Opened, ledger: &mut Ledger) -> Result<(), FilterError> {
     filters.create(b"a", new(), Recreation::AtOnce)?;
     set(filters, ledger, 6)?;
+    set_bits(filters, ledger, 20)?;
     filters.0.checkpoint()?;
     set(filters, ledger, 12)?;
+    set_bits(filters, ledger, 450)?;
     let handle = filters.get(b"a").ok_or(FilterError::NotFound)?;
     let mut file = Vec::new();
     filters
@@ -132,6 +147,7 @@ fn script(filters: &Opened, ledger: &mut Ledger) -> Result<(), FilterError> {
     ledger.b_dropped = true;
     filters.tidy(0)?;
     set(filters, ledger, 30)?;
+    set_bits(filters, ledger, 500)?;
     filters.0.checkpoint()?;
     Ok(())
 }
@@ -147,7 +163,11 @@ fn found(filters: &Filters, name: &[u8]) -> Option<Vec<bool>> {
     Some(scratch.found().to_vec())
 }
 
-fn verify(filters: &Filters, ledger: &Ledger) {
+fn verify(filters: &Opened, ledger: &Ledger) {
+    let bits: Vec<u16> = filters.0.bitmap().bits().iter().collect();
+    let kept = bits.iter().zip(0..).take_while(|(bit, n)| **bit == *n);
+    assert!(kept.count() >= usize::from(ledger.bits), "bits: {bits:?}");
+    assert!(bits.iter().all(|bit| *bit < ledger.bits_tried), "{bits:?}");
     assert!(filters.damaged().is_empty(), "{:?}", filters.damaged());
     let count = |found: &[bool]| found.iter().take_while(|found| **found).count() as u64;
     match found(filters, b"a") {

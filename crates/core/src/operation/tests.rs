@@ -106,7 +106,7 @@ proptest! {
     #[test]
     fn inserts_draws_and_bits_survive_their_bytes(
         hashes in prop::collection::vec(any::<(u64, u64)>(), 1..100),
-        indexes in prop::collection::vec(any::<u16>(), 1..100),
+        indexes in prop::collection::vec(0..BITMAP_BITS_MAX, 1..100),
         index in any::<u32>(), inserted in any::<u64>(),
     ) {
         let hashes: Vec<_> =
@@ -178,4 +178,10 @@ fn what_is_cut_short_or_from_the_future_is_named() {
     assert!(matches!(short, Err(OperationError::Draw { bytes: 2 })));
     let odd = decode(&[KIND_BITS, 1, 2, 3]);
     assert!(matches!(odd, Err(OperationError::Bits { bytes: 3 })));
+    let mut bits = Vec::new();
+    encode_bits(&mut bits, &[BITMAP_BITS_MAX - 1]);
+    assert!(decode(&bits).is_ok());
+    bits.clear();
+    encode_bits(&mut bits, &[0, BITMAP_BITS_MAX]);
+    assert!(matches!(decode(&bits), Err(OperationError::NoBit(65_200))));
 }

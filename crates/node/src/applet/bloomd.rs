@@ -140,6 +140,7 @@ fn settings(arguments: &Arguments) -> Result<(BloomdConfig, GlobalOptions), Bloo
         "bloomd.open=true".to_owned(),
         "group.listen=off".to_owned(),
         "http.listen=off".to_owned(),
+        "rmbd.udp=off".to_owned(),
         format!("filters.capacity={}", bloomd.initial_capacity),
         format!("filters.error={}", bloomd.default_probability),
         format!("filters.growth={}", bloomd.scale_size),

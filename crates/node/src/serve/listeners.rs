@@ -53,6 +53,7 @@ pub enum BindError {
 pub(super) struct Bound {
     pub(super) bloomd_tcp: Option<TcpListener>,
     pub(super) bloomd_udp: Option<UdpSocket>,
+    pub(super) rmbd_udp: Option<UdpSocket>,
     pub(super) http: Option<TcpListener>,
     /// Defaults that are taken, with the reason.
     pub(super) skipped: Vec<String>,
@@ -66,6 +67,7 @@ impl Bound {
         let bloomd = &config.bloomd;
         bound.bloomd_tcp = bound.one(&bloomd.tcp, tcp)?;
         bound.bloomd_udp = bound.one(&bloomd.udp, udp)?;
+        bound.rmbd_udp = bound.one(&config.rmbd.udp, udp)?;
         bound.http = bound.one(&config.http.listen, tcp)?;
         Ok(bound)
     }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use grapevine_core::bitmap::BitmapError;
 use grapevine_core::catalogue::Storage;
 use grapevine_core::filter::parameters::{Growth, Parameters};
 use grapevine_store::collections::Recovered;
@@ -21,7 +22,7 @@ use tokio::task::JoinSet;
 use crate::config::{Config, ConfigErrors, SecretError};
 use crate::data_directory::{self, DataDirectoryError, Opened};
 use crate::engine::{Engine, FilterDefaults, Keepers};
-use crate::gateway::bloomd;
+use crate::gateway::{bloomd, rmbd};
 use crate::group::{Group, GroupError};
 use crate::http::{self, TokenSource};
 use crate::logging::LogControl;
@@ -44,6 +45,9 @@ pub enum ServeError {
     /// A listener cannot be bound.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// The bitmap cannot be shown as configured.
+    #[error("rmbd.rows: {0}")]
+    Bitmap(#[from] BitmapError),
     /// The group cannot be started.
     #[error(transparent)]
     Group(#[from] GroupError),
@@ -234,7 +238,7 @@ async fn serve(
     let file = ListenersFile::write(&config.node.data_dir, &bound)?;
     let banner = banner(config, engine, &bound);
     let (stop, stopping) = watch::channel(false);
-    let mut tasks = spawn(config, engine, bound, group.clone(), &token, &stopping);
+    let mut tasks = spawn(config, engine, bound, group.clone(), &token, &stopping)?;
     print(&banner);
     tracing::info!("ready");
 
@@ -292,7 +296,7 @@ fn spawn(
     group: Option<Arc<Group>>,
     token: &TokenSource,
     stopping: &watch::Receiver<bool>,
-) -> JoinSet<()> {
+) -> Result<JoinSet<()>, ServeError> {
     let metrics = Arc::new(Metrics::with_group(Arc::clone(engine), group.clone()));
     let limits = bloomd::Limits {
         connections: config.limits.connections,
@@ -308,6 +312,12 @@ fn spawn(
     if let Some(socket) = bound.bloomd_udp {
         tasks.spawn(gateway.serve_udp(socket, stopping.clone()));
     }
+    if let Some(socket) = bound.rmbd_udp {
+        let bitmap = rmbd::DurableBitmap::new(Arc::clone(engine), config.rmbd.rows)?;
+        let settings = rmbd::Settings::from(&config.rmbd);
+        let gateway = rmbd::Gateway::new(Arc::new(bitmap), settings, metrics.rmbd.clone());
+        tasks.spawn(gateway.serve(socket, stopping.clone()));
+    }
     if let Some(listener) = bound.http {
         let limits = http::Limits {
             connections: config.limits.connections,
@@ -319,7 +329,7 @@ fn spawn(
         let stopping = stopping.clone();
         tasks.spawn(async move { server.serve(listener, stopping).await });
     }
-    tasks
+    Ok(tasks)
 }
 
 /// Takes over a new log level and new secrets; the rest of the configuration needs a restart.

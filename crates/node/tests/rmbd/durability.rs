@@ -3,11 +3,19 @@
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
 
-use grapevine::gateway::rmbd::{Settled, SharedBitmap};
-use grapevine_core::bitmap::{Bitmap, ROW_BITS};
+use grapevine::config::{Durability, SyncMode};
+use grapevine::engine::{Engine, FilterDefaults};
+use grapevine::gateway::rmbd::{DurableBitmap, Settled, SharedBitmap};
+use grapevine_core::bitmap::{Bitmap, FirstRows, ROW_BITS, ROWS_MAX};
+use grapevine_core::catalogue::Storage;
+use grapevine_core::filter::parameters::{Growth, Parameters};
 use grapevine_core::wire::rmbd::{ACK, encode_add, encode_has, encode_sync};
-use grapevine_store::filters::FilterError;
+use grapevine_store::collections::Collections;
+use grapevine_store::disk::{Operation, SimulatedDisk};
+use grapevine_store::filters::{FilterError, Options};
+use grapevine_store::log::LogConfig;
 use tokio::sync::watch;
 
 use crate::gateway::{Client, Served};
@@ -36,8 +44,8 @@ impl Logged {
 }
 
 impl SharedBitmap for Logged {
-    fn bitmap(&self) -> &Bitmap {
-        &self.bitmap
+    fn bitmap(&self) -> FirstRows<'_> {
+        self.bitmap.whole()
     }
 
     fn set(&self, bits: &[u16]) -> Result<u64, FilterError> {
@@ -137,4 +145,58 @@ fn what_was_sent_before_the_stop_is_answered() {
     for index in 0..50_u8 {
         assert_eq!(client.receive()[..2], [1, index]);
     }
+}
+
+/// A node's engine over a simulated disk.
+fn engine(disk: &SimulatedDisk) -> Arc<Engine> {
+    let options = Options {
+        log: LogConfig::default(),
+        memory: 1 << 20,
+        checkpoint_log: 1 << 20,
+        idle_unload: None,
+    };
+    let opened = Collections::open(Arc::new(disk.clone()), options, Arc::new(|| [7; 16]));
+    let defaults = FilterDefaults {
+        parameters: Parameters {
+            capacity: 100,
+            error: 0.01,
+            growth: Growth::By(2),
+        },
+        storage: Storage::Durable,
+    };
+    let durability = Durability {
+        sync: SyncMode::Interval,
+        interval: Duration::from_secs(1),
+    };
+    Engine::new(opened.expect("it opens").0, defaults, durability)
+}
+
+#[test]
+fn a_node_that_could_not_write_vouches_for_what_it_kept_and_nothing_else() {
+    let disk = SimulatedDisk::new();
+    let engine = engine(&disk);
+    let bitmap = Arc::new(DurableBitmap::new(Arc::clone(&engine), 5).expect("five rows"));
+    let served = Served::over(bitmap, "127.0.0.1:0", &[]);
+    let client = Client::of(served.address);
+    client.add(b"before");
+    client.send(&encode_sync(0, &[true; ROW_BITS]));
+    assert_eq!(client.receive(), ACK);
+    disk.fail_next(Operation::Write, 0, ErrorKind::StorageFull);
+    client.add(b"after");
+    for _ in 0..3 {
+        client.send(&encode_sync(1, &[true; ROW_BITS]));
+        assert!(!client.has(b"after"), "the row is not acknowledged either");
+    }
+    assert!(client.has(b"before"));
+    client.send(&encode_sync(0, &[true; ROW_BITS]));
+    assert_eq!(client.receive(), ACK, "that row was kept");
+    let shown = served.bits();
+    served.stop();
+    drop(engine);
+    disk.kill();
+    let again = self::engine(&disk);
+    let kept: Vec<u16> = again.collections().bitmap().bits().iter().collect();
+    assert_eq!(shown, kept);
+    assert!(DurableBitmap::new(Arc::clone(&again), ROWS_MAX).is_ok());
+    assert!(DurableBitmap::new(again, ROWS_MAX + 1).is_err());
 }

@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::gateway::Client;
 use crate::harness::wait_for;
 
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
     socket.local_addr().expect("an address").port()
 }
@@ -34,7 +34,7 @@ fn rmbd(directory: &Path, arguments: &[&str]) -> Command {
 }
 
 /// Starts it and waits until it answers at `server`.
-fn start(directory: &Path, argument: &str, server: SocketAddr) -> (Child, Client) {
+pub(crate) fn start(directory: &Path, argument: &str, server: SocketAddr) -> (Child, Client) {
     let child = rmbd(directory, &[argument]).spawn().expect("it starts");
     let client = Client::of(server);
     let pause = std::time::Duration::from_millis(50);
@@ -51,7 +51,7 @@ fn start(directory: &Path, argument: &str, server: SocketAddr) -> (Child, Client
     (child, client)
 }
 
-fn stop(child: Child, signal: Signal) -> Output {
+pub(crate) fn stop(child: Child, signal: Signal) -> Output {
     kill_process(Pid::from_child(&child), signal).expect("it takes signals");
     let mut child = Some(child);
     wait_for("it to end", || {

@@ -1,44 +1,13 @@
 //! Data taken from the original, over the wire.
 
 use grapevine_core::wire::rmbd::{PEER_DATAGRAM_BYTES, SYNC_DATAGRAM_BYTES};
-use serde_json::Value;
 
 use crate::gateway::{Client, Served};
 use crate::harness::wait_for;
+use crate::reader::{bytes, list, numbers, vectors};
 
 /// A key that no vector has: what is answered after a question for it is answered late.
 const MARK: &[u8] = b"the mark behind each packet";
-
-fn vectors(text: &str, list: &str) -> Vec<Value> {
-    let file: Value = serde_json::from_str(text).expect("JSON");
-    let found = file[list].as_array().expect("a list").clone();
-    assert!(!found.is_empty());
-    found
-}
-
-fn bytes(hex: &Value) -> Vec<u8> {
-    let hex = hex.as_str().expect("hexadecimal text").as_bytes();
-    let digits = hex.chunks(2).map(|pair| {
-        let pair = std::str::from_utf8(pair).expect("ASCII");
-        u8::from_str_radix(pair, 16).expect("two digits")
-    });
-    digits.collect()
-}
-
-fn list(value: &Value) -> &[Value] {
-    value.as_array().expect("a list")
-}
-
-fn numbers(value: &Value) -> Vec<u16> {
-    let number = |number: &Value| {
-        number
-            .as_u64()
-            .expect("a number")
-            .try_into()
-            .expect("16 bits")
-    };
-    list(value).iter().map(number).collect()
-}
 
 #[test]
 fn each_packet_has_the_effect_it_has_on_the_original() {
@@ -68,7 +37,7 @@ fn each_packet_has_the_effect_it_has_on_the_original() {
         assert!(!client.has(MARK), "{note}: and nothing else was answered");
         assert_eq!(
             served.bits(),
-            numbers(&vector["filter_bits_after"]),
+            numbers::<u16>(&vector["filter_bits_after"]),
             "{note}"
         );
         if let Some(listener) = listener {
@@ -93,7 +62,7 @@ fn filters_travel_as_the_original_sends_them() {
             // The socket's buffer is finite: what was sent is taken in before more is.
             client.has(MARK);
         }
-        assert_eq!(served.bits(), numbers(&vector["set_bits"]));
+        assert_eq!(served.bits(), numbers::<u16>(&vector["set_bits"]));
         for query in list(&vector["queries"]) {
             let present = client.has(&bytes(&query["key_hex"]));
             assert_eq!(Some(present), query["has"].as_bool());
@@ -123,11 +92,11 @@ fn one_way_peering_merges_as_between_originals() {
             served
         });
         Client::of(a.address).peer(b.address);
-        let expected = numbers(&vector["b_bits"]);
+        let expected = numbers::<u16>(&vector["b_bits"]);
         wait_for("the bits to arrive", || {
             (b.bits() == expected).then_some(())
         });
-        assert_eq!(a.bits(), numbers(&vector["a_bits"]));
+        assert_eq!(a.bits(), numbers::<u16>(&vector["a_bits"]));
         a.stop();
         b.stop();
     }

@@ -65,7 +65,7 @@ impl World {
             check_filter(&filter, epoch)
                 .map_err(|what| format!("node {node}, filter {id}: {what}"))?;
         }
-        Ok(())
+        self.check_bits(node, false)
     }
 
     /// What two nodes that stay do not have in common, if anything.
@@ -115,6 +115,7 @@ impl World {
                 continue;
             }
             self.check_node(node)?;
+            self.check_bits(node, true)?;
             let collections = self.collections(node);
             let rows = rows(&collections);
             for (id, epoch) in &self.ledger.epochs {
@@ -207,6 +208,7 @@ fn check_filter(filter: &Filter, epoch: &Epoch) -> Checked {
 fn state(collections: &Collections) -> Result<String, String> {
     let mut lines = vec![format!("version {:?}", collections.journal().durable())];
     lines.push(format!("members {:?}", collections.members()));
+    lines.push(super::bits::line(collections));
     for (id, row) in rows(collections) {
         lines.push(format!("row {row:?}"));
         let filter = filter(collections, &row)?;

@@ -11,6 +11,8 @@ use grapevine_core::catalogue::FilterId;
 use grapevine_core::version::{Dot, VersionVector};
 use grapevine_store::log::Position;
 
+use super::bits::BitLedger;
+
 /// The node of an acknowledgement whose own is gone.
 const NOBODY: usize = usize::MAX;
 
@@ -63,6 +65,7 @@ pub(super) struct Epoch {
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     pub(super) epochs: BTreeMap<FilterId, Epoch>,
+    pub(super) bits: BitLedger,
 }
 
 impl Ledger {
@@ -83,6 +86,10 @@ impl Ledger {
             }
             epoch.keys.retain(|_, acks| !acks.is_empty());
         }
+        self.bits.set.retain(|_, acks| {
+            acks.retain_mut(&mut change);
+            !acks.is_empty()
+        });
     }
 
     /// A node's log is durable up to `position`.

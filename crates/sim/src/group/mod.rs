@@ -5,6 +5,7 @@
 //! and then in between. Then the network heals, everything that is down starts, and all nodes
 //! must become the same within a bounded time.
 
+mod bits;
 mod check;
 mod fault;
 mod ledger;

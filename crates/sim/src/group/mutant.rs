@@ -12,6 +12,9 @@ use grapevine_core::sync::{
 use grapevine_core::version::{Dot, VersionVector};
 use grapevine_store::collections::Exchange;
 
+/// The section of a snapshot that the bitmap is in.
+const SECTION_BITMAP: u8 = 3;
+
 /// A fault built into every node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum GroupMutation {
@@ -23,6 +26,8 @@ pub enum GroupMutation {
     /// A node says that it has operations before it has applied them; now and then it does not
     /// come to that.
     VersionAdvancedEarly,
+    /// The state that a peer takes over comes without the bitmap.
+    BitmapLeftOut,
     /// The log is cut before the snapshot that covers it is written.
     LogTruncatedEarly,
 }
@@ -119,7 +124,11 @@ impl Replica for Mutant {
     }
 
     fn page(&mut self, section: u8, after: &[u8], bytes_max: usize) -> Option<Page> {
-        self.exchange.page(section, after, bytes_max)
+        let mut page = self.exchange.page(section, after, bytes_max)?;
+        if self.mutation == GroupMutation::BitmapLeftOut && page.section == SECTION_BITMAP {
+            page.bytes.clear();
+        }
+        Some(page)
     }
 
     fn merge_page(&mut self, page: &Page, version: &VersionVector) -> Result<Vec<Part>, PageError> {

@@ -41,7 +41,8 @@ impl World {
             return Ok(());
         }
         match self.random.below(100) {
-            0..55 => self.set(node)?,
+            0..50 => self.set(node)?,
+            50..55 => self.set_bits(node)?,
             55..67 => self.create(node)?,
             67..71 => self.drop_filter(node)?,
             71..77 => self.check_node(node)?,
@@ -85,7 +86,7 @@ impl World {
     }
 
     /// Waits until a reply may be given, and gives the acknowledgement.
-    fn acknowledge(&mut self, node: usize, position: u64) -> Result<Ack, String> {
+    pub(super) fn acknowledge(&mut self, node: usize, position: u64) -> Result<Ack, String> {
         let collections = self.collections(node);
         let settled = if self.random.one_in(8) {
             collections.journal().sync().map(drop)

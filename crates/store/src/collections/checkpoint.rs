@@ -67,17 +67,19 @@ impl Collections {
         Ok(true)
     }
 
-    /// Everything but bits as of now. What lies before its position is in the files of filters
+    /// Everything but the bits of filters as of now. What lies before its position is in the files of filters
     /// that are written after this call.
-    fn manifest(&self) -> Result<Manifest, ReadOnly> {
+    pub(super) fn manifest(&self) -> Result<Manifest, ReadOnly> {
         self.filters.with_catalogue(|catalogue| {
             let system = self.lock_system();
+            let bitmap = self.bitmap.hold();
             Ok(Manifest {
                 bookmark: self.journal.bookmark()?,
                 rows: catalogue.rows().cloned().collect(),
                 hidden: catalogue.hidden().map(ByteBuf::from).collect(),
                 group: Some(system.group),
                 members: system.members.rows().cloned().collect(),
+                bitmap: bitmap.to_bytes().into(),
             })
         })
     }

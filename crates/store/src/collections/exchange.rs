@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use grapevine_core::bitmap::{Bitmap, ROWS_MAX};
 use grapevine_core::catalogue::FilterId;
 use grapevine_core::membership::MemberRow;
 use grapevine_core::operation::{Stream, encode_adopted_version, encode_member};
@@ -24,6 +25,8 @@ use crate::log;
 const SECTION_FILTERS: u8 = 1;
 /// The members of the group; its keys are theirs.
 const SECTION_MEMBERS: u8 = 2;
+/// The bitmap, on one page: its bits as bytes.
+const SECTION_BITMAP: u8 = 3;
 /// What a member's row takes beside its body, about.
 const MEMBER_OVERHEAD_BYTES: usize = 80;
 
@@ -147,6 +150,24 @@ impl Exchange {
             }
         }
         Ok(Vec::new())
+    }
+
+    fn merge_bitmap(&mut self, page: &Page) -> Result<Vec<Part>, PageError> {
+        let malformed = PageError::Rows {
+            section: page.section,
+            at: 0,
+        };
+        if !page.after.is_empty() || page.next.is_some() {
+            return Err(malformed);
+        }
+        let theirs = Bitmap::from_bytes(ROWS_MAX, &page.bytes).map_err(|_| malformed)?;
+        match self.collections.bitmap().take_over(&theirs) {
+            Ok(()) => Ok(Vec::new()),
+            Err(error) => {
+                self.note(&error);
+                Err(PageError::Room)
+            }
+        }
     }
 }
 
@@ -291,7 +312,7 @@ impl Replica for Exchange {
     }
 
     fn sections(&self) -> &[u8] {
-        &[SECTION_FILTERS, SECTION_MEMBERS]
+        &[SECTION_FILTERS, SECTION_MEMBERS, SECTION_BITMAP]
     }
 
     fn page(&mut self, section: u8, after: &[u8], bytes_max: usize) -> Option<Page> {
@@ -318,6 +339,10 @@ impl Replica for Exchange {
                 let rows = self.show(Ok(encode_rows(&rows))).ok()?;
                 (next, rows)
             }
+            SECTION_BITMAP => {
+                let bits = self.collections.bitmap().hold().to_bytes();
+                (None, self.show(Ok(bits)).ok()?)
+            }
             _ => return None,
         };
         Some(Page {
@@ -332,6 +357,7 @@ impl Replica for Exchange {
         match page.section {
             SECTION_FILTERS => self.merge_filters(page, version),
             SECTION_MEMBERS => self.merge_members(page),
+            SECTION_BITMAP => self.merge_bitmap(page),
             unknown => Err(PageError::Section(unknown)),
         }
     }

@@ -92,7 +92,8 @@ impl Collections {
                 append()?;
                 self.tell_filters(&system);
             }
-            Operation::Bits(_) | Operation::Group(_) | Operation::AdoptVersion(_) => {
+            Operation::Bits(bits) => self.bitmap.apply(*bits, append)?,
+            Operation::Group(_) | Operation::AdoptVersion(_) => {
                 return Err(Hindrance::Misplaced);
             }
         }

@@ -57,6 +57,17 @@ impl MemoryExchange {
         moved
     }
 
+    /// The origin of what this run of the node puts in.
+    pub fn life(&self) -> Origin {
+        self.collections.filters().memory_stream().life()
+    }
+
+    /// Whether this node has put something in since the last look.
+    pub fn has_news(&self) -> bool {
+        let stream = self.collections.filters().memory_stream();
+        stream.made() > self.applied.get(stream.life())
+    }
+
     /// The last trouble met since this was asked, in words.
     pub fn take_trouble(&mut self) -> Option<String> {
         self.trouble.take()
@@ -200,6 +211,11 @@ impl Replica for MemoryExchange {
         let filters = self.collections.filters();
         let hashes = filters.block_hashes(layer, first, count_max);
         self.show(hashes)
+    }
+
+    fn block_count(&mut self, layer: LayerName) -> Option<u32> {
+        let count = self.collections.filters().block_count(layer);
+        self.take(count)
     }
 
     fn differing(&mut self, layer: LayerName, first: u32, hashes: &[u64]) -> Vec<u32> {

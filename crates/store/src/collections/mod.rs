@@ -5,15 +5,18 @@
 //! files of filters, then the manifest, then forgets what lies before it in the journal, as far
 //! as no member of the group still needs it.
 //!
-//! Locks: a snapshot holds `checkpointing`, then takes the catalogue, the system state and the
-//! journal's append lock together, for a moment.
+//! Locks: a snapshot holds `checkpointing`, then takes the catalogue, the system state, the bitmap
+//! and the journal's append lock together, for a moment.
 
+mod bitmap;
 mod checkpoint;
 mod error;
 mod exchange;
 mod foreign;
 mod memory_exchange;
 mod recovery;
+#[cfg(test)]
+mod tests;
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,6 +25,7 @@ use grapevine_core::membership::{GroupIdentity, MemberError, MemberRow, Members}
 use grapevine_core::operation::{Stream, encode_group, encode_member};
 use grapevine_core::version::VersionVector;
 
+pub use bitmap::GroupBitmap;
 pub use error::OpenError;
 pub use exchange::Exchange;
 pub use foreign::Hindrance;
@@ -40,6 +44,7 @@ pub struct Collections {
     journal: Arc<Journal>,
     filters: Filters,
     system: Mutex<System>,
+    bitmap: GroupBitmap,
     /// Held while a snapshot is taken.
     checkpointing: Mutex<()>,
     /// Position of the last snapshot.
@@ -71,6 +76,11 @@ impl Collections {
     /// The filters.
     pub fn filters(&self) -> &Filters {
         &self.filters
+    }
+
+    /// The bitmap.
+    pub fn bitmap(&self) -> &GroupBitmap {
+        &self.bitmap
     }
 
     /// The journal.

@@ -8,13 +8,13 @@ use grapevine_core::catalogue::Catalogue;
 use grapevine_core::membership::{GroupIdentity, Members};
 use grapevine_core::operation::{EntryHeader, Operation, decode};
 
-use super::{Collections, OpenError, System};
+use super::{Collections, GroupBitmap, OpenError, System};
 use crate::disk::Disk;
 use crate::filters::{Blocked, Entropy, FILTERS_DIR, Filters, Options};
 use crate::identity::Identity;
 use crate::journal::{Journal, LOG_DIR};
 use crate::log::{Cut, Log, Position};
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, ManifestError};
 
 /// What opening a data directory found.
 #[derive(Clone, Debug, Default)]
@@ -60,6 +60,8 @@ impl Collections {
             met: false,
         });
         let journal = Arc::new(Journal::new(log, identity.origin, manifest.bookmark));
+        let bitmap = GroupBitmap::new(Arc::clone(&journal), &manifest.bitmap)
+            .map_err(ManifestError::from)?;
         let hidden = manifest.hidden.into_iter().map(|name| name.into_vec());
         let filters = Filters::new(
             Arc::clone(&disk),
@@ -75,6 +77,7 @@ impl Collections {
             journal,
             filters,
             system: Mutex::new(System { group, members }),
+            bitmap,
             checkpointing: Mutex::new(()),
             snapshot_position: AtomicU64::new(position),
             tried: AtomicU64::new(position),
@@ -171,7 +174,7 @@ impl Collections {
                 self.journal.replayed_version(version);
                 Ok(())
             }
-            Operation::Bits(_) => Ok(()),
+            Operation::Bits(bits) => Ok(self.bitmap.apply(*bits, there)?),
         };
         effected.map_err(|blocked| match blocked {
             Blocked::Memory(over) => OpenError::Memory(over),

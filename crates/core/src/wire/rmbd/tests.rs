@@ -4,36 +4,14 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::*;
+use reader::{bytes, numbers, vectors};
 
-fn vectors(text: &str, list: &str) -> Vec<Value> {
-    let file: Value = serde_json::from_str(text).expect("JSON");
-    let found = file[list].as_array().expect("a list").clone();
-    assert!(!found.is_empty());
-    found
-}
-
-fn bytes(hex: &Value) -> Vec<u8> {
-    let hex = hex.as_str().expect("hexadecimal text").as_bytes();
-    let digits = hex.chunks(2).map(|pair| {
-        let pair = std::str::from_utf8(pair).expect("ASCII");
-        u8::from_str_radix(pair, 16).expect("two digits")
-    });
-    digits.collect()
-}
-
-fn numbers(list: &Value) -> Vec<u32> {
-    let number =
-        |number: &Value| u32::try_from(number.as_u64().expect("a number")).expect("32 bits");
-    list.as_array()
-        .expect("a list")
-        .iter()
-        .map(number)
-        .collect()
-}
+#[path = "../../../tests/vectors/reader.rs"]
+mod reader;
 
 fn row_of(columns: &Value) -> [bool; ROW_BITS] {
-    let set = numbers(columns);
-    std::array::from_fn(|column| set.contains(&(column as u32)))
+    let set: Vec<usize> = numbers(columns);
+    std::array::from_fn(|column| set.contains(&column))
 }
 
 #[test]
@@ -42,9 +20,9 @@ fn keys_hash_as_in_the_original() {
     for vector in vectors(text, "vectors") {
         let key = bytes(&vector["key_hex"]);
         let hashes: Vec<u32> = (0..5).map(|start| hash::hash(&key, start)).collect();
-        assert_eq!(hashes, numbers(&vector["h32"]), "{key:02x?}");
+        assert_eq!(hashes, numbers::<u32>(&vector["h32"]), "{key:02x?}");
         let places: Vec<u32> = positions(&key, 2000).map(u32::from).to_vec();
-        assert_eq!(places, numbers(&vector["pos"]), "{key:02x?}");
+        assert_eq!(places, numbers::<u32>(&vector["pos"]), "{key:02x?}");
     }
 }
 

@@ -1,6 +1,9 @@
 //! bloomd over UDP: a datagram's lines are executed, nothing is answered.
 
+use std::time::Duration;
+
 use tokio::net::UdpSocket;
+use tokio::sync::watch;
 
 use super::Gateway;
 use super::execute::Executor;
@@ -11,6 +14,8 @@ const DATAGRAM_BYTES_MAX: usize = 64 << 10;
 const DATAGRAMS_PER_WRITE: usize = 64;
 /// Datagrams taken after the node was told to stop.
 const DATAGRAMS_AT_STOP_MAX: usize = 10_000;
+/// The time to find what had arrived at the end.
+const LOOK_AT_STOP: Duration = Duration::from_millis(10);
 
 /// The socket and its buffers.
 pub(super) struct Datagrams<'g> {
@@ -32,10 +37,15 @@ impl<'g> Datagrams<'g> {
         }
     }
 
-    /// Serves for ever.
-    pub(super) async fn serve(&mut self) {
+    /// Serves until `stop` turns true and what had arrived is executed.
+    pub(super) async fn serve(&mut self, mut stop: watch::Receiver<bool>) {
         loop {
-            match self.socket.recv(&mut self.buffer).await {
+            let received = tokio::select! {
+                // A datagram that was begun is executed whole: only the wait for one is given up.
+                _ = stop.wait_for(|stop| *stop) => break,
+                received = self.socket.recv(&mut self.buffer) => received,
+            };
+            match received {
                 Ok(length) => self.take(length, DATAGRAMS_PER_WRITE).await,
                 Err(error) => self
                     .gateway
@@ -43,10 +53,8 @@ impl<'g> Datagrams<'g> {
                     .complain("receiving bloomd datagrams", &error),
             }
         }
-    }
-
-    /// Serves what has arrived.
-    pub(super) async fn serve_rest(&mut self) {
+        // The socket says that it can be read only once the runtime has looked at it.
+        drop(tokio::time::timeout(LOOK_AT_STOP, self.socket.readable()).await);
         if let Ok(length) = self.socket.try_recv(&mut self.buffer) {
             self.take(length, DATAGRAMS_AT_STOP_MAX).await;
         }
@@ -91,5 +99,87 @@ impl<'g> Datagrams<'g> {
                 None => return position,
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket as Client;
+    use std::sync::Arc;
+
+    use grapevine_core::catalogue::Storage;
+    use grapevine_core::filter::parameters::{Growth, Parameters};
+    use grapevine_store::collections::Collections;
+    use grapevine_store::disk::SimulatedDisk;
+    use grapevine_store::filters::{Options, Recreation, Scratch};
+    use grapevine_store::log::LogConfig;
+
+    use super::*;
+    use crate::config::{Durability, SyncMode};
+    use crate::engine::{Engine, FilterDefaults, FilterWish};
+    use crate::gateway::bloomd::Limits;
+    use crate::metrics::BloomdMetrics;
+
+    fn engine() -> Arc<Engine> {
+        let options = Options {
+            log: LogConfig::default(),
+            memory: 1 << 20,
+            checkpoint_log: 1 << 20,
+            idle_unload: None,
+        };
+        let disk = Arc::new(SimulatedDisk::new());
+        let opened = Collections::open(disk, options, Arc::new(|| [7; 16]));
+        let defaults = FilterDefaults {
+            parameters: Parameters {
+                capacity: 1000,
+                error: 1e-6,
+                growth: Growth::By(2),
+            },
+            storage: Storage::Durable,
+        };
+        let durability = Durability {
+            sync: SyncMode::Os,
+            interval: Duration::from_secs(1),
+        };
+        Engine::new(opened.expect("it opens").0, defaults, durability)
+    }
+
+    #[test]
+    fn what_arrived_before_the_stop_is_executed() {
+        let engine = engine();
+        let new = engine.defaults().filter(FilterWish::default());
+        let created = engine.filters().create(b"f", new, Recreation::AtOnce);
+        created.expect("a filter");
+        let limits = Limits {
+            connections: 1,
+            line: 1 << 20,
+            output: 1 << 20,
+            idle: None,
+        };
+        let gateway = Gateway::new(Arc::clone(&engine), limits, BloomdMetrics::default());
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let keys: Vec<String> = (0..200).map(|number| format!("key-{number}")).collect();
+        runtime.block_on(async {
+            let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
+            let client = Client::bind("127.0.0.1:0").expect("a port");
+            let server = socket.local_addr().expect("an address");
+            for key in &keys {
+                let sent = client.send_to(format!("s f {key}").as_bytes(), server);
+                sent.expect("it is sent");
+            }
+            // The runtime has not looked at the socket yet.
+            let (_stop, stopping) = watch::channel(true);
+            gateway.serve_udp(socket, stopping).await;
+        });
+        let handle = engine.filters().get(b"f").expect("the filter");
+        let slices: Vec<&[u8]> = keys.iter().map(String::as_bytes).collect();
+        let mut scratch = Scratch::default();
+        let checked = engine.filters().check(&handle, &slices, &mut scratch);
+        checked.expect("it answers");
+        let found = scratch.found().iter().filter(|found| **found).count();
+        assert_eq!(found, keys.len());
     }
 }

@@ -109,13 +109,9 @@ impl Gateway {
         self.metrics.connections.dec();
     }
 
-    /// Executes datagrams until `stop` turns true. Nothing in a datagram is ever answered.
-    pub async fn serve_udp(self: Arc<Self>, socket: UdpSocket, mut stop: watch::Receiver<bool>) {
-        let mut datagrams = datagram::Datagrams::new(&self, socket);
-        tokio::select! {
-            _ = stop.wait_for(|stop| *stop) => {}
-            () = datagrams.serve() => {}
-        }
-        datagrams.serve_rest().await;
+    /// Executes datagrams until `stop` turns true and those that had arrived are executed. Nothing
+    /// in a datagram is ever answered.
+    pub async fn serve_udp(self: Arc<Self>, socket: UdpSocket, stop: watch::Receiver<bool>) {
+        datagram::Datagrams::new(&self, socket).serve(stop).await;
     }
 }

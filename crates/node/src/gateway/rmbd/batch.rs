@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use grapevine_core::bitmap::{Bitmap, ROW_BITS};
+use grapevine_core::bitmap::{FirstRows, ROW_BITS};
 use grapevine_core::wire::rmbd::{ACK, HASHES, KEY_DATAGRAM_BYTES, encode_has_reply, positions};
 
 /// What waits for the bits to be settled.
@@ -63,14 +63,14 @@ impl Batch {
     }
 
     /// Adds a key.
-    pub(super) fn add(&mut self, bitmap: &Bitmap, key: &[u8]) {
+    pub(super) fn add(&mut self, bitmap: FirstRows<'_>, key: &[u8]) {
         for bit in positions(key, bitmap.bits()) {
             self.set(bitmap, bit);
         }
     }
 
     /// Answers whether a key is there.
-    pub(super) fn ask(&mut self, bitmap: &Bitmap, key: &[u8], to: SocketAddr) {
+    pub(super) fn ask(&mut self, bitmap: FirstRows<'_>, key: &[u8], to: SocketAddr) {
         let bits = positions(key, bitmap.bits());
         let present = bits.iter().all(|bit| self.contains(bitmap, *bit));
         self.replies.push(Reply::Answer {
@@ -83,7 +83,7 @@ impl Batch {
     /// Merges a row; `false` when there is no such row, and then nothing is answered.
     pub(super) fn merge(
         &mut self,
-        bitmap: &Bitmap,
+        bitmap: FirstRows<'_>,
         row: u16,
         bits: &[u8; ROW_BITS],
         to: SocketAddr,
@@ -102,7 +102,7 @@ impl Batch {
 
     /// Gives the new bits up: the rows that brought them are not acknowledged, and questions are
     /// answered from what the bitmap holds.
-    pub(super) fn give_up_new(&mut self, bitmap: &Bitmap) {
+    pub(super) fn give_up_new(&mut self, bitmap: FirstRows<'_>) {
         self.forget_new();
         self.replies.retain_mut(|reply| match reply {
             Reply::Ack { new, .. } => !*new,
@@ -126,12 +126,12 @@ impl Batch {
         }
     }
 
-    fn contains(&self, bitmap: &Bitmap, bit: u16) -> bool {
+    fn contains(&self, bitmap: FirstRows<'_>, bit: u16) -> bool {
         bitmap.contains(bit) || self.is_new.get(usize::from(bit)) == Some(&true)
     }
 
     /// Whether the bit is new.
-    fn set(&mut self, bitmap: &Bitmap, bit: u16) -> bool {
+    fn set(&mut self, bitmap: FirstRows<'_>, bit: u16) -> bool {
         if self.contains(bitmap, bit) {
             return false;
         }
@@ -144,6 +144,7 @@ impl Batch {
 
 #[cfg(test)]
 mod tests {
+    use grapevine_core::bitmap::Bitmap;
     use grapevine_core::wire::rmbd::HasReply;
 
     use super::*;
@@ -173,25 +174,25 @@ mod tests {
     #[test]
     fn questions_see_what_came_before_them() {
         let (bitmap, mut batch) = (empty(), Batch::default());
-        batch.ask(&bitmap, KEY, client());
-        batch.add(&bitmap, KEY);
-        batch.ask(&bitmap, KEY, client());
-        batch.add(&bitmap, KEY);
+        batch.ask(bitmap.whole(), KEY, client());
+        batch.add(bitmap.whole(), KEY);
+        batch.ask(bitmap.whole(), KEY, client());
+        batch.add(bitmap.whole(), KEY);
         assert_eq!(answers(&batch), [Some(false), Some(true)]);
         assert_eq!(batch.new_bits().len(), 5, "each bit once");
         assert_eq!(bitmap.count(), 0, "nothing is set yet");
         batch.clear();
         assert!(batch.is_empty());
-        batch.ask(&bitmap, KEY, client());
+        batch.ask(bitmap.whole(), KEY, client());
         assert_eq!(answers(&batch), [Some(false)]);
     }
 
     #[test]
     fn rows_are_acknowledged_when_there_is_such_a_row() {
         let (bitmap, mut batch) = (empty(), Batch::default());
-        assert!(batch.merge(&bitmap, 0, &row_zero(|column| column < 3), client()));
-        assert!(batch.merge(&bitmap, 4, &row_zero(|_| false), client()));
-        assert!(!batch.merge(&bitmap, 5, &row_zero(|_| true), client()));
+        assert!(batch.merge(bitmap.whole(), 0, &row_zero(|column| column < 3), client()));
+        assert!(batch.merge(bitmap.whole(), 4, &row_zero(|_| false), client()));
+        assert!(!batch.merge(bitmap.whole(), 5, &row_zero(|_| true), client()));
         assert_eq!(batch.new_bits(), [0, 1, 2]);
         let sent: Vec<_> = batch.replies().iter().map(Reply::datagram).collect();
         assert_eq!(sent, [(&ACK[..], client()), (&ACK[..], client())]);
@@ -201,11 +202,11 @@ mod tests {
     fn bits_that_cannot_be_kept_are_not_acknowledged() {
         let (bitmap, mut batch) = (empty(), Batch::default());
         bitmap.set(0).expect("a bit");
-        assert!(batch.merge(&bitmap, 0, &row_zero(|column| column == 0), client()));
-        assert!(batch.merge(&bitmap, 0, &row_zero(|column| column == 1), client()));
-        batch.add(&bitmap, KEY);
-        batch.ask(&bitmap, KEY, client());
-        batch.give_up_new(&bitmap);
+        assert!(batch.merge(bitmap.whole(), 0, &row_zero(|column| column == 0), client()));
+        assert!(batch.merge(bitmap.whole(), 0, &row_zero(|column| column == 1), client()));
+        batch.add(bitmap.whole(), KEY);
+        batch.ask(bitmap.whole(), KEY, client());
+        batch.give_up_new(bitmap.whole());
         assert!(batch.new_bits().is_empty());
         assert_eq!(
             answers(&batch),

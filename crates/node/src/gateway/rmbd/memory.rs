@@ -1,6 +1,6 @@
 //! A bitmap that nobody else holds and that ends with the process, as the original's does.
 
-use grapevine_core::bitmap::{Bitmap, BitmapError};
+use grapevine_core::bitmap::{Bitmap, BitmapError, FirstRows};
 use grapevine_store::filters::FilterError;
 
 use super::{Settled, SharedBitmap};
@@ -20,8 +20,8 @@ impl MemoryBitmap {
 }
 
 impl SharedBitmap for MemoryBitmap {
-    fn bitmap(&self) -> &Bitmap {
-        &self.0
+    fn bitmap(&self) -> FirstRows<'_> {
+        self.0.whole()
     }
 
     fn set(&self, bits: &[u16]) -> Result<u64, FilterError> {

@@ -8,6 +8,7 @@
 
 mod admission;
 mod batch;
+mod durable;
 mod host;
 mod memory;
 mod peers;
@@ -20,7 +21,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use grapevine_core::bitmap::Bitmap;
+use grapevine_core::bitmap::FirstRows;
 use grapevine_store::filters::FilterError;
 use tokio::net::UdpSocket;
 use tokio::sync::watch;
@@ -28,6 +29,7 @@ use tokio::sync::watch;
 use crate::config::{Address, Rmbd};
 use crate::metrics::RmbdMetrics;
 
+pub use durable::DurableBitmap;
 pub use memory::MemoryBitmap;
 
 /// How often, at most, trouble that strangers can cause is logged.
@@ -36,17 +38,17 @@ const COMPLAINT_EVERY: Duration = Duration::from_secs(10);
 /// A future of [`SharedBitmap::settle`].
 pub type Settled<'a> = Pin<Box<dyn Future<Output = Result<(), FilterError>> + Send + 'a>>;
 
-/// The bitmap collection of the node.
+/// The bitmap that the gateway serves.
 pub trait SharedBitmap: Send + Sync {
-    /// The bits, for reading.
-    fn bitmap(&self) -> &Bitmap;
+    /// The rows that clients and peers see, for reading. Keys hash over their bits.
+    fn bitmap(&self) -> FirstRows<'_>;
 
     /// Sets bits, logs those that were new and hands them to the other nodes of the group. Gives
     /// the position of the log that covers these bits and all that could be read before; with no
     /// bits it is only asked for that position, which a node that takes no writes still gives.
     ///
     /// # Errors
-    /// When the bits cannot be logged.
+    /// When the bits cannot be logged. Those that were not are not set.
     fn set(&self, bits: &[u16]) -> Result<u64, FilterError>;
 
     /// Waits until what is before `position` may be acknowledged.
