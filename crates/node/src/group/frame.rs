@@ -2,12 +2,13 @@
 
 use bytes::Bytes;
 use grapevine_core::sync::{Message, MessageError};
-use grapevine_core::wire::group::{Data, DataError, Standing, sync_data};
+use grapevine_core::wire::group::{Data, DataError, Standing, memory_data, sync_data};
 
 /// A frame's content.
 #[derive(Debug)]
 pub(super) enum Frame {
     Sync(Message),
+    Memory(Message),
     Liveness(Bytes),
     Standing(Standing),
 }
@@ -25,6 +26,7 @@ impl Frame {
     pub(super) fn decode(bytes: &Bytes) -> Result<Self, FrameError> {
         Ok(match Data::decode(bytes)? {
             Data::Sync(message) => Frame::Sync(Message::decode(message)?),
+            Data::Memory(message) => Frame::Memory(Message::decode(message)?),
             Data::Liveness(packet) => Frame::Liveness(bytes.slice_ref(packet)),
             Data::Standing(standing) => Frame::Standing(standing),
         })
@@ -34,6 +36,11 @@ impl Frame {
 /// The frame of a sync message.
 pub(super) fn of_message(message: &Message) -> Bytes {
     sync_data(|out| message.encode(out)).into()
+}
+
+/// The frame of a message about the filters that are kept in memory.
+pub(super) fn of_memory(message: &Message) -> Bytes {
+    memory_data(|out| message.encode(out)).into()
 }
 
 /// The frame of a packet of the failure detector.
@@ -57,6 +64,10 @@ mod tests {
             Ok(Frame::Sync(Message::Behind))
         ));
         assert!(matches!(
+            Frame::decode(&of_memory(&Message::Behind)),
+            Ok(Frame::Memory(Message::Behind))
+        ));
+        assert!(matches!(
             Frame::decode(&of_packet(b"xyz")),
             Ok(Frame::Liveness(packet)) if &packet[..] == b"xyz"
         ));
@@ -64,7 +75,14 @@ mod tests {
 
     #[test]
     fn what_is_no_frame_is_refused() {
-        for bytes in [&b""[..], b"\x03", b"\x00", b"\x00\xff", b"\x02\x93"] {
+        for bytes in [
+            &b""[..],
+            b"\x04",
+            b"\x03",
+            b"\x00",
+            b"\x00\xff",
+            b"\x02\x93",
+        ] {
             let refused = Frame::decode(&Bytes::copy_from_slice(bytes));
             assert!(refused.is_err(), "{bytes:?}: {refused:?}");
         }

@@ -12,6 +12,7 @@ mod identity;
 mod joining;
 mod leaving;
 mod liveness;
+mod memory_filters;
 mod owner;
 mod roster;
 mod session;
@@ -105,6 +106,7 @@ impl Group {
             group_name: settings.name.clone(),
             group: identity::said(collections.group()),
             origin: identity.origin.bytes(),
+            life: collections.filters().memory_stream().life().bytes(),
             node: node_name.to_owned(),
             software: env!("CARGO_PKG_VERSION").to_owned(),
             addresses: Vec::new(),

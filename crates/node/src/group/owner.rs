@@ -18,6 +18,7 @@ use super::frame;
 use super::joining::Joining;
 use super::leaving::Leaving;
 use super::liveness::Detector;
+use super::memory_filters::MemoryFilters;
 use super::session::Session;
 use super::status::{Board, Counts};
 use super::transport::{Address, Event, Handle, PeerKey};
@@ -51,6 +52,7 @@ pub(super) struct Owner {
     pub(super) origin: Origin,
     pub(super) machine: Machine,
     pub(super) exchange: Exchange,
+    pub(super) memory: MemoryFilters,
     pub(super) handle: Handle,
     pub(super) errands: Errands,
     pub(super) board: Arc<Board>,
@@ -90,6 +92,7 @@ impl Owner {
             origin,
             machine: Machine::new(origin, seed),
             exchange: Exchange::new(Arc::clone(&collections)),
+            memory: MemoryFilters::new(&collections, seed.rotate_left(32)),
             detector: Detector::new(handle.local(), started, seed),
             facts,
             collections,
@@ -155,7 +158,8 @@ impl Owner {
         let journal = self.collections.journal();
         if !self.keys.is_empty() && sync_due.is_none() {
             journal.arm_bell();
-            if journal.synced() < journal.appended() && journal.read_only().is_none() {
+            let unsynced = journal.synced() < journal.appended();
+            if (unsynced && journal.read_only().is_none()) || self.memory.has_news() {
                 return;
             }
         }
@@ -216,6 +220,7 @@ impl Owner {
     fn tick(&mut self, now: u64) {
         self.next_tick = now + TICK_MS;
         self.drive(SyncInput::Tick);
+        self.drive_memory(SyncInput::Tick);
         self.end_joins(now);
         self.drive_leaving(now);
         if self.ticks.is_multiple_of(LOOK_TICKS) {
@@ -345,6 +350,9 @@ impl Owner {
         if self.exchange.refresh() {
             self.drive(SyncInput::Advanced);
         }
+        if self.memory.refresh() {
+            self.drive_memory(SyncInput::Advanced);
+        }
         due
     }
 
@@ -371,6 +379,7 @@ impl Owner {
             journal.synced() >= journal.appended() || journal.read_only().is_some()
         };
         synced
+            && self.memory.is_everywhere()
             && peers
                 .iter()
                 .all(|peer| !peer.connected || (peer.lag == 0 && peer.in_flight == 0))

@@ -142,6 +142,7 @@ impl Owner {
         let peers = self.machine.status(&self.exchange);
         let peers: BTreeMap<Origin, PeerStatus> =
             peers.into_iter().map(|peer| (peer.peer, peer)).collect();
+        let lives = self.memory.status();
         let queues = self.handle.peers();
         let queues: BTreeMap<PeerKey, usize> =
             queues.iter().map(|peer| (peer.key, peer.waiting)).collect();
@@ -152,7 +153,7 @@ impl Owner {
             let me = key == self.handle.local();
             let liveness = if me { super::Liveness::Alive } else { liveness };
             Some(MemberStatus {
-                link: self.link(&key, peers.get(&member.origin), queues.get(&key)),
+                link: self.link(&key, peers.get(&member.origin), &lives, queues.get(&key)),
                 key,
                 name: member.name,
                 origin: member.origin,
@@ -182,6 +183,7 @@ impl Owner {
         &self,
         key: &PeerKey,
         peer: Option<&PeerStatus>,
+        lives: &BTreeMap<Origin, PeerStatus>,
         waiting: Option<&usize>,
     ) -> Option<Link> {
         let session = self
@@ -189,14 +191,17 @@ impl Owner {
             .get(key)
             .filter(|session| session.established)?;
         let peer = peer.filter(|peer| peer.connected)?;
-        let ours = self.exchange.durable();
+        let life = lives.get(&session.life)?;
+        let (ours, kept) = (self.exchange.durable(), self.memory.durable());
+        let to_receive = missing(&peer.version, self.exchange.applied())
+            + missing(&life.version, self.memory.applied());
         Some(Link {
             remote: session.remote.to_string(),
             dialed: session.dialed,
-            known: peer.known,
-            to_send: missing(ours, &peer.version),
-            to_receive: missing(&peer.version, self.exchange.applied()),
-            in_flight: peer.in_flight as u64,
+            known: peer.known && life.known,
+            to_send: missing(ours, &peer.version) + missing(kept, &life.version),
+            to_receive,
+            in_flight: (peer.in_flight + life.in_flight) as u64,
             waiting: waiting.map_or(0, |bytes| *bytes as u64),
             snapshot_lines: peer.snapshot.map(|count| count.lines),
         })

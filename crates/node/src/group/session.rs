@@ -31,6 +31,8 @@ pub(super) struct Session {
     pub(super) name: String,
     pub(super) addresses: Vec<String>,
     pub(super) introduction: Introduction,
+    /// The origin of what this run of it puts into filters that are kept in memory.
+    pub(super) life: Origin,
     /// What it was told last.
     said: Option<Standing>,
     /// It has promised to stay in this group.
@@ -61,6 +63,7 @@ impl Owner {
             group_name: self.facts.group_name.clone(),
             group: identity::said(self.collections.group()),
             origin: self.origin.bytes(),
+            life: self.memory.life().bytes(),
             node: self.facts.name.clone(),
             software: env!("CARGO_PKG_VERSION").to_owned(),
             addresses: self.facts.addresses.clone(),
@@ -87,6 +90,7 @@ impl Owner {
             remote: admitted.remote,
             dialed: admitted.dialed,
             introduction: identity::introduction(&greeting),
+            life: Origin::new(greeting.life),
             name: greeting.node,
             addresses: greeting.addresses,
             said: None,
@@ -189,6 +193,7 @@ impl Owner {
             return;
         };
         session.established = true;
+        let life = session.life;
         tracing::info!("connected to {} at {}", session.name, session.remote);
         self.keys.insert(origin, *peer);
         if std::mem::take(&mut self.outside) {
@@ -197,6 +202,7 @@ impl Owner {
         let now = self.now();
         self.follow_members(now);
         self.drive(SyncInput::Connected(origin, number));
+        self.meet_life(life, *peer);
         self.detector.announce(now, *peer);
         self.joined(peer);
         self.show(now);
@@ -207,7 +213,8 @@ impl Owner {
         let Some(session) = self.sessions.get_mut(&peer).filter(|known| known.id == id) else {
             return;
         };
-        let (established, origin) = (session.established, session.introduction.origin);
+        let (established, life) = (session.established, session.life);
+        let origin = session.introduction.origin;
         match Frame::decode(bytes) {
             Ok(Frame::Standing(standing)) => {
                 session.introduction.identity = identity::known(standing.group);
@@ -218,6 +225,9 @@ impl Owner {
             }
             Ok(Frame::Sync(message)) if established => {
                 self.drive(SyncInput::Received(origin, message));
+            }
+            Ok(Frame::Memory(message)) if established => {
+                self.drive_memory(SyncInput::Received(life, message));
             }
             Ok(Frame::Liveness(packet)) if established => {
                 let now = self.now();
@@ -283,6 +293,7 @@ impl Owner {
         if session.established && self.keys.get(&origin) == Some(peer) {
             self.keys.remove(&origin);
             self.drive(SyncInput::Disconnected(origin));
+            self.forget_life(session.life, peer);
         }
         let now = self.now();
         self.show(now);

@@ -191,6 +191,7 @@ async fn next(events: &mut Events) -> Event {
 
 fn greeting() -> Greeting {
     Greeting {
+        life: [0x11; 16],
         group_name: "default".to_owned(),
         group: Group {
             id: [0xff; 16],

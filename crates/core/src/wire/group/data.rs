@@ -13,12 +13,15 @@ pub const STANDING_BYTES_MAX: usize = 1 << 10;
 const SYNC: u8 = 0;
 const LIVENESS: u8 = 1;
 const STANDING: u8 = 2;
+const MEMORY: u8 = 3;
 
 /// The content of a data frame, within the bytes it was read from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Data<'a> {
     /// A message of the sync machine, which has a codec of its own.
     Sync(&'a [u8]),
+    /// The same of the machine for the filters that are kept in memory.
+    Memory(&'a [u8]),
     /// A packet of the failure detector.
     Liveness(&'a [u8]),
     /// How the sender stands to the receiver.
@@ -59,6 +62,7 @@ impl<'a> Data<'a> {
         let (kind, content) = content.split_first().ok_or(DataError::Empty)?;
         match *kind {
             SYNC => Ok(Data::Sync(content)),
+            MEMORY => Ok(Data::Memory(content)),
             LIVENESS => {
                 bounded("packet", content, LIVENESS_BYTES_MAX)?;
                 Ok(Data::Liveness(content))
@@ -76,6 +80,7 @@ impl<'a> Data<'a> {
     pub fn encode(&self) -> Vec<u8> {
         match self {
             Data::Sync(message) => sync_data(|out| out.extend_from_slice(message)),
+            Data::Memory(message) => memory_data(|out| out.extend_from_slice(message)),
             Data::Liveness(packet) => [&[LIVENESS], *packet].concat(),
             Data::Standing(standing) => {
                 let mut out = vec![STANDING];
@@ -90,6 +95,14 @@ impl<'a> Data<'a> {
 #[must_use]
 pub fn sync_data(write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     let mut out = vec![SYNC];
+    write(&mut out);
+    out
+}
+
+/// The same of the machine for the filters that are kept in memory.
+#[must_use]
+pub fn memory_data(write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let mut out = vec![MEMORY];
     write(&mut out);
     out
 }

@@ -47,6 +47,9 @@ pub struct Greeting {
     /// The origin of the node's operations.
     #[serde(with = "serde_bytes")]
     pub origin: [u8; 16],
+    /// The origin of what this run of the node puts into filters that are kept in memory.
+    #[serde(with = "serde_bytes")]
+    pub life: [u8; 16],
     /// What people call the node.
     pub node: String,
     /// The version of its program.

@@ -13,7 +13,7 @@ pub use admission::{
     NONCE_BYTES, Nonce, PEER_KEY_BYTES, PROOF_BYTES, PROOF_INPUT_BYTES, PROOFS_BYTES, PROOFS_MAX,
     Proof, Proofs, Prover, proof_input,
 };
-pub use data::{Data, DataError, LIVENESS_BYTES_MAX, STANDING_BYTES_MAX, sync_data};
+pub use data::{Data, DataError, LIVENESS_BYTES_MAX, STANDING_BYTES_MAX, memory_data, sync_data};
 pub use frame::{
     DATA_BYTES_MAX, Decoded, Frame, FrameError, HEADER_BYTES, Kind, decode, push_frame,
 };

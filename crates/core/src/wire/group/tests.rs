@@ -195,6 +195,7 @@ fn group() -> Group {
 
 fn greeting() -> Greeting {
     Greeting {
+        life: [4; 16],
         group_name: "lab".to_owned(),
         group: group(),
         origin: [3; 16],
