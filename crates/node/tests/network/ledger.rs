@@ -36,14 +36,25 @@ impl Ledger {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// Lets all who write end.
-    pub(crate) fn stop(&self) {
-        self.stop.store(true, Ordering::Relaxed);
+    /// Does something while keys are set on machines, a request each `every` on each.
+    pub(crate) fn while_written<T>(
+        &self,
+        machines: &[&Machine],
+        every: Duration,
+        job: impl FnOnce() -> T,
+    ) -> T {
+        std::thread::scope(|scope| {
+            let _end = End(&self.stop);
+            for machine in machines {
+                scope.spawn(|| self.write(machine, every));
+            }
+            job()
+        })
     }
 
-    /// Sets keys of its own on a machine, a request each `every`, until it is told to stop.
-    /// While the node is gone it waits for it.
-    pub(crate) fn write(&self, machine: &Machine, every: Duration) {
+    /// Sets keys of its own on a machine until it is told to stop. While the node is gone it waits
+    /// for it.
+    fn write(&self, machine: &Machine, every: Duration) {
         let mut connection = None;
         let mut next = 0;
         let mut due = Instant::now();
@@ -94,6 +105,15 @@ impl Ledger {
                 keys.len() - there
             })
             .sum()
+    }
+}
+
+/// Tells others to stop when it goes, also by a panic.
+pub(crate) struct End<'a>(pub(crate) &'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 

@@ -140,12 +140,6 @@ impl Machine {
         assert!(status.success(), "{} ended with {status}", self.name);
     }
 
-    pub(crate) fn runs(&self) -> bool {
-        self.process()
-            .as_mut()
-            .is_some_and(|process| process.ended().is_none())
-    }
-
     fn process(&self) -> MutexGuard<'_, Option<Process>> {
         self.process.lock().unwrap_or_else(PoisonError::into_inner)
     }

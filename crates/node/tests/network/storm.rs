@@ -35,10 +35,7 @@ fn nothing_acknowledged_is_lost_in_a_storm() {
     all.iter().for_each(|machine| wait_for_filter(machine, "f"));
 
     let ledger = Ledger::new("f");
-    std::thread::scope(|scope| {
-        for machine in all {
-            scope.spawn(|| ledger.write(machine, PACE));
-        }
+    ledger.while_written(&all, PACE, || {
         for (killed, after) in [(c, 700), (d, 1900), (c, 1300)] {
             go_on_for(Duration::from_millis(after));
             killed.kill();
@@ -59,7 +56,6 @@ fn nothing_acknowledged_is_lost_in_a_storm() {
             lab.pass(d, other, Passing::Nothing);
         }
         go_on_for(PHASE);
-        ledger.stop();
     });
     lab.heal();
     let together = wait_for_group(&all);
