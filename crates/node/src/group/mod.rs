@@ -12,6 +12,7 @@ mod greeting;
 mod joining;
 mod leaving;
 mod liveness;
+mod neighbours;
 mod owner;
 mod roster;
 mod session;

@@ -18,6 +18,7 @@ use super::frame;
 use super::joining::Joining;
 use super::leaving::Leaving;
 use super::liveness::Detector;
+use super::neighbours::Neighbours;
 use super::session::Session;
 use super::status::{Board, Counts};
 use super::transport::{Address, Event, Handle, PeerKey};
@@ -65,7 +66,7 @@ pub(super) struct Owner {
     pub(super) seeds: BTreeSet<Address>,
     pub(super) complaints: Complaints,
     pub(super) announced: u64,
-    pub(super) found: BTreeMap<PeerKey, u64>,
+    pub(super) neighbours: Neighbours,
     started: Instant,
     ticks: u64,
     next_tick: u64,
@@ -104,7 +105,7 @@ impl Owner {
             seeds,
             complaints: Complaints::default(),
             announced: 0,
-            found: BTreeMap::new(),
+            neighbours: Neighbours::default(),
             started: Instant::now(),
             ticks: 0,
             next_tick: 0,
@@ -201,7 +202,11 @@ impl Owner {
                 session,
                 reason,
             } => self.closed(peer, session, &reason),
-            Event::Discovered { peer, address } => self.discovered(peer, address),
+            Event::Discovered { peer, address } => {
+                let now = self.now();
+                self.neighbours.found(now, peer, address.into());
+            }
+            Event::Vanished { peer, address } => self.neighbours.gone(peer, &address.into()),
             Event::Refused {
                 remote,
                 reason,
