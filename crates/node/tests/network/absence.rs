@@ -75,6 +75,27 @@ fn a_member_away_longer_than_the_log_is_kept_catches_up_by_snapshot() {
 }
 
 #[test]
+fn a_node_whose_address_changes_while_it_runs_comes_back() {
+    let lab = Lab::new(["a", "b"]);
+    let [a, b] = &lab.machines;
+    a.start("0.0.0.0:8676", &[], &[]);
+    b.start("0.0.0.0:8676", &[&a.over_v4()], &[]);
+    wait_for_group(&[a, b]);
+    assert_eq!(a.ask("create f"), "Done");
+    wait_for_filter(b, "f");
+    b.move_to(77);
+    let ledger = Ledger::new("f");
+    for machine in [a, b] {
+        set(&ledger, machine, "f", KEYS_PER_LINE);
+    }
+    println!(
+        "in step {:?} after the move",
+        wait_for_keys(&ledger, &[a, b])
+    );
+    wait_for_group(&[a, b]);
+}
+
+#[test]
 fn islands_find_each_other_again_also_at_other_addresses() {
     let lab = Lab::new(["a", "b", "c"]);
     let [a, b, c] = &lab.machines;

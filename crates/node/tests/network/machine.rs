@@ -98,8 +98,7 @@ impl Machine {
         format!("{address}:{GROUP_PORT}")
     }
 
-    /// Starts its node, which listens at `listen`, and waits until it serves.
-    pub(crate) fn start(&self, listen: &str, join: &[&str], settings: &[&str]) {
+    fn arguments(&self, listen: &str, join: &[&str], settings: &[&str]) -> Vec<String> {
         let mut arguments = vec!["serve".to_owned(), "--data-dir".to_owned()];
         arguments.push(self.data().display().to_string());
         let mut set = vec![
@@ -114,6 +113,12 @@ impl Machine {
         for setting in set {
             arguments.extend(["--set".to_owned(), setting]);
         }
+        arguments
+    }
+
+    /// Starts its node, which listens at `listen`, and waits until it serves.
+    pub(crate) fn start(&self, listen: &str, join: &[&str], settings: &[&str]) {
+        let arguments = self.arguments(listen, join, settings);
         // A killed node leaves the file of its last life behind.
         let ready = self.data().join("listeners.json");
         drop(std::fs::remove_file(&ready));
@@ -125,6 +130,21 @@ impl Machine {
             }
             std::fs::read_to_string(&ready).is_ok_and(|text| text.contains("http.listen"))
         });
+    }
+
+    /// Starts its node, which is to refuse that; what it says.
+    pub(crate) fn fails_to_start(&self, listen: &str, settings: &[&str]) -> String {
+        let before = self.log().len();
+        let mut process = Process::start(
+            &self.namespace,
+            &self.arguments(listen, &[], settings),
+            self.log_file(),
+        );
+        within(DEADLINE, &format!("{} to end", self.name), || {
+            process.ended().is_some()
+        });
+        assert_eq!(process.ended().and_then(|status| status.code()), Some(1));
+        self.log().split_off(before)
     }
 
     /// kill -9.

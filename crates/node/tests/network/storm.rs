@@ -3,10 +3,10 @@
 use super::switch::{Line, Passing};
 use super::*;
 
-/// A fifth and more of all frames lost, the rest late, out of order, some twice.
+/// A quarter of all frames lost, the rest late, out of order, some twice.
 const BAD: Line = Line {
     passing: Passing::Everything,
-    loss: 0.22,
+    loss: 0.25,
     doubled: 0.05,
     delay: Duration::from_millis(20),
     jitter: Duration::from_millis(20),

@@ -72,7 +72,10 @@ fn a_node_without_the_secret_learns_nothing_and_both_sides_say_so() {
     x.stop();
 
     // Without any secret it neither listens here nor calls anybody there.
-    x.start("127.0.0.1:8676", &seeds, &["group.secret_file=off"]);
+    let without = "group.secret_file=off";
+    let said = x.fails_to_start(&x.over_v4(), &[without]);
+    assert!(said.contains("set group.secret_file"), "{said}");
+    x.start("127.0.0.1:8676", &seeds, &[without]);
     within(DEADLINE, "the stranger's log", || {
         x.log().contains("loopback")
     });
