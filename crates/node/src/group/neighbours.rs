@@ -11,12 +11,16 @@ use super::transport::{ADDRESSES_MAX, Address, PeerKey};
 
 /// Peers that are remembered.
 const NEIGHBOURS_MAX: usize = 256;
-/// Between two calls, to whomever, in milliseconds.
-const SPACING_MS: u64 = 1000;
+/// Between two calls, to whomever, in milliseconds: those that last 10 s leave room for others.
+const SPACING_MS: u64 = 400;
 /// From the first call of a peer to the second; a call lasts 10 s at most.
 const DELAY_MIN_MS: u64 = 15_000;
 /// The longest time between two calls of a peer that does not answer.
 const DELAY_MAX_MS: u64 = 240_000;
+
+/// After somebody new was found, in milliseconds: time for others that were started at the same
+/// moment to be found, and called.
+const SETTLING_MS: u64 = 2500;
 
 #[derive(Debug)]
 struct Neighbour {
@@ -30,6 +34,8 @@ struct Neighbour {
 pub(super) struct Neighbours {
     peers: BTreeMap<PeerKey, Neighbour>,
     next_call: u64,
+    /// When somebody was found who was not known before.
+    newest: Option<u64>,
 }
 
 impl Neighbours {
@@ -41,10 +47,13 @@ impl Neighbours {
             let least = least.map(|(peer, _)| *peer);
             least.map(|peer| self.peers.remove(&peer));
         }
-        let known = self.peers.entry(peer).or_insert(Neighbour {
-            addresses: Vec::new(),
-            calls: 0,
-            due: now,
+        let known = self.peers.entry(peer).or_insert_with(|| {
+            self.newest = Some(now);
+            Neighbour {
+                addresses: Vec::new(),
+                calls: 0,
+                due: now,
+            }
         });
         if !known.addresses.contains(&address) {
             // The newest is the likeliest.
@@ -62,6 +71,11 @@ impl Neighbours {
                 self.peers.remove(&peer);
             }
         }
+    }
+
+    /// Whether somebody new was found just now.
+    pub(super) fn are_settling(&self, now: u64) -> bool {
+        self.newest.is_some_and(|newest| now < newest + SETTLING_MS)
     }
 
     /// Whom to call now, of those who are not connected: the longest overdue.
@@ -161,6 +175,17 @@ mod tests {
     }
 
     #[test]
+    fn things_settle_some_time_after_the_last_newcomer() {
+        let mut neighbours = Neighbours::default();
+        assert!(!neighbours.are_settling(0));
+        neighbours.found(1000, peer(1), address("10.0.0.1:1"));
+        neighbours.found(2000, peer(2), address("10.0.0.2:1"));
+        neighbours.found(3000, peer(2), address("10.0.0.3:1"));
+        assert!(neighbours.are_settling(2000 + SETTLING_MS - 1));
+        assert!(!neighbours.are_settling(2000 + SETTLING_MS));
+    }
+
+    #[test]
     fn strangers_take_a_bounded_place_and_call_rate() {
         let mut neighbours = Neighbours::default();
         for number in 0..2000 {
@@ -174,7 +199,7 @@ mod tests {
         assert_eq!(longest.max(), Some(ADDRESSES_MAX));
         let looks = (0..10_000).step_by(100);
         let calls = looks.filter_map(|now| neighbours.next(now, nobody));
-        assert_eq!(calls.count(), 10);
+        assert_eq!(calls.count(), 25);
         // A newcomer is taken all the same.
         neighbours.found(10_000, peer(5000), address("10.0.0.1:1"));
         assert!(neighbours.peers.contains_key(&peer(5000)));

@@ -223,8 +223,11 @@ impl Owner {
         self.drive(SyncInput::Tick);
         self.end_joins(now);
         self.drive_leaving(now);
+        self.call_neighbours(now);
         if self.ticks.is_multiple_of(LOOK_TICKS) {
             self.follow_members(now);
+            // Some may have waited.
+            self.judge_all();
             self.end_idle_meetings(now);
             self.show(now);
         }

@@ -89,7 +89,6 @@ impl Owner {
         let is_member = |key: &PeerKey| joined.iter().any(|(node, _)| node.bytes() == *key.bytes());
         self.detector.retain(is_member);
         self.announce(now);
-        self.call_neighbours(now);
     }
 
     /// Makes itself known to a member in turn: the detector itself never does again to one that

@@ -3,6 +3,8 @@
 use super::switch::Passing;
 use super::*;
 
+/// Of a test whose outcome is a matter of moments.
+const ROUNDS: usize = 4;
 const DISCOVER: &str = "group.discover=true";
 
 #[test]
@@ -23,6 +25,21 @@ fn nodes_on_one_link_find_each_other() {
     b.stop();
     b.start(&b.over_v4(), &[], &[DISCOVER]);
     wait_for_group(&all);
+}
+
+/// Each pair of new nodes could become a group of its own, which stay apart for ever.
+#[test]
+fn nodes_started_at_one_moment_are_one_group() {
+    for _ in 0..ROUNDS {
+        let lab = Lab::new(["a", "b", "c", "d", "e"]);
+        let all: Vec<&Machine> = lab.machines.iter().collect();
+        std::thread::scope(|scope| {
+            for machine in &all {
+                scope.spawn(|| machine.start("0.0.0.0:8676", &[], &[DISCOVER]));
+            }
+        });
+        println!("five are one group within {:?}", wait_for_group(&all));
+    }
 }
 
 /// A call to somebody that was found may be lost; nobody names it a second time.
