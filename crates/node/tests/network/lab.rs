@@ -24,9 +24,8 @@ impl<const N: usize> Lab<N> {
         let dir = tempfile::tempdir().expect("a directory");
         let secret = dir.path().join("secret");
         new_secret(&secret);
-        let mut numbered = names.iter().enumerate();
+        let numbered = names.iter().enumerate();
         let (machines, devices): (Vec<_>, Vec<_>) = numbered
-            .by_ref()
             .map(|(number, name)| Machine::new(name, number, dir.path(), &secret))
             .unzip();
         let Ok(machines) = <[Machine; N]>::try_from(machines) else {
