@@ -60,7 +60,7 @@ pub(super) struct Targets {
 #[derive(Debug)]
 pub(super) enum Errand {
     Disconnect(PeerKey, SessionId, Goodbye),
-    Call(PeerKey, Address),
+    Call(PeerKey, Vec<Address>),
 }
 
 /// The thread's end.
@@ -129,7 +129,7 @@ async fn run(
                 Some(Errand::Disconnect(peer, session, goodbye)) => {
                     handle.disconnect(peer, session, goodbye).await
                 }
-                Some(Errand::Call(peer, address)) => handle.dial_known(peer, vec![address]).await,
+                Some(Errand::Call(peer, addresses)) => handle.dial_known(peer, addresses).await,
             },
         };
         if let Err(error) = outcome {

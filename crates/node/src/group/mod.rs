@@ -13,6 +13,7 @@ mod joining;
 mod leaving;
 mod liveness;
 mod memory_filters;
+mod neighbours;
 mod owner;
 mod roster;
 mod session;

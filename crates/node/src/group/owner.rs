@@ -19,6 +19,7 @@ use super::joining::Joining;
 use super::leaving::Leaving;
 use super::liveness::Detector;
 use super::memory_filters::MemoryFilters;
+use super::neighbours::Neighbours;
 use super::session::Session;
 use super::status::{Board, Counts};
 use super::transport::{Address, Event, Handle, PeerKey};
@@ -67,7 +68,7 @@ pub(super) struct Owner {
     pub(super) seeds: BTreeSet<Address>,
     pub(super) complaints: Complaints,
     pub(super) announced: u64,
-    pub(super) found: BTreeMap<PeerKey, u64>,
+    pub(super) neighbours: Neighbours,
     started: Instant,
     ticks: u64,
     next_tick: u64,
@@ -107,7 +108,7 @@ impl Owner {
             seeds,
             complaints: Complaints::default(),
             announced: 0,
-            found: BTreeMap::new(),
+            neighbours: Neighbours::default(),
             started: Instant::now(),
             ticks: 0,
             next_tick: 0,
@@ -205,7 +206,11 @@ impl Owner {
                 session,
                 reason,
             } => self.closed(peer, session, &reason),
-            Event::Discovered { peer, address } => self.discovered(peer, address),
+            Event::Discovered { peer, address } => {
+                let now = self.now();
+                self.neighbours.found(now, peer, address.into());
+            }
+            Event::Vanished { peer, address } => self.neighbours.gone(peer, &address.into()),
             Event::Refused {
                 remote,
                 reason,
@@ -223,8 +228,11 @@ impl Owner {
         self.drive_memory(SyncInput::Tick);
         self.end_joins(now);
         self.drive_leaving(now);
+        self.call_neighbours(now);
         if self.ticks.is_multiple_of(LOOK_TICKS) {
             self.follow_members(now);
+            // Some may have waited.
+            self.judge_all();
             self.end_idle_meetings(now);
             self.show(now);
         }

@@ -1,7 +1,6 @@
 //! The members: this node's own row, whom to call, what is shown.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 
 use grapevine_core::membership::{Member, MemberRow, MemberState};
 use grapevine_core::origin::Origin;
@@ -9,17 +8,13 @@ use grapevine_core::sync::{PeerStatus, Replica};
 use grapevine_core::version::VersionVector;
 
 use super::command::CommandError;
-use super::courier::{Errand, Targets};
+use super::courier::Targets;
 use super::owner::Owner;
 use super::status::{Link, MemberStatus, Status};
 use super::transport::{Address, PeerKey, WANTED_MAX};
 
 /// Between two announcements of the failure detector to a member, in milliseconds.
 const ANNOUNCE_MS: u64 = 5000;
-/// Between two calls to somebody found on the local network, in milliseconds.
-const FOUND_MS: u64 = 30_000;
-/// Those found that are remembered.
-const FOUND_MAX: usize = 256;
 /// Weight of a node in a store.
 const WEIGHT: u32 = 1;
 
@@ -106,23 +101,6 @@ impl Owner {
         let turn = usize::try_from(now / ANNOUNCE_MS).unwrap_or(0) % self.keys.len();
         if let Some(peer) = self.keys.values().nth(turn).copied() {
             self.detector.announce(now, peer);
-        }
-    }
-
-    /// Somebody on the local network says to be this peer: calls it, now and then.
-    pub(super) fn discovered(&mut self, peer: PeerKey, address: SocketAddr) {
-        let now = self.now();
-        let lately = self.found.get(&peer).is_some_and(|at| now < at + FOUND_MS);
-        let known = self.sessions.contains_key(&peer) || peer == self.handle.local();
-        if self.outside || known || lately {
-            return;
-        }
-        if self.found.len() >= FOUND_MAX {
-            self.found.retain(|_, at| now < *at + FOUND_MS);
-        }
-        if self.found.len() < FOUND_MAX {
-            self.found.insert(peer, now);
-            self.errands.run(Errand::Call(peer, address.into()));
         }
     }
 

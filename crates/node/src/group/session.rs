@@ -22,6 +22,8 @@ use super::transport::{Admitted, CloseReason, Goodbye, PeerKey, Reason, Refusal,
 
 /// How long two may take to find out whether they belong together, in milliseconds.
 const MEETING_MS: u64 = 5000;
+/// How long of this two that are new may wait for others on the local network.
+const WAITING_MS: u64 = 4000;
 
 /// A session with a peer that was admitted.
 pub(super) struct Session {
@@ -137,7 +139,7 @@ impl Owner {
     }
 
     /// The same for everybody who is still being met, after this node's own standing changed.
-    fn judge_all(&mut self) {
+    pub(super) fn judge_all(&mut self) {
         let meeting = self.sessions.iter().filter(|(_, one)| !one.established);
         for peer in meeting.map(|(peer, _)| *peer).collect::<Vec<_>>() {
             self.judge(&peer);
@@ -150,6 +152,9 @@ impl Owner {
             let text = "another member has the same origin: one data directory is a copy";
             return self.refuse(peer, Reason::NotMember, text);
         }
+        if self.waits_for_others(peer) {
+            return self.say(peer, false);
+        }
         self.say(peer, true);
         let group = self.collections.group();
         let session = self.sessions.get(peer);
@@ -157,6 +162,21 @@ impl Owner {
         if promised && (group.met || self.take_group(GroupIdentity { met: true, ..group })) {
             self.establish(peer, origin);
         }
+    }
+
+    /// Whether it is too early to promise anything to a peer: both are new, and so may be others
+    /// that are just being found. Were each pair of them to promise at once, there would be several
+    /// groups for ever. Meanwhile all see who has the smallest id.
+    fn waits_for_others(&self, peer: &PeerKey) -> bool {
+        let now = self.now();
+        let waits = |session: &Session| {
+            !session.has_promised()
+                && !session.introduction.identity.met
+                && now < session.since + WAITING_MS
+        };
+        !self.group().met
+            && self.neighbours.are_settling(now)
+            && self.sessions.get(peer).is_some_and(waits)
     }
 
     /// Tells a peer how this node stands, unless it was told so.

@@ -47,9 +47,17 @@ pub enum Event {
         /// Why.
         reason: CloseReason,
     },
-    /// Somebody on the local network says to be this peer at this address. Anybody can say so.
+    /// Somebody on the local network says to be this peer at this address. Anybody can say so. It
+    /// comes once, as long as it is said.
     Discovered {
         /// Who it says to be.
+        peer: PeerKey,
+        /// Where.
+        address: SocketAddr,
+    },
+    /// Nobody on the local network says so any more.
+    Vanished {
+        /// Who was said to be there.
         peer: PeerKey,
         /// Where.
         address: SocketAddr,

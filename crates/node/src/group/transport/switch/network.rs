@@ -23,7 +23,10 @@ impl Switch {
         match event {
             SwarmEvent::Behaviour(BehaviourEvent::Door(opened)) => self.opened(opened),
             SwarmEvent::Behaviour(BehaviourEvent::Discovery(mdns::Event::Discovered(found))) => {
-                self.discovered(found);
+                self.discovered(found, |peer, address| Event::Discovered { peer, address });
+            }
+            SwarmEvent::Behaviour(BehaviourEvent::Discovery(mdns::Event::Expired(gone))) => {
+                self.discovered(gone, |peer, address| Event::Vanished { peer, address });
             }
             SwarmEvent::ConnectionEstablished {
                 peer_id,
@@ -165,7 +168,11 @@ impl Switch {
         self.state.refusals.add(remote, reason, Instant::now());
     }
 
-    fn discovered(&self, found: Vec<(PeerId, libp2p::Multiaddr)>) {
+    fn discovered(
+        &self,
+        found: Vec<(PeerId, libp2p::Multiaddr)>,
+        event: impl Fn(PeerKey, SocketAddr) -> Event,
+    ) {
         let mut told = std::collections::BTreeSet::new();
         for (peer, address) in found {
             let peer = PeerKey::of(&peer).filter(|peer| *peer != self.context.local);
@@ -173,7 +180,7 @@ impl Switch {
             if let (Some(peer), Some(address)) = (peer, address)
                 && told.insert((peer, address))
             {
-                self.offer(Event::Discovered { peer, address });
+                self.offer(event(peer, address));
             }
         }
     }
