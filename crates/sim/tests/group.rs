@@ -9,10 +9,14 @@ const OPERATIONS: u64 = 80;
 const SEEDS_TO_FIND_MAX: u64 = 60;
 
 fn outcome(seed: u64, mutation: GroupMutation) -> Outcome {
+    outcome_of(seed, OPERATIONS, mutation)
+}
+
+fn outcome_of(seed: u64, operations: u64, mutation: GroupMutation) -> Outcome {
     run(GroupPlan {
         seed,
         nodes: None,
-        operations: OPERATIONS,
+        operations,
         mutation,
         trace: false,
     })
@@ -34,6 +38,15 @@ fn seeds_that_found_a_bug_stay_clean() {
         4883, 5574, 7697,
     ] {
         let violation = outcome(seed, GroupMutation::None).violation;
+        assert_eq!(violation, None, "seed {seed}");
+    }
+}
+
+/// The same, of seeds that needed a longer life.
+#[test]
+fn long_seeds_that_found_a_bug_stay_clean() {
+    for seed in [49, 64, 93, 121] {
+        let violation = outcome_of(seed, 400, GroupMutation::None).violation;
         assert_eq!(violation, None, "seed {seed}");
     }
 }

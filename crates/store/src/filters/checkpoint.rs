@@ -115,11 +115,11 @@ impl Filters {
             self.journal.sync()?;
         }
         for (id, _) in &dropped {
-            if self.by_id(*id).is_some() {
-                continue;
+            // One that has come back with a snapshot since has files of its own there.
+            if self.by_id(*id).is_none() {
+                self.remove_files(*id)
+                    .map_err(|error| self.snapshot_failed(&error))?;
             }
-            self.remove_files(*id)
-                .map_err(|error| self.snapshot_failed(&error))?;
             lock(&self.reclaiming).remove(id);
         }
         Ok(dropped.len())

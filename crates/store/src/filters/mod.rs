@@ -235,8 +235,6 @@ impl Filters {
     /// Makes a new filter known.
     fn register(&self, catalogue: &Catalogue, handle: Handle) -> Arc<Handle> {
         let handle = Arc::new(handle);
-        // One that came with half a snapshot, was forgotten, and is here again keeps its files.
-        lock(&self.reclaiming).remove(&handle.id);
         let mut handles = self.handles_write();
         handles.by_id.insert(handle.id, Arc::clone(&handle));
         self.rename(&mut handles, catalogue, &handle.name);
