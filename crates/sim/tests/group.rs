@@ -69,6 +69,7 @@ fn built_in_faults_are_found() {
         GroupMutation::RightsIgnored,
         GroupMutation::VersionAdvancedEarly,
         GroupMutation::LogTruncatedEarly,
+        GroupMutation::DrawsForgotten,
         GroupMutation::BitmapLeftOut,
     ] {
         let found =

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use grapevine_core::catalogue::FilterId;
+use grapevine_core::catalogue::{FilterId, Storage};
 use grapevine_core::operation::Share;
 use grapevine_core::origin::Origin;
 use grapevine_core::sync::{
@@ -11,6 +11,7 @@ use grapevine_core::sync::{
 };
 use grapevine_core::version::{Dot, VersionVector};
 use grapevine_store::collections::Exchange;
+use grapevine_store::filters::Filters;
 
 /// The section of a snapshot that the bitmap is in.
 const SECTION_BITMAP: u8 = 3;
@@ -28,6 +29,8 @@ pub enum GroupMutation {
     VersionAdvancedEarly,
     /// The state that a peer takes over comes without the bitmap.
     BitmapLeftOut,
+    /// A node that starts again spends what it had drawn for filters kept in memory once more.
+    DrawsForgotten,
     /// The log is cut before the snapshot that covers it is written.
     LogTruncatedEarly,
 }
@@ -74,6 +77,18 @@ pub(super) fn ignore_rights(filter: &grapevine_core::filter::Filter, me: Origin)
             total: layer.shape().capacity,
         };
         layer.observe_grant(layer.id().creator, &[share]);
+    }
+}
+
+/// Gives back what a node had drawn for filters that are kept in memory.
+pub(super) fn forget_draws(filters: &Filters) {
+    for handle in filters.list(b"") {
+        let kept = handle
+            .in_memory()
+            .filter(|_| handle.storage() == Storage::Memory);
+        for layer in kept.iter().flat_map(|filter| filter.layers()) {
+            layer.release(layer.inserted_here());
+        }
     }
 }
 

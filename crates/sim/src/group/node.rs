@@ -11,7 +11,7 @@ use grapevine_store::collections::{Collections, Exchange, MemoryExchange};
 use grapevine_store::disk::SimulatedDisk;
 use grapevine_store::filters::Options;
 
-use super::mutant::{GroupMutation, Mutant};
+use super::mutant::{GroupMutation, Mutant, forget_draws};
 use super::network::Topic;
 use super::{Checked, Time};
 use crate::node::{self, Mutation};
@@ -88,6 +88,9 @@ impl Node {
         let opened = node::open(&self.disk, fault, self.options, entropy);
         let (collections, _) = opened.map_err(|error| error.to_string())?;
         let collections = Arc::new(collections);
+        if self.mutation == GroupMutation::DrawsForgotten {
+            forget_draws(collections.filters());
+        }
         let origin = collections.filters().identity().origin;
         let mut machine = Machine::new(origin, random.bits());
         machine.set_scrub(SCRUB_MS);

@@ -89,7 +89,8 @@ struct CreateArgs {
     /// filters.error]
     #[arg(long)]
     error: Option<f64>,
-    /// Keep its keys in memory only: a restart empties it
+    /// Keep its keys in memory and in no log: a node that restarts gets them back from the other
+    /// members that ran meanwhile, or from nobody
     #[arg(long)]
     in_memory: bool,
     /// Keep it on this node alone, not in the group
