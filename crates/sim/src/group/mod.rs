@@ -6,6 +6,7 @@
 //! must become the same within a bounded time.
 
 mod check;
+pub mod error_bound;
 mod fault;
 mod ledger;
 mod mutant;
@@ -49,7 +50,7 @@ pub struct GroupPlan {
 }
 
 /// Which faults a seed has.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Faults {
     crashes: bool,
     power_cuts: bool,
