@@ -32,7 +32,10 @@ fn a_filter_cut_in_three_that_took_twice_its_capacity_on_each_side_keeps_its_err
         let measured = cut(error, true);
         let most = false_positives_max(PROBES, error, SIGNIFICANCE);
         for wrong in &measured.false_positives {
-            assert!(*wrong <= most, "{error}: {wrong} of {PROBES}, {most} allowed");
+            assert!(
+                *wrong <= most,
+                "{error}: {wrong} of {PROBES}, {most} allowed"
+            );
             // A filter that is never wrong was not asked.
             assert!(*wrong as f64 > PROBES as f64 * error / 10.0, "{measured:?}");
         }

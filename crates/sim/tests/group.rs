@@ -56,6 +56,7 @@ fn built_in_faults_are_found() {
         GroupMutation::RightsIgnored,
         GroupMutation::VersionAdvancedEarly,
         GroupMutation::LogTruncatedEarly,
+        GroupMutation::ClockStandsStill,
     ] {
         let found =
             (0..SEEDS_TO_FIND_MAX).find(|seed| outcome(*seed, mutation).violation.is_some());

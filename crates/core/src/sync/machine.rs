@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::clock::Clock;
 use super::intake::Intake;
 use super::limits::{PEERS_MAX, WINDOW_BYTES};
 use super::message::Message;
@@ -23,6 +24,7 @@ pub struct Machine {
     pub(super) me: Origin,
     pub(super) window: u32,
     random: u64,
+    clock: Clock,
     pub(super) peers: BTreeMap<Origin, Peer>,
     members: BTreeSet<Origin>,
     pub(super) intake: Intake,
@@ -61,6 +63,7 @@ impl Machine {
             me,
             window: WINDOW_BYTES,
             random: seed,
+            clock: Clock::default(),
             peers: BTreeMap::new(),
             members: BTreeSet::new(),
             intake: Intake::default(),
@@ -129,7 +132,8 @@ impl Machine {
     }
 
     /// Takes one input; what is to be done is appended to `out`. `now` is in milliseconds from any
-    /// fixed point and never goes back.
+    /// fixed point. It should be a monotonic clock's; of one that is set back, the time that passes
+    /// from there on counts.
     pub fn handle<R: Replica>(
         &mut self,
         now: u64,
@@ -137,6 +141,7 @@ impl Machine {
         replica: &mut R,
         out: &mut Vec<Output>,
     ) {
+        let now = self.clock.advance(now);
         let mut turn = Turn { now, replica, out };
         match input {
             Input::Connected(peer, session) => self.connect(&mut turn, peer, session),

@@ -9,6 +9,7 @@ mod check;
 pub mod error_bound;
 mod fault;
 mod ledger;
+mod members;
 mod mutant;
 mod network;
 mod node;
@@ -59,7 +60,7 @@ struct Faults {
     restores: bool,
     joins: bool,
     leaves: bool,
-    suspensions: bool,
+    clock_jumps: bool,
 }
 
 struct World {
@@ -99,7 +100,7 @@ impl World {
             restores: maybe(),
             joins: maybe(),
             leaves: maybe(),
-            suspensions: maybe(),
+            clock_jumps: maybe(),
         };
         let network = Network::new(&mut random);
         let mut world = World {

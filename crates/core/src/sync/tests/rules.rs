@@ -77,6 +77,22 @@ fn what_is_not_acknowledged_is_sent_again() {
 }
 
 #[test]
+fn a_clock_that_is_set_back_delays_nothing() {
+    let mut bench = Bench::new();
+    bench.now = 10_000_000;
+    bench.join(1, &[]);
+    bench.toy.put(1);
+    bench.toy.sync();
+    bench.input(Input::Advanced);
+    bench.now -= 3_600_000;
+    assert_eq!(operations(&bench.input(Input::Tick)), []);
+    assert_eq!(
+        operations(&bench.after(RETRY_MS)),
+        [(origin(1), origin(0), 1, 1)]
+    );
+}
+
+#[test]
 fn a_peer_that_lost_what_it_had_gets_it_again() {
     let mut bench = Bench::new();
     for value in 0..9 {
