@@ -70,6 +70,17 @@ impl VersionVector {
         });
     }
 
+    /// Lowers every number to that of `other`, which ascends by origin.
+    pub fn meet_sorted(&mut self, other: impl Iterator<Item = (Origin, u64)>) {
+        let mut other = other.peekable();
+        self.0.retain(|origin, count| {
+            while other.next_if(|(theirs, _)| theirs < origin).is_some() {}
+            let theirs = other.next_if(|(theirs, _)| theirs == origin);
+            *count = theirs.map_or(0, |(_, theirs)| theirs.min(*count));
+            *count > 0
+        });
+    }
+
     /// All origins with the number of operations in, ascending by origin.
     pub fn iter(&self) -> impl Iterator<Item = (Origin, u64)> + '_ {
         self.0.iter().map(|(origin, count)| (*origin, *count))
@@ -130,6 +141,9 @@ mod tests {
             prop_assert!(join.includes(&a) && join.includes(&b));
             let mut meet = a.clone();
             meet.meet(&b);
+            let mut sorted = a.clone();
+            sorted.meet_sorted(b.iter());
+            prop_assert_eq!(&sorted, &meet);
             prop_assert!(a.includes(&meet) && b.includes(&meet));
             prop_assert_eq!(a.includes(&b), join == a);
         }

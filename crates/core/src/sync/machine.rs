@@ -36,6 +36,7 @@ pub struct Machine {
     /// Whether what is left of it since was cleared away.
     pub(super) tidied: bool,
     pub(super) scrub: Scrub,
+    pub(super) mine: Mine,
 }
 
 /// One call of [`Machine::handle`].
@@ -73,6 +74,7 @@ impl Machine {
             fetched_at: 0,
             tidied: false,
             scrub: Scrub::default(),
+            mine: Mine::default(),
         }
     }
 
@@ -103,7 +105,7 @@ impl Machine {
         let mut held = replica.durable().clone();
         for member in self.members.iter().filter(|member| **member != self.me) {
             match self.peers.get(member) {
-                Some(peer) => held.meet(&peer.known.version()),
+                Some(peer) => peer.known.meet(&mut held),
                 None => return VersionVector::default(),
             }
         }
@@ -231,8 +233,10 @@ impl Machine {
         }
     }
 
-    /// What this node has, as it is said to peers.
-    pub(super) fn mine(&self, replica: &impl Replica) -> Mine {
-        Mine::new(replica, self.intake.all_aside())
+    /// Looks what changed of what is said to peers.
+    pub(super) fn refresh_mine(&mut self, replica: &impl Replica) {
+        let aside = self.intake.all_aside();
+        self.mine
+            .refresh(replica.applied(), replica.durable(), aside);
     }
 }

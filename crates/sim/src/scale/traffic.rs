@@ -11,8 +11,10 @@ pub enum Kind {
     Operations,
     /// A report: a hash of what the sender has.
     Summary,
-    /// A report of some origins: an acknowledgement, or what moved.
+    /// A report of some origins: an acknowledgement.
     Moved,
+    /// A report of what changed since the last one.
+    News,
     /// A report of all origins.
     Range,
     /// Operations are asked for.
@@ -28,6 +30,7 @@ impl Kind {
             Message::Report(report) => match report.content {
                 Content::Summary(_) => Kind::Summary,
                 Content::Moved(_) => Kind::Moved,
+                Content::News(..) => Kind::News,
                 Content::Range { .. } => Kind::Range,
             },
             Message::Want(_) => Kind::Want,

@@ -201,12 +201,63 @@ fn an_idle_second_costs_a_hash() {
         matches!(message, Message::Report(report) if matches!(report.content, Content::Summary(_)))
     });
     assert_eq!((summaries.count(), sent.len()), (3, 3));
-    bench.receive(1, run(1, 1, vec![put(1)]));
-    let sent = bench.after(1000);
-    let whole = sent.iter().filter(|(_, message)| {
-        matches!(message, Message::Report(report) if matches!(report.content, Content::Range { .. }))
+    bench.receive(1, run(5, 1, vec![put(1)]));
+    let news = |sent: &[(Origin, Message)]| {
+        let news = sent.iter().filter_map(|(_, message)| match message {
+            Message::Report(report) => match &report.content {
+                Content::News(_, entries) => Some(entries.clone()),
+                Content::Range { .. } => panic!("everything was told again"),
+                _ => None,
+            },
+            _ => None,
+        });
+        news.collect::<Vec<_>>()
+    };
+    let received = Entry {
+        origin: origin(5),
+        durable: 0,
+        received: 1,
+    };
+    assert_eq!(news(&bench.after(1000)), [[received]]);
+    bench.toy.sync();
+    assert_eq!(news(&bench.after(1000)), [[entry(5, 1)]]);
+    assert!(news(&bench.after(1000)).is_empty());
+}
+
+#[test]
+fn who_missed_news_asks_for_everything_and_gets_it() {
+    let mut bench = Bench::new();
+    bench.join(1, &[(3, 1)]);
+    bench.after(1000);
+    let entries = |count| [(origin(3), 1, 1), (origin(4), count, count)];
+    let hash = |count| fingerprint::versions_hash(entries(count));
+    let asks =
+        |(_, message): &(Origin, Message)| matches!(message, Message::Report(report) if report.ask);
+    // What came before it was heard of.
+    let heard = bench.report(1001, 2, 1 << 20, Content::News(hash(2), vec![entry(4, 2)]));
+    assert!(!bench.receive(1, heard).iter().any(asks));
+    // The news that the third origin has an operation more were lost.
+    let told = fingerprint::versions_hash([(origin(3), 2, 2), (origin(4), 5, 5)]);
+    let late = bench.report(1001, 2, 1 << 20, Content::News(told, vec![entry(4, 5)]));
+    assert!(bench.receive(1, late).iter().any(asks));
+    assert_eq!(
+        bench.machine.status(&bench.toy)[0].version.get(origin(4)),
+        5
+    );
+    // The other side: whoever asks is told everything.
+    bench.now += REPORT_SPACING_MS;
+    let question = Message::Report(Report {
+        session: 1001,
+        heard: 2,
+        stamp: 1 << 20,
+        window: 1 << 20,
+        ask: true,
+        content: Content::Moved(vec![]),
     });
-    assert_eq!(whole.count(), 1);
+    let sent = bench.receive(1, question);
+    assert!(sent.iter().any(|(_, message)| {
+        matches!(message, Message::Report(report) if matches!(report.content, Content::Range { .. }))
+    }));
 }
 
 #[test]
