@@ -2,7 +2,7 @@
 //!
 //! A peer is told everything when the connection is new and when it asks, and once a second what
 //! changed since, with a hash of everything by which it finds out that it missed something; a
-//! second in which nothing changed costs the hash alone. Between that it is told the numbers of
+//! second in which nothing changed costs the hash alone. In a large group that is less often. Between that it is told the numbers of
 //! the origins whose operations it sent: the acknowledgement.
 //!
 //! Each side of a connection has a number of its own (`session`) and says which of the other side
@@ -10,7 +10,9 @@
 //! is not from an earlier life of the peer.
 
 use super::Event;
-use super::limits::{ACKNOWLEDGE_MS, REPORT_ENTRIES_MAX, REPORT_MS, REPORT_SPACING_MS};
+use super::limits::{
+    ACKNOWLEDGE_MS, REPORT_ENTRIES_MAX, REPORT_MS, REPORT_SPACING_MS, REPORTS_PER_PERIOD_MAX,
+};
 use super::machine::{Machine, Turn};
 use super::message::{Content, Entry, Message, Report};
 use super::peer::Peer;
@@ -22,6 +24,7 @@ impl Machine {
     /// Sends the reports and acknowledgements that are due, to one peer or to all.
     pub(super) fn report<R: Replica>(&mut self, turn: &mut Turn<'_, R>, only: Option<Origin>) {
         let window = self.window;
+        let periods = self.peers.len().div_ceil(REPORTS_PER_PERIOD_MAX).max(1) as u64;
         let mut refreshed = false;
         let due: Vec<Origin> = match only {
             Some(peer) => vec![peer],
@@ -38,6 +41,9 @@ impl Machine {
                     refreshed = true;
                 }
                 if let Some(peer) = self.peers.get_mut(&name) {
+                    let acquainted = peer.heard != 0 && peer.is_ready();
+                    let periods = if acquainted { periods } else { 1 };
+                    peer.reports.due_at = turn.now + periods * REPORT_MS;
                     tell(turn, name, peer, window, asked, &self.mine);
                 }
             }
@@ -188,7 +194,6 @@ fn tell<R>(
     asked: bool,
     mine: &Mine,
 ) {
-    peer.reports.due_at = turn.now + REPORT_MS;
     match peer.reports.told {
         Some(told) if !asked && told < mine.revision => {
             for content in mine.news(told) {

@@ -261,6 +261,24 @@ fn who_missed_news_asks_for_everything_and_gets_it() {
 }
 
 #[test]
+fn many_peers_are_told_less_often_once_they_are_known() {
+    let peers = 2 * REPORTS_PER_PERIOD_MAX + 1;
+    let mut bench = Bench::new();
+    for peer in 1..=peers {
+        bench.join(peer, &[]);
+    }
+    bench.after(3000);
+    let sent = bench.after(9000);
+    assert_eq!(sent.len(), 3 * peers, "each once in three seconds");
+    // One that has not answered is told each second.
+    bench.input(Input::Connected(origin(peers + 1), 77));
+    bench.after(3000);
+    let sent = bench.after(9000);
+    let to_it = sent.iter().filter(|(to, _)| *to == origin(peers + 1));
+    assert_eq!(to_it.count(), 9);
+}
+
+#[test]
 fn a_summary_that_does_not_match_is_asked_about() {
     let mut bench = Bench::new();
     bench.join(1, &[]);
