@@ -70,6 +70,11 @@ impl VersionVector {
         });
     }
 
+    /// From pairs that ascend by origin, each once: built at once, not one by one.
+    pub fn from_sorted(pairs: impl Iterator<Item = (Origin, u64)>) -> Self {
+        VersionVector(pairs.filter(|(_, count)| *count > 0).collect())
+    }
+
     /// Lowers every number to that of `other`, which ascends by origin.
     pub fn meet_sorted(&mut self, other: impl Iterator<Item = (Origin, u64)>) {
         let mut other = other.peekable();
@@ -144,6 +149,7 @@ mod tests {
             let mut sorted = a.clone();
             sorted.meet_sorted(b.iter());
             prop_assert_eq!(&sorted, &meet);
+            prop_assert_eq!(&VersionVector::from_sorted(a.iter()), &a);
             prop_assert!(a.includes(&meet) && b.includes(&meet));
             prop_assert_eq!(a.includes(&b), join == a);
         }

@@ -168,11 +168,8 @@ impl Known {
 
     /// Everything that the peer has for good.
     pub(super) fn version(&self) -> VersionVector {
-        self.told
-            .iter()
-            .filter(|(_, told)| told.durable > 0)
-            .map(|(origin, told)| (*origin, told.durable))
-            .collect()
+        let told = self.told.iter();
+        VersionVector::from_sorted(told.map(|(origin, told)| (*origin, told.durable)))
     }
 
     /// Whether the peer has all of `version` for good.
@@ -406,11 +403,9 @@ mod tests {
                     has.iter().map(|(number, (durable, applied))| (*number, *durable, *applied)).collect();
                 let [durable, applied] = versions(&list);
                 mine.refresh(&applied, &durable, [(origin(at), aside)].into_iter());
-                match told {
-                    None => mine.ranges().for_each(|part| drop(known.take(stamp, &part))),
-                    Some(told) => {
-                        mine.news(told).iter().for_each(|part| drop(known.take(stamp, part)));
-                    }
+                let parts = told.map_or_else(|| mine.ranges().collect(), |told| mine.news(told));
+                for part in &parts {
+                    known.take(stamp, part);
                 }
                 told = Some(mine.revision);
                 prop_assert_eq!(known.hash(), mine.hash);
