@@ -70,6 +70,22 @@ impl VersionVector {
         });
     }
 
+    /// From pairs that ascend by origin, each once: built at once, not one by one.
+    pub fn from_sorted(pairs: impl Iterator<Item = (Origin, u64)>) -> Self {
+        VersionVector(pairs.filter(|(_, count)| *count > 0).collect())
+    }
+
+    /// Lowers every number to that of `other`, which ascends by origin.
+    pub fn meet_sorted(&mut self, other: impl Iterator<Item = (Origin, u64)>) {
+        let mut other = other.peekable();
+        self.0.retain(|origin, count| {
+            while other.next_if(|(theirs, _)| theirs < origin).is_some() {}
+            let theirs = other.next_if(|(theirs, _)| theirs == origin);
+            *count = theirs.map_or(0, |(_, theirs)| theirs.min(*count));
+            *count > 0
+        });
+    }
+
     /// All origins with the number of operations in, ascending by origin.
     pub fn iter(&self) -> impl Iterator<Item = (Origin, u64)> + '_ {
         self.0.iter().map(|(origin, count)| (*origin, *count))
@@ -130,6 +146,10 @@ mod tests {
             prop_assert!(join.includes(&a) && join.includes(&b));
             let mut meet = a.clone();
             meet.meet(&b);
+            let mut sorted = a.clone();
+            sorted.meet_sorted(b.iter());
+            prop_assert_eq!(&sorted, &meet);
+            prop_assert_eq!(&VersionVector::from_sorted(a.iter()), &a);
             prop_assert!(a.includes(&meet) && b.includes(&meet));
             prop_assert_eq!(a.includes(&b), join == a);
         }

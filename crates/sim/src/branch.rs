@@ -66,8 +66,14 @@ pub enum Branch {
     Joined,
     /// A node left.
     Left,
-    /// A node slept for an hour.
+    /// A node's clock jumped ahead by an hour, as after a sleep.
     ClockJump,
+    /// A node's clock was set back by an hour.
+    ClockSetBack,
+    /// What a node says of itself changed.
+    MemberChanged,
+    /// A node that had entered that it left is back.
+    MemberBack,
     /// A message was lost.
     MessageLost,
     /// A message came twice.
@@ -137,7 +143,7 @@ impl Branch {
     ];
 
     /// Those of seeds with many nodes.
-    pub const OF_MANY: [Branch; 28] = [
+    pub const OF_MANY: [Branch; 31] = [
         Branch::Kill,
         Branch::PowerCut,
         Branch::FilterFull,
@@ -148,6 +154,9 @@ impl Branch {
         Branch::Joined,
         Branch::Left,
         Branch::ClockJump,
+        Branch::ClockSetBack,
+        Branch::MemberChanged,
+        Branch::MemberBack,
         Branch::MessageLost,
         Branch::MessageTwice,
         Branch::Rewound,

@@ -9,4 +9,5 @@ pub mod ledger;
 pub mod node;
 pub mod outcome;
 pub mod random;
+pub mod scale;
 pub mod world;

@@ -88,7 +88,9 @@ impl Tally {
         }
     }
 
-    fn print(&self, arguments: &Arguments) {
+    fn print(&self, arguments: &Arguments, took: Duration) {
+        let minutes = (took.as_secs_f64() / 60.0).max(f64::MIN_POSITIVE);
+        let per_minute = (self.seeds as f64 / minutes).round() as u64;
         let expected: &[Branch] = match arguments.nodes {
             Some(1) => &Branch::OF_ONE,
             _ => &Branch::OF_MANY,
@@ -102,7 +104,7 @@ impl Tally {
             let line = serde_json::json!({
                 "seeds": self.seeds, "violations": self.violations,
                 "branches": self.branches.iter().map(|(branch, times)| (format!("{branch:?}"), times)).collect::<BTreeMap<_, _>>(),
-                "never_hit": missed,
+                "never_hit": missed, "seeds_per_minute": per_minute,
             });
             println!("{line}");
         } else {
@@ -110,6 +112,7 @@ impl Tally {
                 println!("{branch:?}: {times}");
             }
             println!("never hit: {missed:?}");
+            println!("{per_minute} seeds per minute");
         }
         println!("{} seeds, {} violations", self.seeds, self.violations);
     }
@@ -144,6 +147,7 @@ fn main() -> ExitCode {
     let end = arguments.minutes.map(|minutes| {
         Instant::now() + Duration::try_from_secs_f64(minutes * 60.0).unwrap_or_default()
     });
+    let begun = Instant::now();
     let mut seed = range.start;
     while end.map_or(seed < range.end, |end| Instant::now() < end) {
         let outcome = run(seed, arguments.replay.is_some());
@@ -151,7 +155,7 @@ fn main() -> ExitCode {
         tally.add(&arguments, seed, &outcome);
         seed += 1;
     }
-    tally.print(&arguments);
+    tally.print(&arguments, begun.elapsed());
     if tally.violations == 0 {
         ExitCode::SUCCESS
     } else {

@@ -71,6 +71,7 @@ fn built_in_faults_are_found() {
         GroupMutation::LogTruncatedEarly,
         GroupMutation::DrawsForgotten,
         GroupMutation::BitmapLeftOut,
+        GroupMutation::ClockStandsStill,
     ] {
         let found =
             (0..SEEDS_TO_FIND_MAX).find(|seed| outcome(*seed, mutation).violation.is_some());

@@ -66,8 +66,11 @@ pub const SHORTAGES_MAX: usize = 1024;
 pub const RETIRED_MS: u64 = 10_000;
 /// Age up to which operations in flight are on their way, whatever the receiver asks for.
 pub const ON_THE_WAY_MS: u64 = 500;
-/// Time between two reports to a peer, in milliseconds.
+/// Time between two reports to a peer, in milliseconds; more where there are many peers.
 pub const REPORT_MS: u64 = 1000;
+/// Most periodic reports in [`REPORT_MS`] once peers know each other: of more peers each is told
+/// the less often, since any one that has what it lacks is enough to tell it so.
+pub const REPORTS_PER_PERIOD_MAX: usize = 64;
 /// Least time between two complete reports that a peer asked for.
 pub const REPORT_SPACING_MS: u64 = 200;
 /// Longest time that an acknowledgement is put off to gather more.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::clock::Clock;
 use super::intake::Intake;
 use super::limits::{PEERS_MAX, WINDOW_BYTES};
 use super::message::Message;
@@ -23,6 +24,7 @@ pub struct Machine {
     pub(super) me: Origin,
     pub(super) window: u32,
     random: u64,
+    clock: Clock,
     pub(super) peers: BTreeMap<Origin, Peer>,
     members: BTreeSet<Origin>,
     pub(super) intake: Intake,
@@ -34,6 +36,7 @@ pub struct Machine {
     /// Whether what is left of it since was cleared away.
     pub(super) tidied: bool,
     pub(super) scrub: Scrub,
+    pub(super) mine: Mine,
 }
 
 /// One call of [`Machine::handle`].
@@ -61,6 +64,7 @@ impl Machine {
             me,
             window: WINDOW_BYTES,
             random: seed,
+            clock: Clock::default(),
             peers: BTreeMap::new(),
             members: BTreeSet::new(),
             intake: Intake::default(),
@@ -70,6 +74,7 @@ impl Machine {
             fetched_at: 0,
             tidied: false,
             scrub: Scrub::default(),
+            mine: Mine::default(),
         }
     }
 
@@ -100,7 +105,7 @@ impl Machine {
         let mut held = replica.durable().clone();
         for member in self.members.iter().filter(|member| **member != self.me) {
             match self.peers.get(member) {
-                Some(peer) => held.meet(&peer.known.version()),
+                Some(peer) => peer.known.meet(&mut held),
                 None => return VersionVector::default(),
             }
         }
@@ -129,7 +134,8 @@ impl Machine {
     }
 
     /// Takes one input; what is to be done is appended to `out`. `now` is in milliseconds from any
-    /// fixed point and never goes back.
+    /// fixed point. It should be a monotonic clock's; of one that is set back, the time that passes
+    /// from there on counts.
     pub fn handle<R: Replica>(
         &mut self,
         now: u64,
@@ -137,6 +143,7 @@ impl Machine {
         replica: &mut R,
         out: &mut Vec<Output>,
     ) {
+        let now = self.clock.advance(now);
         let mut turn = Turn { now, replica, out };
         match input {
             Input::Connected(peer, session) => self.connect(&mut turn, peer, session),
@@ -226,8 +233,10 @@ impl Machine {
         }
     }
 
-    /// What this node has, as it is said to peers.
-    pub(super) fn mine(&self, replica: &impl Replica) -> Mine {
-        Mine::new(replica, self.intake.all_aside())
+    /// Looks what changed of what is said to peers.
+    pub(super) fn refresh_mine(&mut self, replica: &impl Replica) {
+        let aside = self.intake.all_aside();
+        self.mine
+            .refresh(replica.applied(), replica.durable(), aside);
     }
 }

@@ -4,6 +4,7 @@
 //! [`Replica`]; [`Output`]s are for the caller to carry out. Any message may be lost, come twice,
 //! late or in another order; a peer may restart with less than it had, or lie.
 
+mod clock;
 pub mod fingerprint;
 mod intake;
 pub mod limits;

@@ -116,7 +116,7 @@ pub(super) struct Reports {
     pub(super) asked: bool,
     /// When everything was last told.
     pub(super) full_at: Option<u64>,
-    /// Hash of what was told then.
+    /// Revision of what was told last; everything was told in this session before it.
     pub(super) told: Option<u64>,
     /// When the peer was last asked for everything.
     pub(super) question_at: Option<u64>,

@@ -1,15 +1,18 @@
 //! Saying what is here and hearing what is there.
 //!
-//! A peer is told everything when the connection is new, when it asks, and once a second if
-//! something changed since; a second in which nothing did costs a hash. Between that it is told
-//! the numbers of the origins whose operations it sent: the acknowledgement.
+//! A peer is told everything when the connection is new and when it asks, and once a second what
+//! changed since, with a hash of everything by which it finds out that it missed something; a
+//! second in which nothing changed costs the hash alone. In a large group that is less often. Between that it is told the numbers of
+//! the origins whose operations it sent: the acknowledgement.
 //!
 //! Each side of a connection has a number of its own (`session`) and says which of the other side
 //! it has heard. A report that names this side's present number was made in answer to it, so it
 //! is not from an earlier life of the peer.
 
 use super::Event;
-use super::limits::{ACKNOWLEDGE_MS, REPORT_ENTRIES_MAX, REPORT_MS, REPORT_SPACING_MS};
+use super::limits::{
+    ACKNOWLEDGE_MS, REPORT_ENTRIES_MAX, REPORT_MS, REPORT_SPACING_MS, REPORTS_PER_PERIOD_MAX,
+};
 use super::machine::{Machine, Turn};
 use super::message::{Content, Entry, Message, Report};
 use super::peer::Peer;
@@ -21,7 +24,8 @@ impl Machine {
     /// Sends the reports and acknowledgements that are due, to one peer or to all.
     pub(super) fn report<R: Replica>(&mut self, turn: &mut Turn<'_, R>, only: Option<Origin>) {
         let window = self.window;
-        let mut mine: Option<Mine> = None;
+        let periods = self.peers.len().div_ceil(REPORTS_PER_PERIOD_MAX).max(1) as u64;
+        let mut refreshed = false;
         let due: Vec<Origin> = match only {
             Some(peer) => vec![peer],
             None => self.peers.keys().copied().collect(),
@@ -32,18 +36,15 @@ impl Machine {
             };
             let (periodic, asked) = (turn.now >= peer.reports.due_at, may_tell(peer, turn.now));
             if periodic || asked {
-                let mine = match &mut mine {
-                    Some(mine) => mine,
-                    None => mine.insert(self.mine(turn.replica)),
-                };
+                if !refreshed {
+                    self.refresh_mine(turn.replica);
+                    refreshed = true;
+                }
                 if let Some(peer) = self.peers.get_mut(&name) {
-                    let news = peer.heard != 0 && peer.reports.told != Some(mine.hash);
-                    if asked || news {
-                        tell_all(turn, name, peer, window, mine);
-                    } else {
-                        say(turn, name, peer, window, Content::Summary(mine.hash));
-                    }
-                    peer.reports.due_at = turn.now + REPORT_MS;
+                    let acquainted = peer.heard != 0 && peer.is_ready();
+                    let periods = if acquainted { periods } else { 1 };
+                    peer.reports.due_at = turn.now + periods * REPORT_MS;
+                    tell(turn, name, peer, window, asked, &self.mine);
                 }
             }
             self.acknowledge(turn, name);
@@ -118,10 +119,11 @@ impl Machine {
         }
         peer.window = report.window;
         peer.reports.asked |= report.ask;
-        if let Content::Summary(hash) = report.content {
-            peer.doubt |= peer.known.is_newest(report.stamp) && peer.known.hash() != hash;
-        }
+        let newest = peer.known.is_newest(report.stamp);
         let change = peer.known.take(report.stamp, &report.content);
+        if let Content::Summary(hash) | Content::News(hash, _) = report.content {
+            peer.doubt |= newest && peer.known.hash() != hash;
+        }
         if matches!(report.content, Content::Range { .. }) {
             peer.doubt = false;
         }
@@ -133,7 +135,10 @@ impl Machine {
             turn.event(Event::PeerLowered(name));
         }
         question(turn, name, peer, self.window);
-        if let Content::Moved(entries) | Content::Range { entries, .. } = &report.content {
+        if let Content::Moved(entries)
+        | Content::News(_, entries)
+        | Content::Range { entries, .. } = &report.content
+        {
             self.heed(turn, name, entries);
         }
     }
@@ -180,13 +185,35 @@ fn question<R>(turn: &mut Turn<'_, R>, name: Origin, peer: &mut Peer, window: u3
     say(turn, name, peer, window, Content::Moved(Vec::new()));
 }
 
+/// Tells a peer everything, what is new, or that nothing is.
+fn tell<R>(
+    turn: &mut Turn<'_, R>,
+    name: Origin,
+    peer: &mut Peer,
+    window: u32,
+    asked: bool,
+    mine: &Mine,
+) {
+    match peer.reports.told {
+        Some(told) if !asked && told < mine.revision => {
+            for content in mine.news(told) {
+                say(turn, name, peer, window, content);
+            }
+            peer.reports.told = Some(mine.revision);
+        }
+        None if peer.heard != 0 => tell_all(turn, name, peer, window, mine),
+        _ if asked => tell_all(turn, name, peer, window, mine),
+        _ => say(turn, name, peer, window, Content::Summary(mine.hash)),
+    }
+}
+
 fn tell_all<R>(turn: &mut Turn<'_, R>, name: Origin, peer: &mut Peer, window: u32, mine: &Mine) {
     for content in mine.ranges() {
         say(turn, name, peer, window, content);
     }
     peer.reports.asked = false;
     peer.reports.full_at = Some(turn.now);
-    peer.reports.told = Some(mine.hash);
+    peer.reports.told = Some(mine.revision);
 }
 
 fn say<R>(turn: &mut Turn<'_, R>, name: Origin, peer: &mut Peer, window: u32, content: Content) {

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-use super::Replica;
-use super::fingerprint::versions_hash;
+use super::fingerprint::version_hash;
 use super::limits::{ORIGINS_MAX, RANGES_MAX, REPORT_ENTRIES_MAX};
 use super::message::{Content, Entry};
 use crate::origin::Origin;
 use crate::version::VersionVector;
 
+/// What is said of one origin.
 #[derive(Clone, Copy, Debug, Default)]
 struct Told {
     durable: u64,
@@ -22,6 +22,8 @@ struct Told {
 #[derive(Debug, Default)]
 pub(super) struct Known {
     told: BTreeMap<Origin, Told>,
+    /// What its summary should be: of all of `told`.
+    hash: u64,
     /// Stamp of its newest report.
     newest: u64,
     /// Ranges of origins that were reported, first to last, until all were.
@@ -45,7 +47,9 @@ impl Known {
         let mut change = Change::default();
         match content {
             Content::Summary(_) => {}
-            Content::Moved(entries) => self.take_entries(stamp, entries, &mut change),
+            Content::Moved(entries) | Content::News(_, entries) => {
+                self.take_entries(stamp, entries, &mut change);
+            }
             Content::Range {
                 after,
                 through,
@@ -72,11 +76,14 @@ impl Known {
             };
             if told.stamp < stamp {
                 change.lowered |= entry.durable < told.durable || entry.received < told.received;
+                let before = version_hash(entry.origin, told.durable, told.received);
                 *told = Told {
                     durable: entry.durable,
                     received: entry.received.max(entry.durable),
                     stamp,
                 };
+                let after = version_hash(entry.origin, told.durable, told.received);
+                self.hash = self.hash.wrapping_sub(before).wrapping_add(after);
             }
         }
     }
@@ -103,7 +110,10 @@ impl Known {
             .collect();
         change.lowered |= !absent.is_empty();
         for origin in absent {
-            self.told.remove(&origin);
+            if let Some(told) = self.told.remove(&origin) {
+                let hash = version_hash(origin, told.durable, told.received);
+                self.hash = self.hash.wrapping_sub(hash);
+            }
         }
     }
 
@@ -158,11 +168,8 @@ impl Known {
 
     /// Everything that the peer has for good.
     pub(super) fn version(&self) -> VersionVector {
-        self.told
-            .iter()
-            .filter(|(_, told)| told.durable > 0)
-            .map(|(origin, told)| (*origin, told.durable))
-            .collect()
+        let told = self.told.iter();
+        VersionVector::from_sorted(told.map(|(origin, told)| (*origin, told.durable)))
     }
 
     /// Whether the peer has all of `version` for good.
@@ -174,54 +181,125 @@ impl Known {
 
     /// What the peer's summary should be.
     pub(super) fn hash(&self) -> u64 {
-        versions_hash(
-            self.told
-                .iter()
-                .filter(|(_, told)| told.received > 0)
-                .map(|(origin, told)| (*origin, told.durable, told.received)),
-        )
+        self.hash
+    }
+
+    /// Lowers `held` to what the peer has for good too.
+    pub(super) fn meet(&self, held: &mut VersionVector) {
+        let told = self.told.iter();
+        held.meet_sorted(told.map(|(origin, told)| (*origin, told.durable)));
     }
 }
 
-/// What this node has, as it is said to peers.
-#[derive(Debug)]
+/// What this node has, as it is said to peers. It is kept from one report to the next, so that a
+/// peer is told what changed since and not everything.
+#[derive(Debug, Default)]
 pub(super) struct Mine {
-    entries: Vec<Entry>,
-    /// Of all entries.
+    said: BTreeMap<Origin, Said>,
+    /// The origin of each change that is the last one of its origin.
+    changes: BTreeMap<u64, Origin>,
+    /// Changes seen so far.
+    pub(super) revision: u64,
+    /// Of everything.
     pub(super) hash: u64,
 }
 
+#[derive(Clone, Copy, Debug, Default)]
+struct Said {
+    durable: u64,
+    received: u64,
+    /// Which change brought it there.
+    revision: u64,
+}
+
 impl Mine {
-    /// `aside` has how many operations are put aside, by origin.
-    pub(super) fn new(replica: &impl Replica, aside: impl Iterator<Item = (Origin, u64)>) -> Self {
-        let durable = replica.durable();
-        let mut received = replica.applied().clone();
-        for (origin, count) in aside {
-            received.advance(origin, received.get(origin).saturating_add(count));
+    /// Looks what changed. `aside` has how many operations are put aside, by origin.
+    pub(super) fn refresh(
+        &mut self,
+        applied: &VersionVector,
+        durable: &VersionVector,
+        aside: impl Iterator<Item = (Origin, u64)>,
+    ) {
+        let aside: BTreeMap<Origin, u64> = aside.collect();
+        let more = |origin: &Origin| aside.get(origin).copied().unwrap_or(0);
+        let mut changed = Vec::new();
+        let mut look = |origin: Origin, received: u64, said: Said| {
+            let durable = durable.get(origin).min(received);
+            if (durable, received) != (said.durable, said.received) {
+                changed.push((origin, durable, received));
+            }
+        };
+        for (origin, said) in &self.said {
+            let received = applied.get(*origin).saturating_add(more(origin));
+            look(*origin, received, *said);
         }
-        let entries: Vec<Entry> = received
-            .iter()
-            .take(ORIGINS_MAX)
-            .map(|(origin, received)| Entry {
-                origin,
-                durable: durable.get(origin).min(received),
-                received,
-            })
-            .collect();
-        let hash = versions_hash(entries.iter().map(|e| (e.origin, e.durable, e.received)));
-        Mine { entries, hash }
+        let new = |origin: &Origin| !self.said.contains_key(origin);
+        for (origin, count) in applied.iter().filter(|(origin, _)| new(origin)) {
+            look(origin, count.saturating_add(more(&origin)), Said::default());
+        }
+        let unapplied = |origin: &Origin| new(origin) && applied.get(*origin) == 0;
+        for (origin, count) in aside.iter().filter(|(origin, _)| unapplied(origin)) {
+            look(*origin, *count, Said::default());
+        }
+        for (origin, durable, received) in changed {
+            self.change(origin, durable, received);
+        }
+    }
+
+    fn change(&mut self, origin: Origin, durable: u64, received: u64) {
+        if self.said.len() >= ORIGINS_MAX && !self.said.contains_key(&origin) {
+            return;
+        }
+        self.revision += 1;
+        let said = self.said.entry(origin).or_default();
+        self.changes.remove(&said.revision);
+        self.changes.insert(self.revision, origin);
+        let before = version_hash(origin, said.durable, said.received);
+        let after = version_hash(origin, durable, received);
+        self.hash = self.hash.wrapping_sub(before).wrapping_add(after);
+        *said = Said {
+            durable,
+            received,
+            revision: self.revision,
+        };
+    }
+
+    fn entry(&self, origin: Origin) -> Entry {
+        let said = self.said.get(&origin).copied().unwrap_or_default();
+        Entry {
+            origin,
+            durable: said.durable,
+            received: said.received,
+        }
+    }
+
+    /// What changed since `revision`, in parts that fit a report each; the last one has the hash
+    /// of everything.
+    pub(super) fn news(&self, revision: u64) -> Vec<Content> {
+        let changes = self.changes.range(revision.saturating_add(1)..);
+        let mut origins: Vec<Origin> = changes.map(|(_, origin)| *origin).collect();
+        origins.sort_unstable();
+        let parts = origins.chunks(REPORT_ENTRIES_MAX);
+        let parts = parts.map(|part| part.iter().map(|origin| self.entry(*origin)).collect());
+        let mut contents: Vec<Content> = parts.map(Content::Moved).collect();
+        if let Some(Content::Moved(entries)) = contents.pop() {
+            contents.push(Content::News(self.hash, entries));
+        }
+        contents
     }
 
     /// Everything, in parts that fit a report each.
     pub(super) fn ranges(&self) -> impl Iterator<Item = Content> + '_ {
-        let parts = self.entries.len().div_ceil(REPORT_ENTRIES_MAX).max(1);
+        let origins: Vec<Origin> = self.said.keys().copied().collect();
+        let parts = origins.len().div_ceil(REPORT_ENTRIES_MAX).max(1);
         (0..parts).map(move |part| {
             let from = part * REPORT_ENTRIES_MAX;
-            let to = (from + REPORT_ENTRIES_MAX).min(self.entries.len());
+            let to = (from + REPORT_ENTRIES_MAX).min(origins.len());
+            let listed = origins[from..to].iter();
             Content::Range {
-                after: (part > 0).then(|| self.entries[from - 1].origin),
-                through: (part + 1 < parts).then(|| self.entries[to - 1].origin),
-                entries: self.entries[from..to].to_vec(),
+                after: (part > 0).then(|| origins[from - 1]),
+                through: (part + 1 < parts).then(|| origins[to - 1]),
+                entries: listed.map(|origin| self.entry(*origin)).collect(),
             }
         })
     }
@@ -230,6 +308,8 @@ impl Mine {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sync::fingerprint::versions_hash;
+    use proptest::prelude::*;
 
     fn origin(number: u8) -> Origin {
         Origin::new([number; 16])
@@ -290,6 +370,74 @@ mod tests {
             }
             assert!(known.is_complete(), "{order:?}");
         }
+    }
+
+    /// What is durable and what is applied.
+    fn versions(has: &[(u8, u64, u64)]) -> [VersionVector; 2] {
+        let durable = has
+            .iter()
+            .map(|(number, durable, _)| (origin(*number), *durable));
+        let applied = has
+            .iter()
+            .map(|(number, _, applied)| (origin(*number), *applied));
+        [durable.collect(), applied.collect()]
+    }
+
+    proptest! {
+        #[test]
+        fn whoever_hears_all_news_knows_all(
+            steps in prop::collection::vec(
+                (prop::collection::vec((0..6u8, 0..9u64, 0..9u64), 0..5), (0..6u8, 0..4u64)),
+                1..12,
+            ),
+        ) {
+            let mut has: BTreeMap<u8, (u64, u64)> = BTreeMap::new();
+            let (mut mine, mut known, mut told) = (Mine::default(), Known::default(), None);
+            for (stamp, (changes, (at, aside))) in (1..).zip(steps) {
+                for (number, durable, ahead) in changes {
+                    let (before, applied) = has.get(&number).copied().unwrap_or_default();
+                    let applied = applied.max(durable + ahead);
+                    has.insert(number, (before.max(durable), applied));
+                }
+                let list: Vec<(u8, u64, u64)> =
+                    has.iter().map(|(number, (durable, applied))| (*number, *durable, *applied)).collect();
+                let [durable, applied] = versions(&list);
+                mine.refresh(&applied, &durable, [(origin(at), aside)].into_iter());
+                let parts = told.map_or_else(|| mine.ranges().collect(), |told| mine.news(told));
+                for part in &parts {
+                    known.take(stamp, part);
+                }
+                told = Some(mine.revision);
+                prop_assert_eq!(known.hash(), mine.hash);
+                let entries = list.iter().map(|(number, durable, applied)| {
+                    let more = if *number == at { aside } else { 0 };
+                    (origin(*number), *durable, applied + more)
+                });
+                let alone = (!has.contains_key(&at) && aside > 0).then_some((origin(at), 0, aside));
+                prop_assert_eq!(versions_hash(entries.chain(alone)), mine.hash);
+                prop_assert!(mine.news(mine.revision).is_empty());
+            }
+        }
+    }
+
+    #[test]
+    fn many_news_come_in_parts_of_which_the_last_has_the_hash() {
+        let numbers = 0..REPORT_ENTRIES_MAX as u128 + 5;
+        let applied = numbers
+            .map(|number| (Origin::new(number.to_be_bytes()), 1))
+            .collect();
+        let mut mine = Mine::default();
+        mine.refresh(&applied, &VersionVector::default(), std::iter::empty());
+        let parts = mine.news(0);
+        let counts: Vec<(bool, usize)> = parts
+            .iter()
+            .map(|part| match part {
+                Content::Moved(entries) => (false, entries.len()),
+                Content::News(hash, entries) => (*hash == mine.hash, entries.len()),
+                _ => panic!("{part:?}"),
+            })
+            .collect();
+        assert_eq!(counts, [(false, REPORT_ENTRIES_MAX), (true, 5)]);
     }
 
     #[test]

@@ -78,6 +78,9 @@ impl World {
             if !self.nodes[node].is_up() {
                 return Ok(Some(format!("node {node} is down")));
             }
+            if let Some(difference) = self.member_that_differs(node) {
+                return Ok(Some(difference));
+            }
             let state = state(&self.collections(node)).map_err(|e| format!("node {node}: {e}"))?;
             match &first {
                 None => first = Some((node, state)),

@@ -1,4 +1,4 @@
-//! What goes wrong: crashes, cuts, restores, nodes that come, leave and sleep.
+//! What goes wrong: crashes, cuts, restores, nodes that come and leave, clocks that jump.
 
 use grapevine_core::membership::MemberState;
 use grapevine_core::origin::Origin;
@@ -17,7 +17,7 @@ use crate::node;
 /// Most nodes of one seed, those that left included.
 const NODES_MAX: usize = 9;
 /// An hour, in milliseconds.
-const HOUR_MS: u64 = 3_600_000;
+const HOUR_MS: i64 = 3_600_000;
 
 impl World {
     /// Starts a new node with an empty directory.
@@ -38,7 +38,7 @@ impl World {
             .open(&mut self.random)
             .map_err(|error| format!("node {node} does not open: {error}"))?;
         self.forget_volatile(node);
-        self.nodes[node].enter(MemberState::Joined)?;
+        self.nodes[node].enter()?;
         let life = self.nodes[node].life;
         self.network.at(self.now + 1, Event::Tick { node, life });
         self.network.at(self.now + 1, Event::Links);
@@ -136,7 +136,7 @@ impl World {
                 self.add_node()?;
             }
             9 if faults.leaves && self.random.one_in(4) => self.leave(node)?,
-            _ if faults.suspensions && up && self.random.one_in(4) => self.suspend(node),
+            _ if faults.clock_jumps && up && self.random.one_in(4) => self.jump_clock(node),
             _ => {}
         }
         Ok(())
@@ -235,7 +235,8 @@ impl World {
         self.note(|| format!("leave {node}"));
         self.hit(Branch::Left);
         if self.nodes[node].is_up() {
-            self.nodes[node].enter(MemberState::Left)?;
+            self.nodes[node].wish.state = MemberState::Left;
+            self.nodes[node].enter()?;
             self.stop(node);
         }
         self.nodes[node].left = true;
@@ -244,11 +245,16 @@ impl World {
         Ok(())
     }
 
-    /// A node sleeps for an hour: its clock jumps.
-    fn suspend(&mut self, node: usize) {
-        self.note(|| format!("suspend {node}"));
-        self.hit(Branch::ClockJump);
-        self.nodes[node].ahead += HOUR_MS;
+    /// A node's clock jumps by an hour, ahead as after a sleep, or back.
+    fn jump_clock(&mut self, node: usize) {
+        let (by, branch) = if self.random.one_in(2) {
+            (HOUR_MS, Branch::ClockJump)
+        } else {
+            (-HOUR_MS, Branch::ClockSetBack)
+        };
+        self.note(|| format!("clock of {node} {by:+} ms"));
+        self.hit(branch);
+        self.nodes[node].ahead += by;
     }
 
     /// Nothing fails any more; everything that stays starts.
@@ -342,6 +348,8 @@ impl World {
         let out = self.nodes[node].handle(self.now, topic, input);
         if tick {
             self.nodes[node].follow_members();
+            let entered = self.nodes[node].enter();
+            entered.map_err(|error| format!("node {node}: {error}"))?;
         }
         self.perform(node, topic, out);
         self.changed(node);

@@ -7,8 +7,10 @@
 
 mod bits;
 mod check;
+pub mod error_bound;
 mod fault;
 mod ledger;
+mod members;
 mod mutant;
 mod network;
 mod node;
@@ -50,7 +52,7 @@ pub struct GroupPlan {
 }
 
 /// Which faults a seed has.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Faults {
     crashes: bool,
     power_cuts: bool,
@@ -59,7 +61,7 @@ struct Faults {
     restores: bool,
     joins: bool,
     leaves: bool,
-    suspensions: bool,
+    clock_jumps: bool,
 }
 
 struct World {
@@ -99,7 +101,7 @@ impl World {
             restores: maybe(),
             joins: maybe(),
             leaves: maybe(),
-            suspensions: maybe(),
+            clock_jumps: maybe(),
         };
         let network = Network::new(&mut random);
         let mut world = World {

@@ -33,6 +33,8 @@ pub enum GroupMutation {
     DrawsForgotten,
     /// The log is cut before the snapshot that covers it is written.
     LogTruncatedEarly,
+    /// A clock that is set back stands still until it is where it was.
+    ClockStandsStill,
 }
 
 /// The replica of a node, with its fault.

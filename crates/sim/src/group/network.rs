@@ -102,14 +102,30 @@ impl Network {
         };
         let (loss, doubled, jitter) = (often(31), often(20), often(200));
         let slow = random.one_in(4).then(|| random.below(3) as usize);
+        let shape = Shape {
+            loss,
+            doubled,
+            delay: 1 + random.below(40),
+            jitter,
+            slow,
+        };
         Network {
-            shape: Shape {
-                loss,
-                doubled,
-                delay: 1 + random.below(40),
-                jitter,
-                slow,
-            },
+            shape,
+            ..Network::quiet()
+        }
+    }
+
+    /// One that loses, doubles and reorders nothing.
+    pub(super) fn quiet() -> Self {
+        let shape = Shape {
+            loss: 0,
+            doubled: 0,
+            delay: 1,
+            jitter: 4,
+            slow: None,
+        };
+        Network {
+            shape,
             events: BTreeMap::new(),
             made: 0,
             steps: 0,

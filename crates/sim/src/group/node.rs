@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use grapevine_core::membership::{GroupIdentity, Member, MemberRow, MemberState, NodeId};
+use grapevine_core::membership::GroupIdentity;
 use grapevine_core::origin::Origin;
 use grapevine_core::sync::{Input, Machine, Output};
 use grapevine_store::collections::{Collections, Exchange, MemoryExchange};
 use grapevine_store::disk::SimulatedDisk;
 use grapevine_store::filters::Options;
 
+use super::members::Wish;
 use super::mutant::{GroupMutation, Mutant, forget_draws};
 use super::network::Topic;
 use super::{Checked, Time};
@@ -23,6 +24,9 @@ const LOG_KEPT_BYTES: u64 = 6 << 10;
 /// Time between two comparisons of the whole state: short, so that they meet everything else.
 const SCRUB_MS: u64 = 15_000;
 
+/// What a clock says at the start of time: late enough to be set back many times.
+const CLOCK_START_MS: Time = 1 << 40;
+
 /// A node, running or not.
 pub(super) struct Node {
     pub(super) disk: SimulatedDisk,
@@ -31,8 +35,12 @@ pub(super) struct Node {
     pub(super) seed: u64,
     /// Counts its starts: what was planned for an earlier life does not happen.
     pub(super) life: u64,
-    /// Added to simulated time: it was suspended.
-    pub(super) ahead: Time,
+    /// By how much its clock is ahead of simulated time, in milliseconds.
+    pub(super) ahead: i64,
+    /// The latest time that it showed.
+    clock_max: Time,
+    /// What it says of itself.
+    pub(super) wish: Wish,
     pub(super) mutation: GroupMutation,
     /// It left for good.
     pub(super) left: bool,
@@ -58,13 +66,16 @@ impl Node {
         let mut options = node::options(random);
         options.memory = 1 << 30;
         options.log.segment_size = 512 << random.below(4);
+        let seed = random.bits();
         Node {
             disk: SimulatedDisk::new(),
             options,
             drawn: Arc::default(),
-            seed: random.bits(),
+            seed,
             life: 0,
             ahead: 0,
+            clock_max: 0,
+            wish: Wish::new(seed % 0x1_0000),
             mutation,
             left: false,
             running: None,
@@ -108,33 +119,6 @@ impl Node {
         Ok(())
     }
 
-    /// Enters itself as a member of the group, if it is not one yet.
-    pub(super) fn enter(&self, state: MemberState) -> Result<(), String> {
-        let Some(running) = &self.running else {
-            return Ok(());
-        };
-        let identity = *running.collections.filters().identity();
-        let node = NodeId::new(identity.key.bytes());
-        let member = Member {
-            name: format!("n{:02x}", identity.origin.bytes()[0]),
-            origin: identity.origin,
-            addresses: vec![],
-            software: String::new(),
-            weight: 1,
-            state,
-        };
-        let members = running.collections.members();
-        let known = members.get(node);
-        let version = match known {
-            Some(row) if row.member().is_ok_and(|known| known == member) => return Ok(()),
-            Some(row) => row.version + 1,
-            None => 1,
-        };
-        let row = MemberRow::new(node, version, &member);
-        let entered = running.collections.enter_member(row);
-        entered.map(drop).map_err(|error| error.to_string())
-    }
-
     /// Makes everything appended durable.
     pub(super) fn sync(&mut self) -> Checked {
         self.sync_planned = false;
@@ -146,10 +130,20 @@ impl Node {
         Ok(())
     }
 
+    /// What its clock says.
+    pub(super) fn clock(&mut self, now: Time) -> Time {
+        let clock = (CLOCK_START_MS + now).saturating_add_signed(self.ahead);
+        self.clock_max = self.clock_max.max(clock);
+        match self.mutation {
+            GroupMutation::ClockStandsStill => self.clock_max,
+            _ => clock,
+        }
+    }
+
     /// Gives the machine an input; gives what it wants done.
     pub(super) fn handle(&mut self, now: Time, topic: Topic, input: Input) -> Vec<Output> {
         let mut out = Vec::new();
-        let now = now + self.ahead;
+        let now = self.clock(now);
         match (&mut self.running, topic) {
             (Some(running), Topic::Group) => {
                 running.replica.refresh();

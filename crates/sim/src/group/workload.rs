@@ -50,6 +50,7 @@ impl World {
             85..88 => self.unload(node)?,
             88..92 => self.copy_filter(node)?,
             92..95 => self.merge_filter(node)?,
+            95..97 => self.change_member(node)?,
             _ => self.flush(node)?,
         }
         if self.plan.mutation == GroupMutation::RightsIgnored {
@@ -237,7 +238,8 @@ impl World {
 
     fn flush(&mut self, node: usize) -> Checked {
         self.note(|| format!("tidy {node}"));
-        let tidied = self.collections(node).filters().tidy(self.now / 1000);
+        let now = self.nodes[node].clock(self.now) / 1000;
+        let tidied = self.collections(node).filters().tidy(now);
         tidied.map(drop).map_err(|error| format!("tidy: {error}"))
     }
 

@@ -77,7 +77,7 @@ impl Filters {
     }
 
     /// Unloads filters that were not used for the time set, and removes the files of dropped
-    /// ones. `now` is in seconds of any clock that does not go back.
+    /// ones. `now` is in seconds of any clock; where it was set back, idleness counts from there.
     pub fn tidy(&self, now: u64) -> Result<Clearance, FilterError> {
         let reclaimed = self.reclaim()?;
         let mut unloaded = 0;
@@ -85,7 +85,7 @@ impl Filters {
             for handle in self.all() {
                 if handle.used.swap(false, Relaxed) {
                     handle.used_at.store(now, Relaxed);
-                } else if now.saturating_sub(handle.used_at.load(Relaxed)) >= idle.as_secs()
+                } else if now - handle.used_at.fetch_min(now, Relaxed).min(now) >= idle.as_secs()
                     && handle.is_loaded()
                 {
                     self.unload(&handle)?;

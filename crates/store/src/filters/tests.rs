@@ -179,6 +179,13 @@ fn an_unloaded_filter_comes_back_when_it_is_used() {
         filters.tidy(now).unwrap();
     }
     assert!(!handle.is_loaded(), "idle for ten seconds");
+    assert_eq!(found(&filters, &handle, &keys(0..1000)), 1000);
+    for now in [3616, 16, 25] {
+        filters.tidy(now).unwrap();
+        assert!(handle.is_loaded(), "the clock was set back");
+    }
+    filters.tidy(26).unwrap();
+    assert!(!handle.is_loaded(), "idle for ten seconds since");
     let filters = restart(filters, &disk);
     let handle = filters.get(b"a").unwrap();
     assert_eq!(found(&filters, &handle, &keys(0..1000)), 1000);

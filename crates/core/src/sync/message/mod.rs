@@ -8,6 +8,7 @@
 //!    content         0 summary: hash u64
 //!                    1 moved:   entry*
 //!                    2 range:   ends u8 | after 16 if ends & 1 | through 16 if ends & 2 | entry*
+//!                    3 news:    hash u64 | entry*
 //!    entry           origin 16 | durable varint | ahead varint
 //!  3 want            (origin 16 | first varint)*                               1 or more
 //!  4 behind
@@ -163,6 +164,9 @@ pub enum Content {
     Summary(u64),
     /// Of some origins.
     Moved(Vec<Entry>),
+    /// Of the origins that changed since the last report of that kind or of all origins, with the
+    /// hash of everything: who missed one of them finds out.
+    News(u64, Vec<Entry>),
     /// Of all origins in a range: one that is not listed has nothing.
     Range {
         /// The range begins after this origin, or at the first there can be.
@@ -243,6 +247,7 @@ const ASK: u8 = 14;
 const SUMMARY: u8 = 0;
 const MOVED: u8 = 1;
 const RANGE: u8 = 2;
+const NEWS: u8 = 3;
 
 impl Message {
     /// Appends the message to `buffer`.
@@ -334,6 +339,11 @@ fn encode_report(buffer: &mut Vec<u8>, report: &Report) {
             buffer.push(MOVED);
             entries
         }
+        Content::News(hash, entries) => {
+            buffer.push(NEWS);
+            buffer.extend_from_slice(&hash.to_le_bytes());
+            entries
+        }
         Content::Range {
             after,
             through,
@@ -361,6 +371,7 @@ fn decode_report(reader: &mut Reader<'_>) -> Result<Report, MessageError> {
     let content = match reader.u8("content")? {
         SUMMARY => Content::Summary(reader.u64("hash")?),
         MOVED => Content::Moved(decode_entries(reader)?),
+        NEWS => Content::News(reader.u64("hash")?, decode_entries(reader)?),
         RANGE => {
             let ends = reader.u8("range")?;
             if ends > 3 {

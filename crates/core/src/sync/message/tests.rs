@@ -61,6 +61,7 @@ fn content() -> impl Strategy<Value = Content> {
     prop_oneof![
         any::<u64>().prop_map(Content::Summary),
         entries().prop_map(Content::Moved),
+        (any::<u64>(), entries()).prop_map(|(hash, entries)| Content::News(hash, entries)),
         range
     ]
 }
@@ -332,6 +333,31 @@ fn a_report_has_these_bytes() {
     expected.extend([5; 16]);
     expected.extend([0xac, 2, 1]);
     assert_eq!(encoded(&report), expected);
+}
+
+#[test]
+fn news_have_these_bytes() {
+    let news = Message::Report(Report {
+        session: 1,
+        heard: 2,
+        stamp: 3,
+        window: 4,
+        ask: false,
+        content: Content::News(
+            0x0102,
+            vec![Entry {
+                origin: Origin::new([5; 16]),
+                durable: 1,
+                received: 1,
+            }],
+        ),
+    });
+    let mut expected = vec![REPORT, 1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0];
+    expected.extend([3, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0, NEWS]);
+    expected.extend([2, 1, 0, 0, 0, 0, 0, 0]);
+    expected.extend([5; 16]);
+    expected.extend([1, 0]);
+    assert_eq!(encoded(&news), expected);
 }
 
 #[test]

@@ -77,6 +77,22 @@ fn what_is_not_acknowledged_is_sent_again() {
 }
 
 #[test]
+fn a_clock_that_is_set_back_delays_nothing() {
+    let mut bench = Bench::new();
+    bench.now = 10_000_000;
+    bench.join(1, &[]);
+    bench.toy.put(1);
+    bench.toy.sync();
+    bench.input(Input::Advanced);
+    bench.now -= 3_600_000;
+    assert_eq!(operations(&bench.input(Input::Tick)), []);
+    assert_eq!(
+        operations(&bench.after(RETRY_MS)),
+        [(origin(1), origin(0), 1, 1)]
+    );
+}
+
+#[test]
 fn a_peer_that_lost_what_it_had_gets_it_again() {
     let mut bench = Bench::new();
     for value in 0..9 {
@@ -185,12 +201,81 @@ fn an_idle_second_costs_a_hash() {
         matches!(message, Message::Report(report) if matches!(report.content, Content::Summary(_)))
     });
     assert_eq!((summaries.count(), sent.len()), (3, 3));
-    bench.receive(1, run(1, 1, vec![put(1)]));
-    let sent = bench.after(1000);
-    let whole = sent.iter().filter(|(_, message)| {
-        matches!(message, Message::Report(report) if matches!(report.content, Content::Range { .. }))
+    bench.receive(1, run(5, 1, vec![put(1)]));
+    let news = |sent: &[(Origin, Message)]| {
+        let news = sent.iter().filter_map(|(_, message)| match message {
+            Message::Report(report) => match &report.content {
+                Content::News(_, entries) => Some(entries.clone()),
+                Content::Range { .. } => panic!("everything was told again"),
+                _ => None,
+            },
+            _ => None,
+        });
+        news.collect::<Vec<_>>()
+    };
+    let received = Entry {
+        origin: origin(5),
+        durable: 0,
+        received: 1,
+    };
+    assert_eq!(news(&bench.after(1000)), [[received]]);
+    bench.toy.sync();
+    assert_eq!(news(&bench.after(1000)), [[entry(5, 1)]]);
+    assert!(news(&bench.after(1000)).is_empty());
+}
+
+#[test]
+fn who_missed_news_asks_for_everything_and_gets_it() {
+    let mut bench = Bench::new();
+    bench.join(1, &[(3, 1)]);
+    bench.after(1000);
+    let entries = |count| [(origin(3), 1, 1), (origin(4), count, count)];
+    let hash = |count| fingerprint::versions_hash(entries(count));
+    let asks =
+        |(_, message): &(Origin, Message)| matches!(message, Message::Report(report) if report.ask);
+    // What came before it was heard of.
+    let heard = bench.report(1001, 2, 1 << 20, Content::News(hash(2), vec![entry(4, 2)]));
+    assert!(!bench.receive(1, heard).iter().any(asks));
+    // The news that the third origin has an operation more were lost.
+    let told = fingerprint::versions_hash([(origin(3), 2, 2), (origin(4), 5, 5)]);
+    let late = bench.report(1001, 2, 1 << 20, Content::News(told, vec![entry(4, 5)]));
+    assert!(bench.receive(1, late).iter().any(asks));
+    assert_eq!(
+        bench.machine.status(&bench.toy)[0].version.get(origin(4)),
+        5
+    );
+    // The other side: whoever asks is told everything.
+    bench.now += REPORT_SPACING_MS;
+    let question = Message::Report(Report {
+        session: 1001,
+        heard: 2,
+        stamp: 1 << 20,
+        window: 1 << 20,
+        ask: true,
+        content: Content::Moved(vec![]),
     });
-    assert_eq!(whole.count(), 1);
+    let sent = bench.receive(1, question);
+    assert!(sent.iter().any(|(_, message)| {
+        matches!(message, Message::Report(report) if matches!(report.content, Content::Range { .. }))
+    }));
+}
+
+#[test]
+fn many_peers_are_told_less_often_once_they_are_known() {
+    let peers = 2 * REPORTS_PER_PERIOD_MAX + 1;
+    let mut bench = Bench::new();
+    for peer in 1..=peers {
+        bench.join(peer, &[]);
+    }
+    bench.after(3000);
+    let sent = bench.after(9000);
+    assert_eq!(sent.len(), 3 * peers, "each once in three seconds");
+    // One that has not answered is told each second.
+    bench.input(Input::Connected(origin(peers + 1), 77));
+    bench.after(3000);
+    let sent = bench.after(9000);
+    let to_it = sent.iter().filter(|(to, _)| *to == origin(peers + 1));
+    assert_eq!(to_it.count(), 9);
 }
 
 #[test]
