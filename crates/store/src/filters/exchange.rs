@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use grapevine_core::catalogue::{FilterId, FilterRow, LayerRow, Scope, Storage};
+use grapevine_core::filter::parameters::LayerShape;
 use grapevine_core::filter::rights::Rights;
 use grapevine_core::operation::{CatalogueChange, Epoch, Stream, encode_change};
 use grapevine_core::sync::{LayerName, Part};
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Filters;
 use super::apply::{Blocked, Effected};
-use super::error::FilterError;
+use super::error::{FilterError, LoadError};
 use super::handle::{Bits, Handle, lock};
 
 /// A row with what the catalogue does not hold of it.
@@ -65,21 +66,22 @@ impl Filters {
             return Err(FilterError::Damaged(reason));
         }
         let filter = handle.in_memory();
-        let of_layer = |layer: &LayerRow| match &filter {
-            Some(filter) => filter.layer(layer.shape.id).map(|layer| layer.rights()),
-            None => self
-                .read_head(handle, &layer.shape)
-                .ok()
-                .map(|head| head.rights),
+        let of_layer = |layer: &LayerRow| -> Result<Rights, FilterError> {
+            let LayerShape { id, capacity, .. } = layer.shape;
+            let known = match &filter {
+                Some(filter) => filter.layer(id).map(|layer| layer.rights()),
+                None if lock(&handle.snapshots).contains_key(&id) => {
+                    let head = self.read_head(handle, &layer.shape);
+                    let unreadable = |error: LoadError| error.to_string().into();
+                    let head = head.map_err(|error| FilterError::Damaged(unreadable(error)))?;
+                    Some(head.rights)
+                }
+                // Opened since the last snapshot, and not used yet.
+                None => None,
+            };
+            Ok(known.unwrap_or_else(|| Rights::new(capacity, id.creator)))
         };
-        Ok(row
-            .layers
-            .iter()
-            .map(|layer| {
-                let untouched = Rights::new(layer.shape.capacity, layer.shape.id.creator);
-                of_layer(layer).unwrap_or(untouched)
-            })
-            .collect())
+        row.layers.iter().map(of_layer).collect()
     }
 
     /// Takes another node's rows of a range of ids in, which had all of `version`. Gives the parts
