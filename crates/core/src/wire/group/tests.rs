@@ -224,12 +224,14 @@ fn a_standing_has_these_bytes() {
 #[test]
 fn a_greeting_has_these_bytes_and_later_fields_are_passed_over() {
     let expected: &[&[u8]] = &[
-        b"\x86\xaagroup_name\xa3lab\xa5group\x83\xa2id\xc4\x10",
+        b"\x87\xaagroup_name\xa3lab\xa5group\x83\xa2id\xc4\x10",
         &[1; 16],
         b"\xa4seed\xc4\x10",
         &[2; 16],
         b"\xa3met\xc3\xa6origin\xc4\x10",
         &[3; 16],
+        b"\xa4life\xc4\x10",
+        &[4; 16],
         b"\xa4node\xa1a\xa8software\xa50.1.0\xa9addresses\x91\xaa[::1]:8676",
     ];
     let mut bytes = greeting().encode();
@@ -275,7 +277,7 @@ fn the_seed_of_a_group_is_not_shown() {
 #[test]
 fn what_is_no_data_is_refused() {
     assert!(matches!(Data::decode(b""), Err(DataError::Empty)));
-    assert!(matches!(Data::decode(b"\x03"), Err(DataError::Kind(3))));
+    assert!(matches!(Data::decode(b"\x04"), Err(DataError::Kind(4))));
     let standing = Data::decode(b"\x02\x93");
     assert!(matches!(standing, Err(DataError::Standing(_))));
     for (kind, limit) in [(1, LIVENESS_BYTES_MAX), (2, STANDING_BYTES_MAX)] {
@@ -290,11 +292,12 @@ fn what_is_no_data_is_refused() {
 
 proptest! {
     #[test]
-    fn data_comes_back(kind in 0..3_u8, bytes in prop::collection::vec(any::<u8>(), 0..200), same: bool) {
+    fn data_comes_back(kind in 0..4_u8, bytes in prop::collection::vec(any::<u8>(), 0..200), same: bool) {
         let standing = Standing { group: group(), same };
         let data = match kind {
             0 => Data::Sync(&bytes),
             1 => Data::Liveness(&bytes),
+            3 => Data::Memory(&bytes),
             _ => Data::Standing(standing),
         };
         let bytes = data.encode();
