@@ -32,7 +32,16 @@ fn light_data_comes_to_the_counts_of_whole_stores() {
             (&light.bursts, &whole.bursts),
         ] {
             assert_eq!(light.operations, whole.operations);
-            assert_eq!(light.traffic.kinds, whole.traffic.kinds);
+            assert!(light.traffic.kinds.keys().eq(whole.traffic.kinds.keys()));
+            for (kind, (messages, bytes)) in &light.traffic.kinds {
+                let (as_many, of) = whole.traffic.kinds[kind];
+                assert_eq!(*messages, as_many, "{kind:?}");
+                // How two hashes begin is chance, and written in few bytes.
+                assert!(
+                    bytes.abs_diff(of) * 50 <= of,
+                    "{kind:?}: {bytes} and {of} bytes"
+                );
+            }
             assert_eq!(light.convergence.times, whole.convergence.times);
         }
     }

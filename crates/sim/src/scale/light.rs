@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use grapevine_core::catalogue::FilterId;
-use grapevine_core::hash::KeyHash;
-use grapevine_core::operation::INSERT_HEADER_BYTES;
+use grapevine_core::filter::Run as Inserted;
+use grapevine_core::filter::parameters::LayerId;
+use grapevine_core::hash::{KeyHash, Seed};
+use grapevine_core::operation::{INSERT_HEADER_BYTES, encode_insert};
 use grapevine_core::origin::Origin;
 use grapevine_core::sync::{
     Applied, Blob, BlockHashes, BlockLines, Cursor, LayerName, LegacyName, Line, Page, PageError,
@@ -69,6 +71,22 @@ impl Data for Light {
     }
 }
 
+/// The operation of that number: as the insert of one key, which has in common with the one before
+/// it what two inserts into one layer have.
+fn operation(sequence: u64) -> Vec<u8> {
+    let creator = Origin::new([0x11; 16]);
+    let run = Inserted {
+        layer: LayerId { index: 0, creator },
+        opened: 1,
+        count: 1,
+        inserted: sequence,
+    };
+    let hash = Seed::new([0x11; 16]).hash(&sequence.to_le_bytes());
+    let mut bytes = Vec::new();
+    encode_insert(&mut bytes, FilterId::new([0x11; 16]), run, &[hash]);
+    bytes
+}
+
 impl Replica for Light {
     fn applied(&self) -> &VersionVector {
         &self.applied
@@ -93,7 +111,7 @@ impl Replica for Light {
                 runs.push(Run {
                     origin: *origin,
                     first: *first,
-                    operations: vec![vec![0; OPERATION_BYTES]; count],
+                    operations: (*first..).take(count).map(operation).collect(),
                 });
             }
         }
