@@ -5,7 +5,7 @@
 use grapevine_core::filter::Run;
 use grapevine_core::operation::{
     EntryHeader, Operation, decode, encode_adopted_version, encode_bits, encode_change,
-    encode_grant, encode_group, encode_insert, encode_member,
+    encode_draw, encode_grant, encode_group, encode_insert, encode_member,
 };
 use libfuzzer_sys::fuzz_target;
 
