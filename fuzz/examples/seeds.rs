@@ -15,8 +15,9 @@ use grapevine_core::filter::{Layer, Run};
 use grapevine_core::hash::{KeyHash, Seed};
 use grapevine_core::membership::{GroupIdentity, Member, MemberRow, MemberState, NodeId};
 use grapevine_core::operation::{
-    CatalogueChange, EntryHeader, Grant, Name, Share, Stream, encode_adopted_version, encode_bits,
-    encode_change, encode_grant, encode_group, encode_insert, encode_member,
+    CatalogueChange, EntryHeader, Grant, Name, Share, Spent, Stream, encode_adopted_version,
+    encode_bits, encode_change, encode_draw, encode_grant, encode_group, encode_insert,
+    encode_member,
 };
 use grapevine_core::origin::Origin;
 use grapevine_core::version::Dot;
@@ -186,7 +187,10 @@ fn operations() -> Result<Vec<(&'static str, Vec<u8>)>, Box<dyn Error>> {
         ("hide", CatalogueChange::Hide(name.clone())),
         ("show", CatalogueChange::Show(name)),
         ("open_layer", CatalogueChange::OpenLayer(epoch, layer)),
-        ("adopt_layer", CatalogueChange::AdoptLayer(epoch, layer, rights)),
+        (
+            "adopt_layer",
+            CatalogueChange::AdoptLayer(epoch, layer, rights),
+        ),
     ];
     let header = EntryHeader {
         stream: Stream::Group,
@@ -219,7 +223,14 @@ fn operations() -> Result<Vec<(&'static str, Vec<u8>)>, Box<dyn Error>> {
             total: 4,
         }],
     };
-    let others: [(&str, &dyn Fn(&mut Vec<u8>)); 5] = [
+    let drawn = Spent {
+        filter: epoch.filter,
+        layer: layer.shape.id,
+        opened: 5,
+        total: 16,
+    };
+    let others: [(&str, &dyn Fn(&mut Vec<u8>)); 6] = [
+        ("draw", &|bytes| encode_draw(bytes, &drawn)),
         ("grant", &|bytes| encode_grant(bytes, &grant)),
         ("bits", &|bytes| encode_bits(bytes, &[1, 1999])),
         ("member", &|bytes| encode_member(bytes, &member())),
