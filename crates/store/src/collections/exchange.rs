@@ -16,6 +16,7 @@ use grapevine_core::version::{Dot, VersionVector};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::view::View;
 use super::{Collections, Hindrance};
 use crate::filters::{Blocked, FilterError, SharedRow};
 use crate::journal::Found;
@@ -33,27 +34,21 @@ const MEMBER_OVERHEAD_BYTES: usize = 80;
 /// The collections of a node, for its sync machine. One at a time: what it keeps is the version
 /// as of the last call.
 pub struct Exchange {
-    collections: Arc<Collections>,
+    view: View,
     applied: VersionVector,
     durable: VersionVector,
     /// Filters that the pages of a snapshot named so far.
     named: BTreeSet<FilterId>,
-    /// Bits of a snapshot could not be compared or merged here: it is not whole.
-    lacking: bool,
-    /// The last trouble met, for the log.
-    trouble: Option<String>,
 }
 
 impl Exchange {
     /// Over these collections.
     pub fn new(collections: Arc<Collections>) -> Self {
         let mut exchange = Exchange {
-            collections,
+            view: View::new(collections),
             applied: VersionVector::default(),
             durable: VersionVector::default(),
             named: BTreeSet::new(),
-            lacking: false,
-            trouble: None,
         };
         exchange.refresh();
         exchange
@@ -61,7 +56,7 @@ impl Exchange {
 
     /// Looks at the journal again; true if something became durable or was applied since.
     pub fn refresh(&mut self) -> bool {
-        let journal = self.collections.journal();
+        let journal = self.view.collections.journal();
         let (applied, durable) = (journal.applied(), journal.durable());
         let moved = applied != self.applied || durable != self.durable;
         (self.applied, self.durable) = (applied, durable);
@@ -70,29 +65,7 @@ impl Exchange {
 
     /// The last trouble met since this was asked, in words.
     pub fn take_trouble(&mut self) -> Option<String> {
-        self.trouble.take()
-    }
-
-    /// An answer about state. What it shows is durable before it is given.
-    fn show<T>(&mut self, shown: Result<T, FilterError>) -> Result<T, Unavailable> {
-        let shown = shown.map_err(|error| self.note(&error))?;
-        let settled = self.collections.settle_for_peers();
-        settled.map_err(|error| self.note(&error))?;
-        Ok(shown)
-    }
-
-    fn note(&mut self, trouble: &dyn std::fmt::Display) -> Unavailable {
-        self.trouble = Some(trouble.to_string());
-        Unavailable
-    }
-
-    /// What came of bits of a snapshot here.
-    fn take<T: Default>(&mut self, taken: Result<T, FilterError>) -> T {
-        taken.unwrap_or_else(|error| {
-            self.lacking = true;
-            self.note(&error);
-            T::default()
-        })
+        self.view.trouble.take()
     }
 
     fn hinder(&mut self, origin: Origin, hindrance: Hindrance) -> Option<Wait> {
@@ -101,14 +74,15 @@ impl Exchange {
             Hindrance::Parts(parts) => Some(Wait::Parts(parts)),
             // Tried again: room may be made, a node that takes no writes is restarted.
             Hindrance::Memory(_) | Hindrance::ReadOnly(_) => {
-                self.note(&format_args!("operations of {origin} wait: {hindrance}"));
+                self.view
+                    .note(&format_args!("operations of {origin} wait: {hindrance}"));
                 None
             }
             Hindrance::Operation(_)
             | Hindrance::Misplaced
             | Hindrance::Member(_)
             | Hindrance::UnknownLayer => {
-                self.note(&format_args!(
+                self.view.note(&format_args!(
                     "an operation of {origin} is refused: {hindrance}"
                 ));
                 Some(Wait::Refused)
@@ -133,10 +107,10 @@ impl Exchange {
             self.named.clear();
         }
         self.named.extend(rows.iter().map(|shared| shared.row.id));
-        let filters = self.collections.filters();
+        let filters = self.view.collections.filters();
         let merged = filters.merge_rows(after, up_to.flatten(), &rows, version);
         merged.map_err(|blocked| {
-            self.note(&format_args!("a snapshot waits: {blocked}"));
+            self.view.note(&format_args!("a snapshot waits: {blocked}"));
             PageError::Room
         })
     }
@@ -144,8 +118,8 @@ impl Exchange {
     fn merge_members(&mut self, page: &Page) -> Result<Vec<Part>, PageError> {
         let rows: Vec<MemberRow> = decode_rows(page)?;
         for row in rows {
-            if let Err(error) = self.collections.take_over_member(row) {
-                self.note(&error);
+            if let Err(error) = self.view.collections.take_over_member(row) {
+                self.view.note(&error);
                 return Err(PageError::Room);
             }
         }
@@ -161,10 +135,10 @@ impl Exchange {
             return Err(malformed);
         }
         let theirs = Bitmap::from_bytes(ROWS_MAX, &page.bytes).map_err(|_| malformed)?;
-        match self.collections.bitmap().take_over(&theirs) {
+        match self.view.collections.bitmap().take_over(&theirs) {
             Ok(()) => Ok(Vec::new()),
             Err(error) => {
-                self.note(&error);
+                self.view.note(&error);
                 Err(PageError::Room)
             }
         }
@@ -258,7 +232,7 @@ impl Replica for Exchange {
         bytes: usize,
     ) -> Read {
         let cursor = cursor.map(|Cursor(entry, frame)| log::Cursor { entry, frame });
-        match self.collections.journal().read(wanted, cursor, bytes) {
+        match self.view.collections.journal().read(wanted, cursor, bytes) {
             Ok(Found::Runs { runs, next, end }) => Read::Runs {
                 runs: runs
                     .into_iter()
@@ -273,7 +247,7 @@ impl Replica for Exchange {
             },
             Ok(Found::Gone) => Read::Gone,
             Err(error) => {
-                self.note(&error);
+                self.view.note(&error);
                 Read::Gone
             }
         }
@@ -286,7 +260,7 @@ impl Replica for Exchange {
         };
         for (sequence, operation) in (first..).zip(operations) {
             let dot = Dot { origin, sequence };
-            match self.collections.apply(dot, operation) {
+            match self.view.collections.apply(dot, operation) {
                 Ok(()) => applied.count += 1,
                 Err(hindrance) => {
                     applied.waits = self.hinder(origin, hindrance);
@@ -300,15 +274,15 @@ impl Replica for Exchange {
     }
 
     fn fetched(&mut self, part: Part, waiting: Option<Dot>) {
-        self.collections.filters().part_fetched(part, waiting);
+        self.view.collections.filters().part_fetched(part, waiting);
     }
 
     fn give_up(&mut self, part: Part, waiting: Option<Dot>) {
-        self.note(&format_args!(
+        self.view.note(&format_args!(
             "bits of filter {} are no longer where they were: it was dropped there",
             part.filter()
         ));
-        self.collections.filters().part_given_up(part, waiting);
+        self.view.collections.filters().part_given_up(part, waiting);
     }
 
     fn sections(&self) -> &[u8] {
@@ -318,13 +292,13 @@ impl Replica for Exchange {
     fn page(&mut self, section: u8, after: &[u8], bytes_max: usize) -> Option<Page> {
         let (next, bytes) = match section {
             SECTION_FILTERS => {
-                let filters = self.collections.filters();
+                let filters = self.view.collections.filters();
                 let rows = filters.shared_rows(key(after)?, bytes_max);
-                let (rows, next) = self.show(rows).ok()?;
+                let (rows, next) = self.view.show(rows).ok()?;
                 (next.map(|id| id.bytes().to_vec()), encode_rows(&rows))
             }
             SECTION_MEMBERS => {
-                let members = self.collections.members();
+                let members = self.view.collections.members();
                 let (mut rows, mut next, mut bytes) = (Vec::new(), None, 0);
                 for row in members.rows().filter(|row| row.node.bytes()[..] > *after) {
                     if bytes >= bytes_max {
@@ -336,12 +310,12 @@ impl Replica for Exchange {
                     bytes += row.body.len() + MEMBER_OVERHEAD_BYTES;
                     rows.push(row);
                 }
-                let rows = self.show(Ok(encode_rows(&rows))).ok()?;
+                let rows = self.view.show(Ok(encode_rows(&rows))).ok()?;
                 (next, rows)
             }
             SECTION_BITMAP => {
-                let bits = self.collections.bitmap().hold().to_bytes();
-                (None, self.show(Ok(bits)).ok()?)
+                let bits = self.view.collections.bitmap().hold().to_bytes();
+                (None, self.view.show(Ok(bits)).ok()?)
             }
             _ => return None,
         };
@@ -368,24 +342,19 @@ impl Replica for Exchange {
         first: u32,
         count_max: usize,
     ) -> Result<Option<BlockHashes>, Unavailable> {
-        let filters = self.collections.filters();
-        let hashes = filters.block_hashes(layer, first, count_max);
-        self.show(hashes)
+        self.view.block_hashes(layer, first, count_max)
     }
 
     fn block_count(&mut self, layer: LayerName) -> Option<u32> {
-        let count = self.collections.filters().block_count(layer);
-        self.take(count)
+        self.view.block_count(layer)
     }
 
     fn differing(&mut self, layer: LayerName, first: u32, hashes: &[u64]) -> Vec<u32> {
-        let differing = self.collections.filters().differing(layer, first, hashes);
-        self.take(differing)
+        self.view.differing(layer, first, hashes)
     }
 
     fn line_hashes(&mut self, layer: LayerName, block: u32, salt: u64) -> Vec<u32> {
-        let hashes = self.collections.filters().line_hashes(layer, block, salt);
-        self.take(hashes)
+        self.view.line_hashes(layer, block, salt)
     }
 
     fn lines(
@@ -395,54 +364,50 @@ impl Replica for Exchange {
         salt: u64,
         hashes: &[u32],
     ) -> Result<Option<BlockLines>, Unavailable> {
-        let filters = self.collections.filters();
-        let lines = filters.differing_lines(layer, block, salt, hashes);
-        self.show(lines)
+        self.view.lines(layer, block, salt, hashes)
     }
 
     fn merge_lines(&mut self, layer: LayerName, block: u32, lines: &[Line]) -> bool {
-        let merged = self.collections.filters().merge_lines(layer, block, lines);
-        self.take(merged)
+        self.view.merge_lines(layer, block, lines)
     }
 
     fn blob(&mut self, legacy: LegacyName, offset: u64, bytes_max: usize) -> Option<Blob> {
-        let piece = self
-            .collections
-            .filters()
-            .foreign_piece(legacy, offset, bytes_max);
+        let filters = self.view.collections.filters();
+        let piece = filters.foreign_piece(legacy, offset, bytes_max);
         piece.map(|(total, bytes)| Blob { total, bytes })
     }
 
     fn merge_blob(&mut self, legacy: LegacyName, offset: u64, blob: &Blob) -> Option<u64> {
-        let filters = self.collections.filters();
+        let filters = self.view.collections.filters();
         filters.take_foreign_piece(legacy, offset, &blob.bytes)
     }
 
     fn adopt(&mut self, version: &VersionVector) {
-        if std::mem::take(&mut self.lacking) {
+        if std::mem::take(&mut self.view.lacking) {
             return;
         }
         let named = std::mem::take(&mut self.named);
-        if let Err(error) = self.collections.adopt(version, &named) {
-            self.note(&format_args!("taking a snapshot over: {error}"));
+        if let Err(error) = self.view.collections.adopt(version, &named) {
+            self.view
+                .note(&format_args!("taking a snapshot over: {error}"));
         }
         self.refresh();
     }
 
     fn forget_partial(&mut self) {
         self.named.clear();
-        if let Err(error) = self.collections.filters().forget_partial() {
-            self.note(&error);
+        if let Err(error) = self.view.collections.filters().forget_partial() {
+            self.view.note(&error);
         }
     }
 
     fn shortages(&mut self, _now: u64) -> Vec<(FilterId, u64)> {
-        self.collections.filters().shortages()
+        self.view.collections.filters().shortages()
     }
 
     fn grant(&mut self, filter: FilterId, to: Origin, wanted: u64) {
-        if let Err(error) = self.collections.filters().grant(filter, to, wanted) {
-            self.note(&error);
+        if let Err(error) = self.view.collections.filters().grant(filter, to, wanted) {
+            self.view.note(&error);
         }
     }
 }

@@ -16,7 +16,8 @@ use grapevine_core::version::{Dot, VersionVector};
 
 use super::Collections;
 use super::exchange::{decode_rows, encode_rows, key};
-use crate::filters::{Blocked, FilterError, KeptRow};
+use super::view::View;
+use crate::filters::{Blocked, KeptRow};
 
 /// The layers of filters that are kept in memory; its keys are the filters' ids.
 const SECTION_LAYERS: u8 = 1;
@@ -24,24 +25,18 @@ const SECTION_LAYERS: u8 = 1;
 /// The filters of a node that are kept in memory, for their sync machine. One at a time: what it
 /// keeps is the version as of the last call.
 pub struct MemoryExchange {
-    collections: Arc<Collections>,
+    view: View,
     applied: VersionVector,
     durable: VersionVector,
-    /// Something that a snapshot has could not be taken in: it is not whole.
-    lacking: bool,
-    /// The last trouble met, for the log.
-    trouble: Option<String>,
 }
 
 impl MemoryExchange {
     /// Over these collections.
     pub fn new(collections: Arc<Collections>) -> Self {
         let mut exchange = MemoryExchange {
-            collections,
+            view: View::new(collections),
             applied: VersionVector::default(),
             durable: VersionVector::default(),
-            lacking: false,
-            trouble: None,
         };
         exchange.refresh();
         exchange
@@ -49,8 +44,8 @@ impl MemoryExchange {
 
     /// Looks at the stream again; true if something became durable or was applied since.
     pub fn refresh(&mut self) -> bool {
-        let stream = self.collections.filters().memory_stream();
-        let durable = stream.durable(self.collections.journal().synced());
+        let stream = self.view.collections.filters().memory_stream();
+        let durable = stream.durable(self.view.collections.journal().synced());
         let applied = stream.applied();
         let moved = applied != self.applied || durable != self.durable;
         (self.applied, self.durable) = (applied, durable);
@@ -59,63 +54,45 @@ impl MemoryExchange {
 
     /// The origin of what this run of the node puts in.
     pub fn life(&self) -> Origin {
-        self.collections.filters().memory_stream().life()
+        self.view.collections.filters().memory_stream().life()
     }
 
     /// Whether this node has put something in since the last look.
     pub fn has_news(&self) -> bool {
-        let stream = self.collections.filters().memory_stream();
+        let stream = self.view.collections.filters().memory_stream();
         stream.made() > self.applied.get(stream.life())
     }
 
     /// The last trouble met since this was asked, in words.
     pub fn take_trouble(&mut self) -> Option<String> {
-        self.trouble.take()
-    }
-
-    fn note(&mut self, trouble: &dyn std::fmt::Display) -> Unavailable {
-        self.trouble = Some(trouble.to_string());
-        Unavailable
-    }
-
-    fn show<T>(&mut self, shown: Result<T, FilterError>) -> Result<T, Unavailable> {
-        let shown = shown.map_err(|error| self.note(&error))?;
-        let settled = self.collections.settle_for_peers();
-        settled.map_err(|error| self.note(&error))?;
-        Ok(shown)
-    }
-
-    /// What came of bits of a snapshot here.
-    fn take<T: Default>(&mut self, taken: Result<T, FilterError>) -> T {
-        taken.unwrap_or_else(|error| {
-            self.lacking = true;
-            self.note(&error);
-            T::default()
-        })
+        self.view.trouble.take()
     }
 
     /// Takes an operation in; false if what it rests on is not here yet.
     fn apply_one(&mut self, dot: Dot, bytes: &[u8]) -> Result<bool, Wait> {
         let Ok(operation @ Operation::Insert(insert)) = decode(bytes) else {
-            self.note(&format_args!("what {} puts in does not decode", dot.origin));
+            self.view
+                .note(&format_args!("what {} puts in does not decode", dot.origin));
             return Err(Wait::Refused);
         };
         if let Some(needed) = operation.needs()
-            && !self.collections.journal().covers(needed)
+            && !self.view.collections.journal().covers(needed)
         {
             return Ok(false);
         }
-        let filters = self.collections.filters();
+        let filters = self.view.collections.filters();
         match filters.apply_unlogged(&insert, || {
             filters.memory_stream().append_foreign(dot, bytes)
         }) {
             Ok(()) => Ok(true),
             Err(blocked @ (Blocked::Memory(_) | Blocked::ReadOnly(_))) => {
-                self.note(&format_args!("keys of {} wait: {blocked}", dot.origin));
+                self.view
+                    .note(&format_args!("keys of {} wait: {blocked}", dot.origin));
                 Ok(false)
             }
             Err(blocked) => {
-                self.note(&format_args!("keys of {}: {blocked}", dot.origin));
+                self.view
+                    .note(&format_args!("keys of {}: {blocked}", dot.origin));
                 Err(Wait::Refused)
             }
         }
@@ -137,8 +114,8 @@ impl Replica for MemoryExchange {
         cursor: Option<Cursor>,
         bytes: usize,
     ) -> Read {
-        let synced = self.collections.journal().synced();
-        let stream = self.collections.filters().memory_stream();
+        let synced = self.view.collections.journal().synced();
+        let stream = self.view.collections.filters().memory_stream();
         stream.read(wanted, cursor, bytes, synced)
     }
 
@@ -175,9 +152,9 @@ impl Replica for MemoryExchange {
         if section != SECTION_LAYERS {
             return None;
         }
-        let filters = self.collections.filters();
+        let filters = self.view.collections.filters();
         let (rows, next) = filters.kept_rows(key(after)?, bytes_max);
-        let bytes = self.show(Ok(encode_rows(&rows))).ok()?;
+        let bytes = self.view.show(Ok(encode_rows(&rows))).ok()?;
         Some(Page {
             section,
             after: after.to_vec(),
@@ -191,13 +168,13 @@ impl Replica for MemoryExchange {
             return Err(PageError::Section(page.section));
         }
         if page.after.is_empty() {
-            self.lacking = false;
+            self.view.lacking = false;
         }
         let rows: Vec<KeptRow> = decode_rows(page)?;
         let mut parts = Vec::new();
         for row in &rows {
-            let known = self.collections.filters().kept_parts(row, &mut parts);
-            self.lacking |= !known;
+            let known = self.view.collections.filters().kept_parts(row, &mut parts);
+            self.view.lacking |= !known;
         }
         Ok(parts)
     }
@@ -208,24 +185,19 @@ impl Replica for MemoryExchange {
         first: u32,
         count_max: usize,
     ) -> Result<Option<BlockHashes>, Unavailable> {
-        let filters = self.collections.filters();
-        let hashes = filters.block_hashes(layer, first, count_max);
-        self.show(hashes)
+        self.view.block_hashes(layer, first, count_max)
     }
 
     fn block_count(&mut self, layer: LayerName) -> Option<u32> {
-        let count = self.collections.filters().block_count(layer);
-        self.take(count)
+        self.view.block_count(layer)
     }
 
     fn differing(&mut self, layer: LayerName, first: u32, hashes: &[u64]) -> Vec<u32> {
-        let differing = self.collections.filters().differing(layer, first, hashes);
-        self.take(differing)
+        self.view.differing(layer, first, hashes)
     }
 
     fn line_hashes(&mut self, layer: LayerName, block: u32, salt: u64) -> Vec<u32> {
-        let hashes = self.collections.filters().line_hashes(layer, block, salt);
-        self.take(hashes)
+        self.view.line_hashes(layer, block, salt)
     }
 
     fn lines(
@@ -235,14 +207,11 @@ impl Replica for MemoryExchange {
         salt: u64,
         hashes: &[u32],
     ) -> Result<Option<BlockLines>, Unavailable> {
-        let filters = self.collections.filters();
-        let lines = filters.differing_lines(layer, block, salt, hashes);
-        self.show(lines)
+        self.view.lines(layer, block, salt, hashes)
     }
 
     fn merge_lines(&mut self, layer: LayerName, block: u32, lines: &[Line]) -> bool {
-        let merged = self.collections.filters().merge_lines(layer, block, lines);
-        self.take(merged)
+        self.view.merge_lines(layer, block, lines)
     }
 
     fn blob(&mut self, _: LegacyName, _: u64, _: usize) -> Option<Blob> {
@@ -254,8 +223,12 @@ impl Replica for MemoryExchange {
     }
 
     fn adopt(&mut self, version: &VersionVector) {
-        if !std::mem::take(&mut self.lacking) {
-            self.collections.filters().memory_stream().adopt(version);
+        if !std::mem::take(&mut self.view.lacking) {
+            self.view
+                .collections
+                .filters()
+                .memory_stream()
+                .adopt(version);
             self.refresh();
         }
     }

@@ -17,6 +17,7 @@ mod memory_exchange;
 mod recovery;
 #[cfg(test)]
 mod tests;
+mod view;
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
