@@ -5,13 +5,14 @@ use super::*;
 
 /// The least that either may be.
 const SMALL_LOG: [&str; 2] = ["group.log_keep=1MiB", "filters.checkpoint_log=1MiB"];
-/// Keys set while a member is away; each takes some 20 bytes of log.
-const KEYS: usize = 300_000;
+/// Keys set at a time on each of two while a member is away; each takes some 20 bytes of log.
+const KEYS: usize = 40_000;
+const PARTS: usize = 4;
 const KEYS_PER_LINE: usize = 500;
 
-fn set(ledger: &Ledger, machine: &Machine, filter: &str, keys: usize) {
+fn set(ledger: &Ledger, machine: &Machine, filter: &str, keys: std::ops::Range<usize>) {
     let mut client = machine.bloomd().expect("it serves");
-    for from in (0..keys).step_by(KEYS_PER_LINE) {
+    for from in keys.step_by(KEYS_PER_LINE) {
         let keys: Vec<String> = (from..from + KEYS_PER_LINE)
             .map(|number| format!("{}-{number}", machine.name))
             .collect();
@@ -23,6 +24,12 @@ fn set(ledger: &Ledger, machine: &Machine, filter: &str, keys: usize) {
         );
         ledger.enter(keys);
     }
+}
+
+fn flush(machine: &Machine) {
+    let answer = machine.http("POST", "/api/v1/flush", "");
+    let (status, body) = answer.expect("an answer");
+    assert_eq!(status, 204, "{body}");
 }
 
 #[test]
@@ -43,22 +50,24 @@ fn a_member_away_longer_than_the_log_is_kept_catches_up_by_snapshot() {
     }
     lab.isolate(c, Passing::Nothing);
     // It has changes of its own to bring back.
-    set(&kept, c, "f", KEYS_PER_LINE);
+    set(&kept, c, "f", 0..KEYS_PER_LINE);
     assert_eq!(a.ask("drop old"), "Done");
     assert_eq!(b.ask("create new"), "Done");
     wait_for_filter(a, "new");
-    set(&kept, a, "f", KEYS / 2);
-    set(&kept, b, "f", KEYS / 2);
-    set(&later, b, "new", KEYS_PER_LINE);
+    set(&later, b, "new", 0..KEYS_PER_LINE);
+    // The log goes by whole segments, and each snapshot of the whole ends one.
+    for part in 0..PARTS {
+        for machine in [a, b] {
+            set(&kept, machine, "f", part * KEYS..(part + 1) * KEYS);
+            flush(machine);
+        }
+    }
     within(LONG_DEADLINE, "a and b to know that c is gone", || {
         a.connected() == 1 && b.connected() == 1 && c.connected() == 0
     });
     for machine in [a, b] {
         // What c lacks leaves the log with a snapshot of the whole.
-        let (status, body) = machine
-            .http("POST", "/api/v1/flush", "")
-            .expect("an answer");
-        assert_eq!(status, 204, "{body}");
+        flush(machine);
     }
     lab.heal();
     let back = wait_for_group(&[a, b, c]);
@@ -86,7 +95,7 @@ fn a_node_whose_address_changes_while_it_runs_comes_back() {
     b.move_to(77);
     let ledger = Ledger::new("f");
     for machine in [a, b] {
-        set(&ledger, machine, "f", KEYS_PER_LINE);
+        set(&ledger, machine, "f", 0..KEYS_PER_LINE);
     }
     println!(
         "in step {:?} after the move",
@@ -113,7 +122,7 @@ fn islands_find_each_other_again_also_at_other_addresses() {
     lab.everywhere(|line| line.passing = Passing::Nothing);
     let ledger = Ledger::new("f");
     for machine in all {
-        set(&ledger, machine, "f", KEYS_PER_LINE);
+        set(&ledger, machine, "f", 0..KEYS_PER_LINE);
     }
     within(LONG_DEADLINE, "everybody to be alone", || {
         all.iter().all(|machine| machine.connected() == 0)
