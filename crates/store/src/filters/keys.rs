@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::RwLockReadGuard;
 use std::sync::atomic::Ordering::Relaxed;
 
-use grapevine_core::catalogue::{Scope, Storage};
+use grapevine_core::catalogue::{FilterId, Scope, Storage};
 use grapevine_core::filter::parameters::Growth;
 use grapevine_core::filter::{
     AddLayerError, Effect, Filter, Key, Outcome, Progress, WithoutRights,
@@ -15,7 +15,7 @@ use grapevine_core::operation::{INSERT_HASHES_MAX, encode_insert};
 use super::Filters;
 use super::error::FilterError;
 use super::handle::{Bits, Handle, Loaded, lock};
-use crate::log::Position;
+use crate::log::{EntryBuffer, Position};
 
 /// How often a filter that is unloaded as soon as it was loaded is loaded again.
 const LOAD_ATTEMPTS_MAX: usize = 16;
@@ -26,7 +26,7 @@ pub struct Scratch {
     outcomes: Vec<Outcome>,
     found: Vec<bool>,
     pub(super) effect: Effect,
-    pub(super) encoded: Vec<u8>,
+    encoded: Vec<u8>,
 }
 
 impl Scratch {
@@ -38,6 +38,26 @@ impl Scratch {
     /// One answer per key of the last [`Filters::check`].
     pub fn found(&self) -> &[bool] {
         &self.found
+    }
+
+    /// Shows what an insert into `filter` changed: one operation per layer and at most so many
+    /// keys.
+    pub(super) fn each_insert<E>(
+        &mut self,
+        filter: FilterId,
+        mut visit: impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut hashes = &self.effect.hashes[..];
+        for run in &self.effect.runs {
+            let (of_run, rest) = hashes.split_at(run.count);
+            hashes = rest;
+            for chunk in of_run.chunks(INSERT_HASHES_MAX) {
+                self.encoded.clear();
+                encode_insert(&mut self.encoded, filter, *run, chunk);
+                visit(&self.encoded)?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -204,26 +224,18 @@ impl Filters {
         Ok(())
     }
 
-    /// Appends what an insert changed, one operation per layer and at most so many keys.
+    /// Appends what an insert changed, or hands it on.
     fn log_inserts(&self, handle: &Handle, scratch: &mut Scratch) -> Result<Position, FilterError> {
         if handle.storage == Storage::Memory {
             self.pass_on(handle, scratch);
             return Ok(0);
         }
-        let mut position = 0;
-        let mut hashes = &scratch.effect.hashes[..];
-        for run in &scratch.effect.runs {
-            let (of_run, rest) = hashes.split_at(run.count);
-            hashes = rest;
-            for chunk in of_run.chunks(INSERT_HASHES_MAX) {
-                scratch.encoded.clear();
-                encode_insert(&mut scratch.encoded, handle.id, *run, chunk);
-                let stream = handle.scope.stream();
-                (position, _) = self
-                    .journal
-                    .append(stream, |_, entry| entry.extend_from_slice(&scratch.encoded))?;
-            }
-        }
+        let (mut position, stream) = (0, handle.scope.stream());
+        scratch.each_insert(handle.id, |operation| -> Result<(), FilterError> {
+            let append = |_, entry: &mut EntryBuffer<'_>| entry.extend_from_slice(operation);
+            (position, _) = self.journal.append(stream, append)?;
+            Ok(())
+        })?;
         Ok(position)
     }
 

@@ -8,12 +8,11 @@
 //! [`MemoryStream`]: crate::memory_stream::MemoryStream
 
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 
 use grapevine_core::catalogue::{FilterId, FilterRow, LayerRow, Scope, Storage};
 use grapevine_core::filter::parameters::LayerId;
-use grapevine_core::operation::{
-    CatalogueChange, INSERT_HASHES_MAX, Insert, Spent, encode_draw, encode_insert,
-};
+use grapevine_core::operation::{CatalogueChange, Insert, Spent, encode_draw};
 use grapevine_core::sync::{LayerName, Part};
 use grapevine_core::version::Dot;
 use serde::{Deserialize, Serialize};
@@ -78,16 +77,10 @@ impl Filters {
         if !self.followed.load(Relaxed) {
             return self.stream.skip(appended);
         }
-        let mut hashes = &scratch.effect.hashes[..];
-        for run in &scratch.effect.runs {
-            let (of_run, rest) = hashes.split_at(run.count);
-            hashes = rest;
-            for chunk in of_run.chunks(INSERT_HASHES_MAX) {
-                scratch.encoded.clear();
-                encode_insert(&mut scratch.encoded, handle.id, *run, chunk);
-                self.stream.append(&scratch.encoded, appended);
-            }
-        }
+        let Ok(()) = scratch.each_insert(handle.id, |operation| -> Result<(), Infallible> {
+            self.stream.append(operation, appended);
+            Ok(())
+        });
         self.journal.ring_bell();
     }
 
