@@ -7,6 +7,7 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::num::NonZeroU8;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use libp2p::connection_limits::{self, ConnectionLimits};
 use libp2p::core::muxing::StreamMuxerBox;
@@ -28,6 +29,11 @@ use super::{Carriers, NodeKey, Settings, StartError};
 
 /// How often a free port is looked for that is free for TCP and for UDP.
 const PORT_TRIES: usize = 32;
+
+/// Between two questions on the local network who is there, after the first. Whoever hears the
+/// answers to another's question asks none of its own for as long, so they stay as many as there
+/// are nodes.
+const QUERY_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Inbound streams that are negotiated at a time on one connection.
 const NEGOTIATED_STREAMS_MAX: usize = 1;
@@ -56,7 +62,13 @@ pub(super) fn build(
         .with_max_established_outgoing(Some(most + PENDING_MAX));
     let discovery = settings
         .discover
-        .then(|| mdns::tokio::Behaviour::new(mdns::Config::default(), me))
+        .then(|| {
+            let config = mdns::Config {
+                query_interval: QUERY_INTERVAL,
+                ..mdns::Config::default()
+            };
+            mdns::tokio::Behaviour::new(config, me)
+        })
         .transpose()
         .map_err(StartError::Discovery)?;
     let behaviour = Behaviour {

@@ -19,7 +19,7 @@ use super::counters::Counters;
 use super::handle::Handle;
 use super::limits::COMMANDS_MAX;
 use super::link::{Context, Words, incarnation};
-use super::network::{self, Behaviour};
+use super::network::{self, Behaviour, BehaviourEvent};
 use super::switch::{State, Switch};
 use super::{Events, Keyring, NodeKey, event};
 
@@ -127,8 +127,9 @@ pub async fn start(settings: Settings, key: &NodeKey) -> Result<(Handle, Events)
     }
     let loopback_only = Arc::new(AtomicBool::new(settings.keyring.is_empty()));
     let mut swarm = network::build(&settings, key, Arc::clone(&loopback_only))?;
+    let mut early = Vec::new();
     let addresses = match settings.listen {
-        Some(listen) => listening(&mut swarm, listen, carriers).await?,
+        Some(listen) => listening(&mut swarm, listen, carriers, &mut early).await?,
         None => Vec::new(),
     };
     let (sink, events) = event::queue();
@@ -154,16 +155,18 @@ pub async fn start(settings: Settings, key: &NodeKey) -> Result<(Handle, Events)
         loopback_only,
         state: State::new(),
     };
-    tokio::spawn(switch.run());
+    tokio::spawn(switch.run(early));
     let handle = Handle::new(sender, registry, context, addresses, settings.listen);
     Ok((handle, events))
 }
 
-/// Listens; the addresses of all interfaces that the listeners know of when each knows one.
+/// Listens; the addresses of all interfaces that the listeners know of when each knows one. What
+/// else happens meanwhile goes into `early`: whoever is found or comes then is not told again.
 async fn listening(
     swarm: &mut Swarm<Behaviour>,
     listen: SocketAddr,
     carriers: Carriers,
+    early: &mut Vec<SwarmEvent<BehaviourEvent>>,
 ) -> Result<Vec<SocketAddr>, StartError> {
     let expected = network::listen(swarm, listen, carriers)?;
     let mut listeners = std::collections::HashSet::new();
@@ -182,7 +185,7 @@ async fn listening(
                     reason: Err(source),
                     ..
                 } => return Err(source),
-                _ => {}
+                event => early.push(event),
             }
         }
         Ok(())

@@ -10,13 +10,13 @@ use std::time::Duration;
 use grapevine_core::wire::group::Reason;
 use libp2p::Swarm;
 use libp2p::futures::StreamExt as _;
-use libp2p::swarm::ConnectionId;
+use libp2p::swarm::{ConnectionId, SwarmEvent};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use super::link::{Context, Report};
-use super::network::Behaviour;
+use super::network::{Behaviour, BehaviourEvent};
 use super::outbox::Outbox;
 use super::reconnect::{Reconnect, TargetError};
 use super::{Address, Carriers, Event, Goodbye, Key, Keyring, PeerKey, SessionId};
@@ -140,8 +140,12 @@ fn dice() -> u64 {
 }
 
 impl Switch {
-    /// Until the owner stops it or is gone.
-    pub(super) async fn run(mut self) {
+    /// Until the owner stops it or is gone. `early` is what happened while the listeners were
+    /// being opened.
+    pub(super) async fn run(mut self, early: Vec<SwarmEvent<BehaviourEvent>>) {
+        for event in early {
+            self.network(event);
+        }
         loop {
             let now = Instant::now();
             self.make_calls(now);
