@@ -3,4 +3,5 @@
 
 pub mod bloomd;
 pub mod group;
+pub mod hbbp;
 pub mod rmbd;

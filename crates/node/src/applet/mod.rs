@@ -2,6 +2,7 @@
 //! it takes that program's arguments. `grapevine applet NAME …` does the same without a link.
 
 mod bloomd;
+mod hbbp;
 mod rmbd;
 
 use std::ffi::OsString;
@@ -21,10 +22,28 @@ const APPLETS: &[Applet] = &[
         run: bloomd::run,
     },
     Applet {
+        name: "hbbp_keygen",
+        run: hbbp::keygen::run,
+    },
+    Applet {
+        name: "hbbpc",
+        run: hbbp::client::run,
+    },
+    Applet {
+        name: "hbbpd",
+        run: hbbp::daemon::run,
+    },
+    Applet {
         name: "rmbd",
         run: rmbd::run,
     },
 ];
+
+/// Programs that only this one starts, under names of its own. Nobody is told of them.
+const INNER: &[Applet] = &[Applet {
+    name: crate::gateway::hbbp::program::LAUNCHER,
+    run: crate::gateway::hbbp::program::launch,
+}];
 
 impl Applet {
     /// The applet of that name.
@@ -39,7 +58,8 @@ impl Applet {
     pub fn called(arguments: &[OsString]) -> Option<(Self, &[OsString])> {
         let (program, rest) = arguments.split_first()?;
         let name = Path::new(program).file_name()?.to_str()?;
-        if let Some(applet) = Self::named(name) {
+        let inner = INNER.iter().find(|applet| applet.name == name).copied();
+        if let Some(applet) = inner.or_else(|| Self::named(name)) {
             return Some((applet, rest));
         }
         match rest {
