@@ -3,4 +3,5 @@
 
 pub mod bloomd;
 pub mod group;
+pub mod p2ptbl;
 pub mod rmbd;
