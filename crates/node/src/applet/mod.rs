@@ -2,9 +2,11 @@
 //! it takes that program's arguments. `grapevine applet NAME …` does the same without a link.
 
 mod bloomd;
+mod p2ptbl;
+mod p2ptbl_recv;
 mod rmbd;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -19,6 +21,14 @@ const APPLETS: &[Applet] = &[
     Applet {
         name: "bloomd",
         run: bloomd::run,
+    },
+    Applet {
+        name: "p2ptbl",
+        run: p2ptbl::run,
+    },
+    Applet {
+        name: p2ptbl_recv::NAME,
+        run: p2ptbl_recv::run,
     },
     Applet {
         name: "rmbd",
@@ -38,6 +48,10 @@ impl Applet {
     #[must_use]
     pub fn called(arguments: &[OsString]) -> Option<(Self, &[OsString])> {
         let (program, rest) = arguments.split_first()?;
+        if p2ptbl_recv::is_called_through_link(program) {
+            // Whatever the link is called: that is the name of a table.
+            return Some((Self::named(p2ptbl_recv::NAME)?, rest));
+        }
         let name = Path::new(program).file_name()?.to_str()?;
         if let Some(applet) = Self::named(name) {
             return Some((applet, rest));
@@ -59,5 +73,15 @@ impl Applet {
     #[must_use]
     pub fn run(&self, arguments: &[OsString]) -> ExitCode {
         (self.run)(arguments)
+    }
+}
+
+/// What people write to call an applet of that name: what they wrote, when that ends in the name.
+fn called_as(name: &str) -> OsString {
+    let program = std::env::args_os().next().unwrap_or_default();
+    if Path::new(&program).file_name() == Some(OsStr::new(name)) {
+        program
+    } else {
+        format!("grapevine applet {name}").into()
     }
 }
