@@ -12,6 +12,7 @@ pub mod membership;
 mod memory;
 pub mod operation;
 pub mod origin;
+pub mod plain_table;
 pub mod sync;
 pub mod version;
 pub mod wire;

@@ -13,6 +13,7 @@ pub mod engine;
 pub mod failure;
 pub mod gateway;
 pub mod group;
+pub mod gzip;
 pub mod http;
 pub mod logging;
 pub mod metrics;

@@ -3,6 +3,7 @@
 
 mod figures;
 mod group;
+mod hbbp;
 mod state;
 
 use std::sync::Arc;
@@ -14,6 +15,8 @@ use prometheus_client::registry::Registry;
 use crate::engine::Engine;
 use crate::group::Group;
 
+pub use hbbp::HbbpMetrics;
+
 /// Everything a node counts. A gateway is given its own part.
 #[derive(Debug)]
 pub struct Metrics {
@@ -22,6 +25,8 @@ pub struct Metrics {
     pub bloomd: BloomdMetrics,
     /// The rmbd gateway's.
     pub rmbd: RmbdMetrics,
+    /// The HBBP gateway's.
+    pub hbbp: HbbpMetrics,
     /// The HTTP server's.
     pub http: HttpMetrics,
 }
@@ -38,10 +43,11 @@ impl Metrics {
     pub fn with_group(engine: Arc<Engine>, group: Option<Arc<Group>>) -> Self {
         let mut registry = Registry::default();
         let (bloomd, http) = (BloomdMetrics::default(), HttpMetrics::default());
-        let rmbd = RmbdMetrics::default();
+        let (rmbd, hbbp) = (RmbdMetrics::default(), HbbpMetrics::default());
         let own = registry.sub_registry_with_prefix("grapevine");
         bloomd.register(own);
         rmbd.register(own);
+        hbbp.register(own);
         http.register(own);
         registry.register_collector(Box::new(state::NodeState::new(engine)));
         if let Some(group) = group {
@@ -51,6 +57,7 @@ impl Metrics {
             registry,
             bloomd,
             rmbd,
+            hbbp,
             http,
         }
     }

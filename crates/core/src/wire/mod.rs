@@ -3,4 +3,6 @@
 
 pub mod bloomd;
 pub mod group;
+pub mod hbbp;
+pub mod p2ptbl;
 pub mod rmbd;

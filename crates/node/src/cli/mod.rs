@@ -12,6 +12,7 @@ mod exit;
 mod filter;
 mod generate;
 mod group;
+mod hbbp;
 mod import;
 mod node_address;
 mod restore;
@@ -63,6 +64,8 @@ enum Command {
     Generate(generate::Args),
     /// Look at the group, join or leave it, keep its secrets
     Group(group::Args),
+    /// Say something to everybody on a link, listen, make keys
+    Hbbp(hbbp::Args),
     /// Take over the data of another program
     Import(import::Args),
     /// Make the data directory from a backup, under a new origin
@@ -82,6 +85,7 @@ fn dispatch(command: &Command, context: &Context) -> Result<Outcome, Failure> {
         Command::Filter(args) => filter::run(args, context),
         Command::Generate(args) => generate::run(args, context),
         Command::Group(args) => group::run(args, context),
+        Command::Hbbp(args) => hbbp::run(args, context),
         Command::Import(args) => import::run(args, context),
         Command::Restore(args) => restore::run(args, context),
         Command::Verify(args) => verify::run(args, context),

@@ -37,7 +37,7 @@ pub use origin::Origin;
 pub use reference::reference_page;
 pub use secret::{Secret, SecretError, read_secret};
 pub use settings::{
-    Bloomd, Config, Durability, Filters, Group, Http, Limits, Node, Rmbd, SECTIONS,
+    Bloomd, Config, Durability, Filters, Group, Hbbp, Http, Limits, Node, Rmbd, SECTIONS,
 };
 pub use surroundings::Surroundings;
 

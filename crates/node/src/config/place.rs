@@ -119,6 +119,46 @@ impl Kind for Directory {
     }
 }
 
+/// The path of a directory, or off.
+#[derive(Debug)]
+pub(crate) struct DirectoryOrOff;
+
+impl Shape for DirectoryOrOff {
+    fn word(&self) -> &'static str {
+        "path, or off"
+    }
+    fn allowed(&self) -> String {
+        "the path of a directory, or \"off\"".to_owned()
+    }
+}
+
+impl Kind for DirectoryOrOff {
+    type Value = Option<PathBuf>;
+    fn read(
+        &self,
+        _: &'static str,
+        given: &Given,
+        _: &Surroundings,
+    ) -> Result<Option<PathBuf>, Refusal> {
+        path_or_off(given)
+    }
+    fn show(&self, value: &Option<PathBuf>) -> Value {
+        shown_or_off(value.as_deref())
+    }
+}
+
+fn path_or_off(given: &Given) -> Result<Option<PathBuf>, Refusal> {
+    if OFF.contains(&text(given)?) {
+        Ok(None)
+    } else {
+        path_of(given).map(Some)
+    }
+}
+
+fn shown_or_off(path: Option<&Path>) -> Value {
+    quoted(path.map_or_else(|| "off".to_owned(), |path| path.display().to_string()))
+}
+
 /// The path of a file with a secret in it, or off. Only the path is ever shown.
 #[derive(Debug)]
 pub(crate) struct SecretFile;
@@ -140,17 +180,9 @@ impl Kind for SecretFile {
         given: &Given,
         _: &Surroundings,
     ) -> Result<Option<PathBuf>, Refusal> {
-        if OFF.contains(&text(given)?) {
-            Ok(None)
-        } else {
-            path_of(given).map(Some)
-        }
+        path_or_off(given)
     }
     fn show(&self, value: &Option<PathBuf>) -> Value {
-        quoted(
-            value
-                .as_ref()
-                .map_or_else(|| "off".to_owned(), |path| path.display().to_string()),
-        )
+        shown_or_off(value.as_deref())
     }
 }

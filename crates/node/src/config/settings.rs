@@ -1,5 +1,6 @@
 //! The declared table of sections and keys, and the typed [`Config`] that comes from it.
 
+use std::ffi::OsStr;
 use std::marker::PhantomData;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,9 +14,10 @@ use super::kind::{
 use super::layers::Reader;
 use super::list::List;
 use super::origin::Origin;
-use super::place::{Directory, Listen, Remote, SecretFile};
+use super::place::{Directory, DirectoryOrOff, Listen, Remote, SecretFile};
 use super::show::Entry;
 use super::surroundings::Surroundings;
+use crate::gateway::hbbp::{KEY_DIRECTORY, KEY_DIRECTORY_VARIABLE};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -190,6 +192,20 @@ sections! {
         open: bool = Truth, Default::Text("false");
     }
 
+    /// The gateway for HBBP, which speaks to everybody on a link. Off until an interface is named.
+    hbbp: Hbbp {
+        /// The interfaces to listen on. One that is not there is waited for.
+        interfaces: Vec<String> = List(Label { bytes_max: 15 }), Default::Text("");
+        /// The UDP port of all listeners on the link.
+        port: u16 = Integer::<u16>::between(1, 65_535), Default::Text("4950");
+        /// The directory with the key files: one directory for each key, and `default`.
+        key_dir: PathBuf = Directory,
+            Default::Found(hbbp_keys, "`$HBBP_KEYDIR`, else `/etc/hbbp/keys`");
+        /// The directory of the programs that packets run, each named as the key it is for.
+        /// Without keys anybody on the link can run them.
+        handlers: Option<PathBuf> = DirectoryOrOff, Default::Text("off");
+    }
+
     /// The console, the HTTP API and the metrics.
     http: Http {
         /// Where HTTP is served.
@@ -206,6 +222,15 @@ fn host_name(surroundings: &Surroundings) -> Option<String> {
             .clone()
             .unwrap_or_else(|| "grapevine".to_owned()),
     )
+}
+
+fn hbbp_keys(surroundings: &Surroundings) -> Option<String> {
+    let named = surroundings
+        .variables
+        .get(OsStr::new(KEY_DIRECTORY_VARIABLE));
+    let named = named.filter(|named| !named.is_empty()).cloned();
+    let found = named.unwrap_or_else(|| KEY_DIRECTORY.into());
+    found.into_string().ok()
 }
 
 fn data_dir(surroundings: &Surroundings) -> Option<String> {

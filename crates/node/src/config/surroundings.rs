@@ -12,7 +12,8 @@ use super::memory;
 /// tests state their own.
 #[derive(Clone, Debug, Default)]
 pub struct Surroundings {
-    /// The environment variables that matter: `GRAPEVINE_…`, `HOME`, `XDG_DATA_HOME`.
+    /// The environment variables that matter: `GRAPEVINE_…`, `HOME`, `XDG_DATA_HOME`,
+    /// `HBBP_KEYDIR`.
     pub variables: BTreeMap<OsString, OsString>,
     /// The machine's host name.
     pub host_name: Option<String>,
@@ -27,7 +28,8 @@ impl Surroundings {
         // The rest of the environment may hold other programs' secrets.
         let matters = |name: &OsString| {
             let name = name.to_string_lossy();
-            name.starts_with("GRAPEVINE_") || name == "HOME" || name == "XDG_DATA_HOME"
+            name.starts_with("GRAPEVINE_")
+                || ["HOME", "XDG_DATA_HOME", "HBBP_KEYDIR"].contains(&&*name)
         };
         let host_name = fs::read_to_string("/proc/sys/kernel/hostname").ok();
         let host_name = host_name.map(|name| name.trim().to_owned());

@@ -1,4 +1,5 @@
 //! The protocols that a node speaks to clients, one folder each.
 
 pub mod bloomd;
+pub mod hbbp;
 pub mod rmbd;

@@ -1,14 +1,16 @@
 //! Binding what the configuration names, and telling where that was.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, UdpSocket};
 
-use crate::config::{Address, AddressError, Config, Listener};
+use crate::config::{Address, AddressError, Config, Hbbp, Listener};
+use crate::gateway::hbbp::{self, Change, Ear, Place};
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1024;
@@ -38,6 +40,16 @@ pub enum BindError {
         /// The system's answer.
         source: io::Error,
     },
+    /// An interface cannot be listened on.
+    #[error("hbbp.interfaces: cannot listen on {interface}, port {port}: {source}")]
+    Interface {
+        /// The interface.
+        interface: String,
+        /// The port.
+        port: u16,
+        /// The system's answer.
+        source: io::Error,
+    },
     /// Where the listeners are cannot be told.
     #[error("{}: {source}", path.display())]
     File {
@@ -54,10 +66,12 @@ pub(super) struct Bound {
     pub(super) bloomd_tcp: Option<TcpListener>,
     pub(super) bloomd_udp: Option<UdpSocket>,
     pub(super) rmbd_udp: Option<UdpSocket>,
+    /// One for each interface, bound when the interface is there.
+    pub(super) hbbp: Vec<(Ear, Option<std::net::UdpSocket>)>,
     pub(super) http: Option<TcpListener>,
     /// Defaults that are taken, with the reason.
     pub(super) skipped: Vec<String>,
-    addresses: BTreeMap<&'static str, SocketAddr>,
+    addresses: BTreeMap<String, SocketAddr>,
 }
 
 impl Bound {
@@ -68,13 +82,15 @@ impl Bound {
         bound.bloomd_tcp = bound.one(&bloomd.tcp, tcp)?;
         bound.bloomd_udp = bound.one(&bloomd.udp, udp)?;
         bound.rmbd_udp = bound.one(&config.rmbd.udp, udp)?;
+        bound.listen_on_links(&config.hbbp)?;
         bound.http = bound.one(&config.http.listen, tcp)?;
         Ok(bound)
     }
 
     /// Where each listener is, by its key.
-    pub(super) fn addresses(&self) -> impl Iterator<Item = (&'static str, SocketAddr)> {
-        self.addresses.iter().map(|(key, address)| (*key, *address))
+    pub(super) fn addresses(&self) -> impl Iterator<Item = (&str, SocketAddr)> {
+        let addresses = self.addresses.iter();
+        addresses.map(|(key, address)| (key.as_str(), *address))
     }
 
     /// Where HTTP is served.
@@ -93,7 +109,7 @@ impl Bound {
 
     /// Something else has bound a listener.
     pub(super) fn serves(&mut self, key: &'static str, address: SocketAddr) {
-        self.addresses.insert(key, address);
+        self.addresses.insert(key.to_owned(), address);
     }
 
     /// A default address is taken: goes on without that listener.
@@ -101,6 +117,33 @@ impl Bound {
         let reason = format!("{key}: {address} is taken (set {key} to another address)");
         tracing::warn!("{reason}");
         self.skipped.push(reason);
+    }
+
+    /// Binds a socket on each interface that is there. One that is not will be waited for.
+    fn listen_on_links(&mut self, config: &Hbbp) -> Result<(), BindError> {
+        let interfaces: BTreeSet<&String> = config.interfaces.iter().collect();
+        for interface in interfaces {
+            let place = Place::Interface(interface.clone());
+            let mut ear = Ear::new(place, config.port);
+            let change = ear.look().map_err(|source| BindError::Interface {
+                interface: interface.clone(),
+                port: config.port,
+                source,
+            })?;
+            let socket = match change {
+                Change::Bound(socket) => Some(socket),
+                Change::None | Change::Gone => None,
+            };
+            if let Some(number) = ear.bound().and_then(NonZeroU32::new) {
+                let address = hbbp::everybody(number, config.port);
+                self.addresses
+                    .insert(format!("hbbp.{interface}"), address.into());
+            } else {
+                tracing::warn!("hbbp.interfaces: there is no {interface} yet");
+            }
+            self.hbbp.push((ear, socket));
+        }
+        Ok(())
     }
 
     fn one<T>(
@@ -113,7 +156,7 @@ impl Bound {
         for address in self.candidates(listener)? {
             match bind(address) {
                 Ok((socket, address)) => {
-                    self.addresses.insert(key, address);
+                    self.addresses.insert(key.to_owned(), address);
                     return Ok(Some(socket));
                 }
                 Err(source) => {

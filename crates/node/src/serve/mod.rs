@@ -22,7 +22,7 @@ use tokio::task::JoinSet;
 use crate::config::{Config, ConfigErrors, SecretError};
 use crate::data_directory::{self, DataDirectoryError, Opened};
 use crate::engine::{Engine, FilterDefaults, Keepers};
-use crate::gateway::{bloomd, rmbd};
+use crate::gateway::{bloomd, hbbp, rmbd};
 use crate::group::{Group, GroupError};
 use crate::http::{self, TokenSource};
 use crate::logging::LogControl;
@@ -48,6 +48,9 @@ pub enum ServeError {
     /// The bitmap cannot be shown as configured.
     #[error("rmbd.rows: {0}")]
     Bitmap(#[from] BitmapError),
+    /// The HBBP gateway cannot be started.
+    #[error(transparent)]
+    Hbbp(#[from] hbbp::GatewayError),
     /// The group cannot be started.
     #[error(transparent)]
     Group(#[from] GroupError),
@@ -317,6 +320,13 @@ fn spawn(
         let settings = rmbd::Settings::from(&config.rmbd);
         let gateway = rmbd::Gateway::new(Arc::new(bitmap), settings, metrics.rmbd.clone());
         tasks.spawn(gateway.serve(socket, stopping.clone()));
+    }
+    if !bound.hbbp.is_empty() {
+        let settings = hbbp::Settings::from(&config.hbbp);
+        let gateway = hbbp::Gateway::new(&settings, Vec::new(), metrics.hbbp.clone())?;
+        for (ear, socket) in bound.hbbp {
+            tasks.spawn(Arc::clone(&gateway).serve(ear, socket, stopping.clone()));
+        }
     }
     if let Some(listener) = bound.http {
         let limits = http::Limits {

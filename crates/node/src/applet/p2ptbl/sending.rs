@@ -1,0 +1,48 @@
+//! How a table's packet leaves: through the HBBP client.
+
+use std::ffi::OsStr;
+use std::io::{self, Write};
+use std::process::{Command, ExitStatus, Stdio};
+
+/// The client that the original calls, found as any program is.
+const CLIENT: &str = "hbbpc";
+
+/// Why nothing was sent, as far as this side can tell.
+#[derive(Debug, thiserror::Error)]
+pub(in crate::applet) enum SendError {
+    #[error("no {CLIENT} is installed, which sends the packet")]
+    Missing,
+    #[error("cannot run {CLIENT}: {0}")]
+    Start(io::Error),
+    /// It has said why.
+    #[error("{CLIENT} failed: {0}")]
+    Failed(ExitStatus),
+}
+
+/// Sends one packet to everybody who listens on the interface. What takes it there is the program
+/// `hbbpc`, with the payload on its standard input.
+pub(super) fn send(interface: &OsStr, key: &OsStr, payload: &[u8]) -> Result<(), SendError> {
+    let started = Command::new(CLIENT)
+        .arg(interface)
+        .arg(key)
+        .arg("-")
+        .stdin(Stdio::piped())
+        .spawn();
+    let mut child = started.map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => SendError::Missing,
+        _ => SendError::Start(error),
+    })?;
+    let written = match child.stdin.take() {
+        None => Ok(()),
+        Some(mut stdin) => stdin.write_all(payload),
+    };
+    let status = child.wait().map_err(SendError::Start)?;
+    if !status.success() {
+        return Err(SendError::Failed(status));
+    }
+    match written {
+        // One that ends well need not have read all: an interface may be a loopback to nowhere.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(SendError::Start(error)),
+        _ => Ok(()),
+    }
+}
