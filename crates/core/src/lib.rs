@@ -13,5 +13,6 @@ mod memory;
 pub mod operation;
 pub mod origin;
 pub mod sync;
+pub mod table;
 pub mod version;
 pub mod wire;
