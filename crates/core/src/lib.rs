@@ -14,5 +14,6 @@ pub mod operation;
 pub mod origin;
 pub mod plain_table;
 pub mod sync;
+pub mod table;
 pub mod version;
 pub mod wire;

@@ -6,3 +6,9 @@ pub const NAME_BYTES_MAX: usize = 200;
 pub const OPERATION_BODY_BYTES_MAX: usize = 256 << 10;
 /// Layers of one filter, over all creators, from which on no more are opened.
 pub const LAYERS_PER_FILTER_MAX: usize = 1024;
+/// Longest key of a table's row, in bytes.
+pub const TABLE_KEY_BYTES_MAX: usize = 1024;
+/// Most bytes of all values of a table's row together, with the tabs between them.
+pub const TABLE_VALUES_BYTES_MAX: usize = 64 << 10;
+/// Most rows in one operation on a table.
+pub const ROWS_PER_OPERATION_MAX: usize = 8192;

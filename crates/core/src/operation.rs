@@ -11,6 +11,7 @@
 //! draw      = spent
 //! spent     = filter 16 | layer index u32 | layer creator 16 | opened u64 | total u64
 //! bits      = indexes u16 each, below 65200
+//! rows      = a table's name and rows of it, see `operation/rows.rs`
 //! other     = a MessagePack map; fields that this version does not know are carried along
 //! ```
 //! Integers are little endian. `opened` is the number of the creator's operation that opened the
@@ -21,11 +22,13 @@
 //! those travel beside it.
 //! What an operation rests on in the same way is its [`Operation::needs`].
 
+mod rows;
+
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::bitmap::BITMAP_BITS_MAX;
-use crate::catalogue::{FilterId, FilterRow, LayerRow};
+use crate::catalogue::{FilterId, FilterRow, LayerRow, NameError, validate_name};
 use crate::filter::Run;
 use crate::filter::parameters::{LayerId, LayerShape};
 use crate::filter::rights::Rights;
@@ -33,7 +36,11 @@ use crate::hash::KeyHash;
 use crate::limits::OPERATION_BODY_BYTES_MAX;
 use crate::membership::{GroupIdentity, MemberRow};
 use crate::origin::Origin;
+use crate::table::TableRow;
 use crate::version::{Dot, VersionVector};
+pub use rows::{
+    KeyedRow, ROW_OVERHEAD_BYTES, Rows, RowsError, decode_rows, encode_row, encode_rows_of,
+};
 
 /// Bytes before the operation in every entry.
 pub const ENTRY_HEADER_BYTES: usize = 1 + Origin::BYTES + 8;
@@ -59,6 +66,8 @@ const KIND_MEMBER: u8 = 11;
 const KIND_GROUP: u8 = 12;
 const KIND_ADOPT_VERSION: u8 = 13;
 const KIND_DRAW: u8 = 14;
+const KIND_TABLE: u8 = 15;
+const KIND_ROWS: u8 = 16;
 
 /// Who an operation is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -238,6 +247,10 @@ pub enum Operation<'a> {
     Bits(Bits<'a>),
     /// What a member of the group is, or was.
     Member(MemberRow),
+    /// A table exists, or more is known of it.
+    Table(TableRow),
+    /// Rows of a table, which exists with them.
+    Rows(Rows<'a>),
     /// The group that this node belongs to now.
     Group(GroupIdentity),
     /// A snapshot was taken over: this node has everything up to here.
@@ -247,12 +260,13 @@ pub enum Operation<'a> {
 impl Operation<'_> {
     /// The stream it belongs to in a node whose collections are the group's.
     pub fn is_for_all(&self) -> bool {
-        !matches!(
-            self,
+        match self {
             Operation::Group(_)
-                | Operation::AdoptVersion(_)
-                | Operation::Catalogue(CatalogueChange::Hide(_) | CatalogueChange::Show(_))
-        )
+            | Operation::AdoptVersion(_)
+            | Operation::Catalogue(CatalogueChange::Hide(_) | CatalogueChange::Show(_)) => false,
+            Operation::Rows(rows) => !rows.carries_dots(),
+            _ => true,
+        }
     }
 
     /// The operation that must be in before this one can be applied, if there is one.
@@ -320,6 +334,12 @@ pub enum OperationError {
     /// No bitmap has such a bit.
     #[error("bit {0} of a bitmap, which has at most {BITMAP_BITS_MAX}")]
     NoBit(u16),
+    /// Rows of a table do not hold.
+    #[error(transparent)]
+    Rows(#[from] RowsError),
+    /// A table cannot have that name.
+    #[error("a table's {0}")]
+    TableName(NameError),
     /// A kind that this version does not know.
     #[error("operation of unknown kind {0}: written by a newer version")]
     Kind(u8),
@@ -409,6 +429,11 @@ pub fn encode_member(buffer: &mut Vec<u8>, row: &MemberRow) {
     encode_body(buffer, KIND_MEMBER, row);
 }
 
+/// Appends the description of a table, whose name must be valid, to `buffer`.
+pub fn encode_table(buffer: &mut Vec<u8>, row: &TableRow) {
+    encode_body(buffer, KIND_TABLE, row);
+}
+
 /// Appends the group that the node belongs to now to `buffer`.
 pub fn encode_group(buffer: &mut Vec<u8>, group: &GroupIdentity) {
     encode_body(buffer, KIND_GROUP, group);
@@ -478,6 +503,9 @@ pub fn decode(operation: &[u8]) -> Result<Operation<'_>, OperationError> {
     if kind == KIND_BITS {
         return Ok(Operation::Bits(decode_bits(body)?));
     }
+    if kind == KIND_ROWS {
+        return Ok(Operation::Rows(Rows::decode(body)?));
+    }
     if body.len() > OPERATION_BODY_BYTES_MAX {
         return Err(OperationError::TooLong(body.len()));
     }
@@ -503,6 +531,11 @@ pub fn decode(operation: &[u8]) -> Result<Operation<'_>, OperationError> {
         }
         KIND_GRANT => return Ok(Operation::Grant(decode_body(kind, body)?)),
         KIND_MEMBER => return Ok(Operation::Member(decode_body(kind, body)?)),
+        KIND_TABLE => {
+            let row: TableRow = decode_body(kind, body)?;
+            validate_name(&row.name).map_err(OperationError::TableName)?;
+            return Ok(Operation::Table(row));
+        }
         KIND_GROUP => return Ok(Operation::Group(decode_body(kind, body)?)),
         KIND_ADOPT_VERSION => return Ok(Operation::AdoptVersion(decode_body(kind, body)?)),
         kind => return Err(OperationError::Kind(kind)),

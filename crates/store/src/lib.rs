@@ -16,6 +16,7 @@ pub mod manifest;
 pub mod memory_stream;
 pub mod restore;
 mod staging;
+pub mod tables;
 pub mod verify;
 
 pub use staging::StagingError;

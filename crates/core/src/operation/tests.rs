@@ -185,3 +185,133 @@ fn what_is_cut_short_or_from_the_future_is_named() {
     encode_bits(&mut bits, &[0, BITMAP_BITS_MAX]);
     assert!(matches!(decode(&bits), Err(OperationError::NoBit(65_200))));
 }
+
+fn encoded_rows(name: &[u8], rows: &[(Vec<u8>, crate::table::Row, Option<Dot>)]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    encode_rows_of(&mut bytes, name);
+    for (key, row, made_by) in rows {
+        encode_row(&mut bytes, key, row, *made_by);
+    }
+    bytes
+}
+
+fn table_row() -> impl Strategy<Value = (Vec<u8>, crate::table::Row, Option<Dot>)> {
+    use crate::table::{Content, Row};
+    let letters = |least: usize| prop::collection::vec(b'a'..=b'z', least..20);
+    let content = prop::option::of((letters(0), prop::option::of(any::<u64>())));
+    let made_by = prop::option::of((1..9u64).prop_map(dot));
+    (letters(1), any::<i64>(), content, made_by).prop_map(|(key, version, content, made_by)| {
+        let row = match content {
+            Some((values, expires)) => Row {
+                version,
+                content: Content::Values(values),
+                expires,
+            },
+            None => Row::tombstone(version),
+        };
+        (key, row, made_by)
+    })
+}
+
+proptest! {
+    #[test]
+    fn rows_survive_their_bytes_and_a_cut_is_noticed(
+        rows in prop::collection::vec(table_row(), 1..9),
+    ) {
+        let bytes = encoded_rows(b"leases", &rows);
+        let Operation::Rows(decoded) = decode(&bytes).unwrap() else {
+            panic!("these are rows");
+        };
+        prop_assert_eq!(decoded.name, b"leases");
+        prop_assert_eq!(decoded.count(), rows.len());
+        let read: Vec<_> = decoded
+            .iter()
+            .map(|row| (row.key.to_vec(), row.row, row.made_by))
+            .collect();
+        prop_assert_eq!(&read, &rows);
+        let for_all = rows.iter().all(|(_, _, made_by)| made_by.is_none());
+        prop_assert_eq!(Operation::Rows(decoded).is_for_all(), for_all);
+        for cut in 0..bytes.len() {
+            // Where a row ends there are rows, fewer of them.
+            if let Ok(Operation::Rows(fewer)) = decode(&bytes[..cut]) {
+                prop_assert!(fewer.count() < rows.len());
+                prop_assert!(fewer.iter().count() == fewer.count());
+            }
+        }
+        let alone = &bytes[1 + 1 + 6..];
+        prop_assert_eq!(decode_rows(alone).unwrap().count(), rows.len());
+    }
+}
+
+#[test]
+fn the_bytes_of_rows_are_pinned() {
+    use crate::table::{Content, Row};
+    let lease = Row {
+        version: -2,
+        content: Content::Values(b"x\ty".to_vec()),
+        expires: Some(7),
+    };
+    let rows = [
+        (b"k".to_vec(), lease, None),
+        (b"gone".to_vec(), Row::tombstone(3), Some(dot(5))),
+    ];
+    let mut expected = b"\x10\x01t".to_vec();
+    expected.extend_from_slice(b"\x02\x01\0k\xfe\xff\xff\xff\xff\xff\xff\xff\x07\0\0\0\0\0\0\0");
+    expected.extend_from_slice(b"\x03\0\0\0x\ty\x05\x04\0gone\x03\0\0\0\0\0\0\0");
+    expected.extend_from_slice(&[1; 16]);
+    expected.extend_from_slice(b"\x05\0\0\0\0\0\0\0");
+    assert_eq!(encoded_rows(b"t", &rows), expected);
+}
+
+#[test]
+fn bytes_that_are_no_rows_are_refused_with_the_reason() {
+    use crate::limits::ROWS_PER_OPERATION_MAX;
+    use crate::table::{Row, RowError};
+    let refused = |bytes: &[u8]| match decode(bytes) {
+        Err(OperationError::Rows(error)) => error,
+        other => panic!("{other:?}"),
+    };
+    let head = |name: &[u8]| [&[16, name.len() as u8][..], name].concat();
+    let row = |rest: &[u8]| [head(b"t"), rest.to_vec()].concat();
+    assert_eq!(refused(&[16]), RowsError::Short(0));
+    assert_eq!(refused(&head(b"t")), RowsError::Count);
+    assert!(matches!(refused(&head(b"a b")), RowsError::Name(_)));
+    assert!(matches!(refused(&head(b"")), RowsError::Name(_)));
+    assert_eq!(refused(&row(&[8])), RowsError::Flags(8));
+    assert_eq!(
+        refused(&row(&[1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])),
+        RowError::KeyLength(0).into()
+    );
+    let mut tab = row(&[1, 1, 0, b'\t']);
+    tab.extend_from_slice(&[0; 8]);
+    assert_eq!(
+        refused(&tab),
+        RowError::KeyByte { byte: b'\t', at: 0 }.into()
+    );
+    let mut expiring = row(&[3, 1, 0, b'k']);
+    expiring.extend_from_slice(&[0; 16]);
+    assert_eq!(refused(&expiring), RowError::TombstoneExpires.into());
+    // A length that is not there takes no memory.
+    let mut long = row(&[0, 1, 0, b'k']);
+    long.extend_from_slice(&[0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF, 0xFF, 0xFF]);
+    assert_eq!(refused(&long), RowsError::Short(0));
+    let one = (b"k".to_vec(), Row::tombstone(1), None);
+    let many = encoded_rows(b"t", &vec![one; ROWS_PER_OPERATION_MAX + 1]);
+    assert_eq!(refused(&many), RowsError::Count);
+    let table = crate::table::TableRow::new(b"a b");
+    let mut bytes = Vec::new();
+    encode_table(&mut bytes, &table);
+    assert!(matches!(decode(&bytes), Err(OperationError::TableName(_))));
+}
+
+#[test]
+fn a_table_carries_what_it_does_not_know() {
+    let table = crate::table::TableRow {
+        linked: true,
+        other: BTreeMap::from([("colour".to_owned(), rmpv::Value::from("red"))]),
+        ..crate::table::TableRow::new(b"leases")
+    };
+    let mut bytes = Vec::new();
+    encode_table(&mut bytes, &table);
+    assert_eq!(decode(&bytes).unwrap(), Operation::Table(table));
+}

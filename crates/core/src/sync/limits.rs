@@ -1,5 +1,7 @@
 //! Bounds of synchronisation and its times. Everything that a peer can drive is here.
 
+use crate::limits::{NAME_BYTES_MAX, TABLE_KEY_BYTES_MAX};
+
 /// Longest message, in bytes.
 pub const MESSAGE_BYTES_MAX: usize = 512 * 1024;
 /// Longest operation (kind and body), in bytes.
@@ -14,8 +16,9 @@ pub const OPERATIONS_PER_MESSAGE_MAX: usize = 16 * 1024;
 pub const REPORT_ENTRIES_MAX: usize = 512;
 /// Most origins asked for in one message.
 pub const WANT_ENTRIES_MAX: usize = 512;
-/// Longest key at which a page of a snapshot begins or ends, in bytes.
-pub const KEY_BYTES_MAX: usize = 1024;
+/// Longest key at which a page of a snapshot begins or ends, in bytes: a table's longest name, a
+/// tab, and the longest key of a row.
+pub const KEY_BYTES_MAX: usize = NAME_BYTES_MAX + 1 + TABLE_KEY_BYTES_MAX;
 /// Bytes of rows asked for in one page.
 pub const PAGE_BYTES: usize = 256 * 1024;
 /// Most bits' names that one page may bring: to be compared before the next page is asked for.

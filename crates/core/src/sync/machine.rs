@@ -12,6 +12,7 @@ use super::repair::Repair;
 use super::replica::Replica;
 use super::rights::Asking;
 use super::scrub::Scrub;
+use super::stable::Stability;
 use super::transfer::Transfer;
 use super::versions::Mine;
 use super::{Event, Input, Output, PeerStatus};
@@ -24,7 +25,7 @@ pub struct Machine {
     pub(super) me: Origin,
     pub(super) window: u32,
     random: u64,
-    clock: Clock,
+    pub(super) clock: Clock,
     pub(super) peers: BTreeMap<Origin, Peer>,
     members: BTreeSet<Origin>,
     pub(super) intake: Intake,
@@ -37,6 +38,7 @@ pub struct Machine {
     pub(super) tidied: bool,
     pub(super) scrub: Scrub,
     pub(super) mine: Mine,
+    pub(super) stability: Stability,
 }
 
 /// One call of [`Machine::handle`].
@@ -75,6 +77,7 @@ impl Machine {
             tidied: false,
             scrub: Scrub::default(),
             mine: Mine::default(),
+            stability: Stability::default(),
         }
     }
 
@@ -103,13 +106,19 @@ impl Machine {
     /// what this node has.
     pub fn held_by_all(&self, replica: &impl Replica) -> VersionVector {
         let mut held = replica.durable().clone();
-        for member in self.members.iter().filter(|member| **member != self.me) {
-            match self.peers.get(member) {
+        for member in self.others() {
+            match self.peers.get(&member) {
                 Some(peer) => peer.known.meet(&mut held),
                 None => return VersionVector::default(),
             }
         }
         held
+    }
+
+    /// The members but this node.
+    pub(super) fn others(&self) -> impl Iterator<Item = Origin> + '_ {
+        let members = self.members.iter().copied();
+        members.filter(|member| *member != self.me)
     }
 
     /// How things stand with every peer.

@@ -19,6 +19,7 @@ mod reports;
 mod rights;
 mod scrub;
 mod serving;
+mod stable;
 #[cfg(test)]
 mod tests;
 mod transfer;
@@ -34,6 +35,7 @@ pub use replica::{
     Applied, Blob, BlockHashes, BlockLines, Cursor, LayerName, LegacyName, Line, Page, PageError,
     Part, Read, Replica, Run, Unavailable, Wait,
 };
+pub use stable::Stable;
 
 /// Something that happened to a node.
 #[derive(Clone, Debug, PartialEq, Eq)]

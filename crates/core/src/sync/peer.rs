@@ -26,6 +26,8 @@ pub(super) struct Peer {
     pub(super) known: Known,
     /// Whether its summary showed that `known` is not what it has.
     pub(super) doubt: bool,
+    /// When a report last showed that `known` is exactly what it has.
+    pub(super) confirmed_at: Option<u64>,
     /// Bytes it wants in flight at most.
     pub(super) window: u32,
     /// Its number of own operations of ours beyond those there are, once that was reported.
@@ -81,6 +83,7 @@ impl Peer {
         self.theirs = theirs;
         self.known = Known::default();
         self.doubt = false;
+        self.confirmed_at = None;
         self.unknown = 0;
         self.reports.told = None;
         self.told_behind_at = None;

@@ -122,7 +122,11 @@ impl Machine {
         let newest = peer.known.is_newest(report.stamp);
         let change = peer.known.take(report.stamp, &report.content);
         if let Content::Summary(hash) | Content::News(hash, _) = report.content {
-            peer.doubt |= newest && peer.known.hash() != hash;
+            let exact = peer.known.hash() == hash;
+            peer.doubt |= newest && !exact;
+            if newest && exact && peer.known.is_complete() {
+                peer.confirmed_at = Some(turn.now);
+            }
         }
         if matches!(report.content, Content::Range { .. }) {
             peer.doubt = false;

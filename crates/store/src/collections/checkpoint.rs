@@ -44,6 +44,8 @@ impl Collections {
         let manifest = self.manifest()?;
         let position = manifest.position();
         let whole = self.filters.write_all()?;
+        // What changed rows before the position entered memory before this.
+        self.tables.flush()?;
         // The manifest must not say more than the log holds after a power cut.
         self.journal.sync()?;
         self.tried.store(position, Relaxed);

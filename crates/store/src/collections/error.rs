@@ -11,6 +11,7 @@ use crate::identity::IdentityError;
 use crate::journal::ReadOnly;
 use crate::log::{OpenError as LogOpenError, Position, ReadError};
 use crate::manifest::ManifestError;
+use crate::tables::RowStoreError;
 
 /// Why a data directory cannot be opened. It was not changed.
 #[derive(Debug, Error)]
@@ -58,6 +59,17 @@ pub enum OpenError {
     /// What the log holds could not be made room for.
     #[error(transparent)]
     ReadOnly(#[from] ReadOnly),
+    /// The rows of tables cannot be read.
+    #[error(transparent)]
+    Tables(#[from] RowStoreError),
+    /// The rows of tables stand for more than the log holds: some of its end is lost.
+    #[error("the rows of tables are as of log position {position}, the log ends at {end}")]
+    TablesAhead {
+        /// What the rows stand for.
+        position: Position,
+        /// The end of the log.
+        end: Position,
+    },
     /// The filters in the log do not fit the memory bound.
     #[error(transparent)]
     Memory(#[from] OverBound),

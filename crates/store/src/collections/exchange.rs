@@ -21,6 +21,7 @@ use super::{Collections, Hindrance};
 use crate::filters::{Blocked, FilterError, SharedRow};
 use crate::journal::Found;
 use crate::log;
+use crate::tables::TakeOverError;
 
 /// The catalogue of filters, with the rights of their layers; its keys are their ids.
 const SECTION_FILTERS: u8 = 1;
@@ -28,6 +29,12 @@ const SECTION_FILTERS: u8 = 1;
 const SECTION_MEMBERS: u8 = 2;
 /// The bitmap, on one page: its bits as bytes.
 const SECTION_BITMAP: u8 = 3;
+/// The rows of all tables; their keys are those of records.
+const SECTION_ROWS: u8 = 4;
+/// What is known of removed rows, by origin.
+const SECTION_KNOWLEDGE: u8 = 5;
+/// The tables by name, with their floors.
+const SECTION_TABLES: u8 = 6;
 /// What a member's row takes beside its body, about.
 const MEMBER_OVERHEAD_BYTES: usize = 80;
 
@@ -143,6 +150,42 @@ impl Exchange {
             }
         }
     }
+
+    fn merge_tables(
+        &mut self,
+        page: &Page,
+        version: &VersionVector,
+    ) -> Result<Vec<Part>, PageError> {
+        let section = page.section;
+        let malformed = PageError::Rows { section, at: 0 };
+        let tables = &self.view.collections.tables;
+        let next = page.next.as_deref();
+        let merged = match section {
+            SECTION_ROWS => tables.take_over_rows(&page.after, next, &page.bytes, version),
+            SECTION_KNOWLEDGE => {
+                let after = origin(&page.after).ok_or(malformed)?;
+                let up_to = next.map_or(Some(None), origin).ok_or(malformed)?;
+                tables.take_over_knowledge(after, up_to, &page.bytes)
+            }
+            _ => tables.take_over_tables(&page.bytes),
+        };
+        match merged {
+            Ok(()) => Ok(Vec::new()),
+            Err(TakeOverError::Malformed) => Err(malformed),
+            Err(TakeOverError::ReadOnly(error)) => {
+                self.view.note(&error);
+                Err(PageError::Room)
+            }
+        }
+    }
+}
+
+/// The origin that a page begins or ends with; the outer none: it is not one.
+fn origin(bytes: &[u8]) -> Option<Option<Origin>> {
+    if bytes.is_empty() {
+        return Some(None);
+    }
+    bytes.try_into().ok().map(|bytes| Some(Origin::new(bytes)))
 }
 
 /// The id that a page begins or ends with; the outer none: it is not one.
@@ -286,7 +329,14 @@ impl Replica for Exchange {
     }
 
     fn sections(&self) -> &[u8] {
-        &[SECTION_FILTERS, SECTION_MEMBERS, SECTION_BITMAP]
+        &[
+            SECTION_FILTERS,
+            SECTION_MEMBERS,
+            SECTION_BITMAP,
+            SECTION_ROWS,
+            SECTION_KNOWLEDGE,
+            SECTION_TABLES,
+        ]
     }
 
     fn page(&mut self, section: u8, after: &[u8], bytes_max: usize) -> Option<Page> {
@@ -317,6 +367,20 @@ impl Replica for Exchange {
                 let bits = self.view.collections.bitmap().hold().to_bytes();
                 (None, self.view.show(Ok(bits)).ok()?)
             }
+            SECTION_ROWS => {
+                let rows = self.view.collections.tables.shared_rows(after, bytes_max);
+                let rows = rows.map_err(|error| self.view.note(&error)).ok()?;
+                self.view.show(Ok(rows)).ok()?
+            }
+            SECTION_KNOWLEDGE => {
+                let tables = &self.view.collections.tables;
+                let known = tables.shared_knowledge(origin(after)?, bytes_max);
+                self.view.show(Ok(known)).ok()?
+            }
+            SECTION_TABLES => {
+                let tables = self.view.collections.tables.shared_tables(after, bytes_max);
+                self.view.show(Ok(tables)).ok()?
+            }
             _ => return None,
         };
         Some(Page {
@@ -332,6 +396,7 @@ impl Replica for Exchange {
             SECTION_FILTERS => self.merge_filters(page, version),
             SECTION_MEMBERS => self.merge_members(page),
             SECTION_BITMAP => self.merge_bitmap(page),
+            SECTION_ROWS | SECTION_KNOWLEDGE | SECTION_TABLES => self.merge_tables(page, version),
             unknown => Err(PageError::Section(unknown)),
         }
     }

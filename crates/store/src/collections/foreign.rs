@@ -93,6 +93,8 @@ impl Collections {
                 self.tell_filters(&system);
             }
             Operation::Bits(bits) => self.bitmap.apply(*bits, append)?,
+            Operation::Table(row) => self.tables.apply_table(row, append)?,
+            Operation::Rows(rows) => self.tables.apply_rows(dot, rows, append)?,
             Operation::Group(_) | Operation::AdoptVersion(_) => {
                 return Err(Hindrance::Misplaced);
             }

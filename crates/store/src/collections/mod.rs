@@ -2,7 +2,7 @@
 //! snapshots.
 //!
 //! A start reads the manifest and replays the journal from its bookmark. A snapshot writes the
-//! files of filters, then the manifest, then forgets what lies before it in the journal, as far
+//! files of filters and the rows of tables, then the manifest, then forgets what lies before it in the journal, as far
 //! as no member of the group still needs it.
 //!
 //! Locks: a snapshot holds `checkpointing`, then takes the catalogue, the system state, the bitmap
@@ -37,6 +37,7 @@ use crate::disk::Disk;
 use crate::filters::{Filters, Options};
 use crate::journal::{Journal, ReadOnly};
 use crate::log::Position;
+use crate::tables::Tables;
 
 /// The collections of one data directory.
 pub struct Collections {
@@ -46,6 +47,7 @@ pub struct Collections {
     filters: Filters,
     system: Mutex<System>,
     bitmap: GroupBitmap,
+    tables: Tables,
     /// Held while a snapshot is taken.
     checkpointing: Mutex<()>,
     /// Position of the last snapshot.
@@ -82,6 +84,11 @@ impl Collections {
     /// The bitmap.
     pub fn bitmap(&self) -> &GroupBitmap {
         &self.bitmap
+    }
+
+    /// The tables.
+    pub fn tables(&self) -> &Tables {
+        &self.tables
     }
 
     /// The journal.

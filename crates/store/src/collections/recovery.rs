@@ -15,6 +15,7 @@ use crate::identity::Identity;
 use crate::journal::{Journal, LOG_DIR};
 use crate::log::{Cut, Log, Position};
 use crate::manifest::{Manifest, ManifestError};
+use crate::tables::Tables;
 
 /// What opening a data directory found.
 #[derive(Clone, Debug, Default)]
@@ -25,6 +26,8 @@ pub struct Recovered {
     pub operations: u64,
     /// Keys in them.
     pub keys: u64,
+    /// Rows of tables in them.
+    pub rows: u64,
     /// What was cut off the log's end because it had not been written whole.
     pub cut: Option<Cut>,
     /// Filters that cannot be used because a file of theirs is corrupt, with the reason.
@@ -63,6 +66,18 @@ impl Collections {
         let bitmap = GroupBitmap::new(Arc::clone(&journal), &manifest.bitmap)
             .map_err(ManifestError::from)?;
         let hidden = manifest.hidden.into_iter().map(|name| name.into_vec());
+        let tables = Tables::open(
+            Arc::clone(&disk),
+            Arc::clone(&journal),
+            Arc::clone(&entropy),
+        )?;
+        let in_file = tables.position();
+        if in_file > journal.appended() {
+            return Err(OpenError::TablesAhead {
+                position: in_file,
+                end: journal.appended(),
+            });
+        }
         let filters = Filters::new(
             Arc::clone(&disk),
             identity,
@@ -78,6 +93,7 @@ impl Collections {
             filters,
             system: Mutex::new(System { group, members }),
             bitmap,
+            tables,
             checkpointing: Mutex::new(()),
             snapshot_position: AtomicU64::new(position),
             tried: AtomicU64::new(position),
@@ -88,7 +104,7 @@ impl Collections {
             cut: report.cut,
             ..Recovered::default()
         };
-        collections.replay(position, &mut recovered)?;
+        collections.replay(position, in_file, &mut recovered)?;
         collections.tell_filters(&collections.lock_system());
         collections.filters.rename_all();
         let filters_other = |error| filters_io(std::io::Error::other(error));
@@ -105,10 +121,16 @@ impl Collections {
         Ok((collections, recovered))
     }
 
-    fn replay(&self, from: Position, recovered: &mut Recovered) -> Result<(), OpenError> {
+    /// Replays the journal. The tables have everything up to `in_file`.
+    fn replay(
+        &self,
+        from: Position,
+        in_file: Position,
+        recovered: &mut Recovered,
+    ) -> Result<(), OpenError> {
         let mut failure = None;
         self.journal.log().read_from(from, |position, entry| {
-            match self.replay_entry(position, entry, recovered) {
+            match self.replay_entry(position, in_file, entry, recovered) {
                 Ok(()) => ControlFlow::Continue(()),
                 Err(error) => {
                     failure = Some(error);
@@ -122,6 +144,7 @@ impl Collections {
     fn replay_entry(
         &self,
         position: Position,
+        in_file: Position,
         entry: &[u8],
         recovered: &mut Recovered,
     ) -> Result<(), OpenError> {
@@ -131,6 +154,14 @@ impl Collections {
         recovered.operations += 1;
         if let Operation::Insert(insert) = &operation {
             recovered.keys += insert.hashes().len() as u64;
+        }
+        let of_tables = matches!(operation, Operation::Table(_) | Operation::Rows(_));
+        if of_tables && position <= in_file {
+            self.journal.replayed(&header, position);
+            return Ok(());
+        }
+        if let Operation::Rows(rows) = &operation {
+            recovered.rows += rows.count() as u64;
         }
         match self.replay_operation(position, &header, &operation) {
             Err(OpenError::Memory(_)) => {
@@ -175,6 +206,8 @@ impl Collections {
                 Ok(())
             }
             Operation::Bits(bits) => Ok(self.bitmap.apply(*bits, there)?),
+            Operation::Table(row) => Ok(self.tables.apply_table(row, there)?),
+            Operation::Rows(rows) => Ok(self.tables.replay_rows(header.dot, rows, position)?),
         };
         effected.map_err(|blocked| match blocked {
             Blocked::Memory(over) => OpenError::Memory(over),

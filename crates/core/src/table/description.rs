@@ -1,0 +1,53 @@
+//! What is known of a table beside its rows.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// A table. It is its name: made on two sides of a cut it is one table afterwards.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TableRow {
+    /// 1 to 200 bytes, any but white space.
+    #[serde(with = "serde_bytes")]
+    pub name: Vec<u8>,
+    /// Some member exchanges it with strangers over a link. They may bring a row back at any
+    /// time, so its tombstones stay.
+    pub linked: bool,
+    /// What a newer version says of it.
+    #[serde(flatten)]
+    pub other: BTreeMap<String, rmpv::Value>,
+}
+
+impl TableRow {
+    /// A table that no link has.
+    pub fn new(name: &[u8]) -> Self {
+        TableRow {
+            name: name.to_vec(),
+            ..TableRow::default()
+        }
+    }
+
+    /// Takes in what another description of the table says; true if that was news. Of two values
+    /// of a field that this version does not know, the one whose bytes are larger stays.
+    pub fn merge(&mut self, other: &TableRow) -> bool {
+        debug_assert_eq!(self.name, other.name);
+        let mut news = other.linked && !self.linked;
+        self.linked |= other.linked;
+        for (field, theirs) in &other.other {
+            match self.other.get(field) {
+                Some(ours) if bytes(ours) >= bytes(theirs) => {}
+                _ => {
+                    self.other.insert(field.clone(), theirs.clone());
+                    news = true;
+                }
+            }
+        }
+        news
+    }
+}
+
+fn bytes(value: &rmpv::Value) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    rmpv::encode::write_value(&mut bytes, value).expect("memory does not refuse a write");
+    bytes
+}

@@ -1,0 +1,417 @@
+//! The state of tables as other nodes take it over, in three sections.
+//!
+//! Rows first, by the keys of their records: blocks of `length u32 | operation`, each operation
+//! the rows of one table with the operations that made them. Then what is known of origins, and
+//! at last the tables with their floors: rows are judged by the floors as they were before, and
+//! floors by whose rows may be below them.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
+use grapevine_core::limits::ROWS_PER_OPERATION_MAX;
+use grapevine_core::operation::{
+    Operation, Rows, Stream, decode, encode_row, encode_rows_of, encode_table,
+};
+use grapevine_core::origin::Origin;
+use grapevine_core::table::{Floors, Row, TableRow};
+use grapevine_core::version::{Dot, VersionVector};
+use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
+
+use super::knowledge::Known;
+use super::record::{Record, record_key, split_key};
+use super::row_store::RowStoreError;
+use super::state::State;
+use super::write::{position_of, row_bytes};
+use super::{KeyedRow, Tables};
+use crate::journal::ReadOnly;
+
+/// What one origin takes on a page, about.
+const KNOWN_BYTES: usize = 64;
+/// Records that are compared before others have their turn.
+const RECORDS_PER_TURN: usize = 4096;
+
+/// A table and its floors on a page.
+#[derive(Debug, Serialize, Deserialize)]
+struct SharedTable {
+    table: TableRow,
+    floors: ByteBuf,
+}
+
+/// A piece of a section: its bytes, and the last key in it if more follow.
+pub(crate) type Piece = (Option<Vec<u8>>, Vec<u8>);
+
+/// Why a page was not taken over.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TakeOverError {
+    /// It does not decode.
+    #[error("a page of tables does not decode")]
+    Malformed,
+    /// The node takes no writes.
+    #[error(transparent)]
+    ReadOnly(#[from] ReadOnly),
+}
+
+/// A row on a page: its record's key, the row, and the operation that made it.
+struct Theirs {
+    row: Row,
+    dot: Dot,
+}
+
+impl Tables {
+    /// The rows after `after`, about `bytes_max` bytes of them.
+    pub(crate) fn shared_rows(
+        &self,
+        after: &[u8],
+        bytes_max: usize,
+    ) -> Result<Piece, RowStoreError> {
+        let state = self.lock();
+        let mut blocks = Blocks::default();
+        let mut last = Vec::new();
+        let mut next = None;
+        state.visit(after, None, &mut |key, record| {
+            if blocks.length() >= bytes_max {
+                next = Some(std::mem::take(&mut last));
+                return ControlFlow::Break(());
+            }
+            blocks.add(key, record);
+            last = key.to_vec();
+            ControlFlow::Continue(())
+        })?;
+        Ok((next, blocks.finish()))
+    }
+
+    /// Takes over the rows of a copy that has everything up to `version`: those after `after` up
+    /// to `up_to` (none: all). Rows that are here and not there, although `version` has what made
+    /// them, were removed there, and rows that are there and not here, although what made them is
+    /// in, were removed here.
+    pub(crate) fn take_over_rows(
+        &self,
+        after: &[u8],
+        up_to: Option<&[u8]>,
+        bytes: &[u8],
+        version: &VersionVector,
+    ) -> Result<(), TakeOverError> {
+        let mut theirs = read_blocks(bytes)?;
+        let outside =
+            |key: &Vec<u8>| key[..] <= *after || up_to.is_some_and(|up_to| key[..] > *up_to);
+        if theirs.keys().any(outside) {
+            return Err(TakeOverError::Malformed);
+        }
+        let before = up_to.map(|up_to| [up_to, &[0]].concat());
+        let mut from = after.to_vec();
+        loop {
+            let state = self.lock();
+            let mut ours = Vec::new();
+            let visited = state.visit(&from, before.as_deref(), &mut |key, record| {
+                ours.push((key.to_vec(), record.clone()));
+                if ours.len() >= RECORDS_PER_TURN {
+                    ControlFlow::Break(())
+                } else {
+                    ControlFlow::Continue(())
+                }
+            });
+            visited.map_err(|error| self.fail(&error))?;
+            let ended = ours.len() < RECORDS_PER_TURN;
+            let mut turn = theirs;
+            theirs = match ours.last() {
+                Some((last, _)) if !ended => turn.split_off(&[last, &[0][..]].concat()),
+                _ => BTreeMap::new(),
+            };
+            if let Some((last, _)) = ours.last() {
+                from.clone_from(last);
+            }
+            self.reconcile(state, ours, turn, version)?;
+            if ended {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Brings records in line with what a page has in their place.
+    fn reconcile(
+        &self,
+        mut state: std::sync::MutexGuard<'_, State>,
+        ours: Vec<(Vec<u8>, Record)>,
+        mut theirs: BTreeMap<Vec<u8>, Theirs>,
+        version: &VersionVector,
+    ) -> Result<(), ReadOnly> {
+        let applied = self.journal.applied();
+        let mut taken: BTreeMap<Vec<u8>, Vec<Taken>> = BTreeMap::new();
+        let mut removed = Vec::new();
+        let table = |key: &[u8]| split_key(key).map_or(key, |(name, _)| name).to_vec();
+        for (key, record) in ours {
+            match theirs.remove(&key) {
+                None if version.covers(record.dot) => removed.push((key, record)),
+                None => {}
+                Some(there) => {
+                    let same = there.row == record.row && there.dot < record.dot;
+                    if same || there.row.supersedes(&record.row) {
+                        let entries = taken.entry(table(&key)).or_default();
+                        entries.push((key, there, Some(record)));
+                    }
+                }
+            }
+        }
+        for (key, there) in theirs {
+            if !applied.covers(there.dot) {
+                taken
+                    .entry(table(&key))
+                    .or_default()
+                    .push((key, there, None));
+            }
+        }
+        if taken.is_empty() && removed.is_empty() {
+            return Ok(());
+        }
+        self.journal.ensure_writable()?;
+        for (name, entries) in taken {
+            self.enter_taken(&mut state, &name, entries)?;
+        }
+        self.remove_taken(&mut state, removed)?;
+        self.end(state)
+    }
+
+    /// Enters rows of a page, as operations of this node alone.
+    fn enter_taken(
+        &self,
+        state: &mut State,
+        name: &[u8],
+        entries: Vec<Taken>,
+    ) -> Result<(), ReadOnly> {
+        let mut strays = Vec::new();
+        let mut entries = entries.into_iter().peekable();
+        while entries.peek().is_some() {
+            let mut encoded = Vec::new();
+            let mut entered = Vec::new();
+            encode_rows_of(&mut encoded, name);
+            while let Some((key, there, before)) = entries.next_if(|(key, there, _)| {
+                let fits = encoded.len() + row_bytes(key, &there.row) <= BLOCK_BYTES;
+                entered.is_empty() || (fits && entered.len() < ROWS_PER_OPERATION_MAX)
+            }) {
+                let row_key = split_key(&key).map_or(&key[..], |(_, key)| key);
+                encode_row(&mut encoded, row_key, &there.row, Some(there.dot));
+                entered.push((key, there, before));
+            }
+            let (position, _) = self
+                .journal
+                .append(Stream::Local, |_, entry| entry.extend_from_slice(&encoded))?;
+            state.position = position;
+            let count = entered.len();
+            for (at, (key, there, before)) in entered.into_iter().enumerate() {
+                let Theirs { row, dot } = there;
+                let row_key = split_key(&key).map_or(&key[..], |(_, key)| key).to_vec();
+                let changed = match &before {
+                    Some(known) if known.row == row => known.changed,
+                    _ => position_of(position, at, count),
+                };
+                if before.is_none() && self.is_stray(state, name, &row_key, &row, dot) {
+                    strays.push((row_key, row.clone()));
+                }
+                state.enter(key, Record { row, dot, changed }, before.as_ref());
+            }
+        }
+        let strays: Vec<KeyedRow> = strays;
+        self.write_again(state, name, strays)
+    }
+
+    /// Removes rows that were removed where a page comes from. They are not seen going here: an
+    /// operation that changes nothing gives the position from which on a watcher knows.
+    fn remove_taken(
+        &self,
+        state: &mut State,
+        removed: Vec<(Vec<u8>, Record)>,
+    ) -> Result<(), ReadOnly> {
+        let mut told: BTreeMap<Vec<u8>, bool> = BTreeMap::new();
+        for (key, record) in removed {
+            let Some((name, _)) = split_key(&key) else {
+                continue;
+            };
+            let unseen = told.entry(name.to_vec()).or_default();
+            *unseen |= !record.row.is_tombstone();
+            state
+                .knowledge
+                .removed
+                .advance(record.dot.origin, record.dot.sequence);
+            state.knowledge_dirty = true;
+            state.remove(key, &record);
+        }
+        for (name, _) in told.into_iter().filter(|(_, unseen)| *unseen) {
+            let table = state.table(&name);
+            let mut encoded = Vec::new();
+            encode_table(&mut encoded, &table.row);
+            let (position, _) = self
+                .journal
+                .append(Stream::Local, |_, entry| entry.extend_from_slice(&encoded))?;
+            table.forgotten = position;
+            state.position = position;
+        }
+        Ok(())
+    }
+
+    /// What is known of the origins after `after`.
+    pub(crate) fn shared_knowledge(&self, after: Option<Origin>, bytes_max: usize) -> Piece {
+        let applied = self.journal.applied();
+        let state = self.lock();
+        let count = (bytes_max / KNOWN_BYTES).max(1);
+        let mut known = state.knowledge.known(&applied, after, count + 1);
+        let more = known.len() > count;
+        known.truncate(count);
+        let last = known.last().map(|known| known.origin.bytes().to_vec());
+        let bytes = rmp_serde::to_vec(&known).expect("numbers are plain data");
+        (last.filter(|_| more), bytes)
+    }
+
+    /// Takes over what another copy knows of the origins after `after` up to `up_to`.
+    pub(crate) fn take_over_knowledge(
+        &self,
+        after: Option<Origin>,
+        up_to: Option<Origin>,
+        bytes: &[u8],
+    ) -> Result<(), TakeOverError> {
+        let theirs: Vec<Known> =
+            rmp_serde::from_slice(bytes).map_err(|_| TakeOverError::Malformed)?;
+        let mut state = self.lock();
+        if after.is_none() {
+            state.fresh = state.knowledge.removed.is_empty();
+        }
+        let fresh = state.fresh;
+        let before = state.knowledge.clone();
+        state.knowledge.take_over(after, up_to, &theirs, fresh);
+        state.knowledge_dirty |= state.knowledge != before && !state.tables.is_empty();
+        Ok(())
+    }
+
+    /// The tables after the one named `after`, with their floors.
+    pub(crate) fn shared_tables(&self, after: &[u8], bytes_max: usize) -> Piece {
+        let state = self.lock();
+        let (mut shared, mut next, mut bytes) = (Vec::new(), None, 0);
+        for (name, table) in &state.tables {
+            if name[..] <= *after {
+                continue;
+            }
+            if bytes >= bytes_max {
+                next = shared
+                    .last()
+                    .map(|last: &SharedTable| last.table.name.clone());
+                break;
+            }
+            let floors = table.floors.to_bytes();
+            bytes += KNOWN_BYTES + name.len() + floors.len();
+            shared.push(SharedTable {
+                table: table.row.clone(),
+                floors: floors.into(),
+            });
+        }
+        let bytes = rmp_serde::to_vec_named(&shared).expect("rows are plain data");
+        (next, bytes)
+    }
+
+    /// Takes over descriptions and floors.
+    pub(crate) fn take_over_tables(&self, bytes: &[u8]) -> Result<(), TakeOverError> {
+        let shared: Vec<SharedTable> =
+            rmp_serde::from_slice(bytes).map_err(|_| TakeOverError::Malformed)?;
+        let mut floors = Vec::new();
+        for shared in &shared {
+            let read = Floors::from_bytes(&shared.floors);
+            floors.push(read.map_err(|_| TakeOverError::Malformed)?);
+            if grapevine_core::catalogue::validate_name(&shared.table.name).is_err() {
+                return Err(TakeOverError::Malformed);
+            }
+        }
+        let mut state = self.lock();
+        for (shared, floors) in shared.iter().zip(&floors) {
+            let name = &shared.table.name;
+            let known = state.tables.get(name);
+            let mut described = known.map_or_else(|| TableRow::new(name), |t| t.row.clone());
+            if described.merge(&shared.table) || known.is_none() {
+                self.journal.ensure_writable()?;
+                let mut encoded = Vec::new();
+                encode_table(&mut encoded, &described);
+                let (position, _) = self
+                    .journal
+                    .append(Stream::Local, |_, entry| entry.extend_from_slice(&encoded))?;
+                state.position = position;
+            }
+            let table = state.table(name);
+            table.row.merge(&shared.table);
+            table.touch();
+            if table.floors.merge(floors) {
+                table.touch_floors();
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A row of a page that is taken, with the one it takes the place of.
+type Taken = (Vec<u8>, Theirs, Option<Record>);
+
+/// Bytes of rows in one block of a page, and in one operation made of it.
+const BLOCK_BYTES: usize = 64 << 10;
+
+/// A page of rows being written.
+#[derive(Default)]
+struct Blocks {
+    bytes: Vec<u8>,
+    block: Vec<u8>,
+    name: Vec<u8>,
+    count: usize,
+}
+
+impl Blocks {
+    fn length(&self) -> usize {
+        self.bytes.len() + self.block.len()
+    }
+
+    fn add(&mut self, record_key: &[u8], record: &Record) {
+        let Some((name, key)) = split_key(record_key) else {
+            return;
+        };
+        let full = self.block.len() >= BLOCK_BYTES || self.count >= ROWS_PER_OPERATION_MAX;
+        if self.count == 0 || full || self.name != name {
+            self.end_block();
+            name.clone_into(&mut self.name);
+            encode_rows_of(&mut self.block, name);
+        }
+        encode_row(&mut self.block, key, &record.row, Some(record.dot));
+        self.count += 1;
+    }
+
+    fn end_block(&mut self) {
+        if self.count > 0 {
+            let length = self.block.len() as u32;
+            self.bytes.extend_from_slice(&length.to_le_bytes());
+            self.bytes.append(&mut self.block);
+            self.count = 0;
+        }
+    }
+
+    fn finish(mut self) -> Vec<u8> {
+        self.end_block();
+        self.bytes
+    }
+}
+
+/// The rows of a page by the keys of their records. It is no longer than a message.
+fn read_blocks(mut bytes: &[u8]) -> Result<BTreeMap<Vec<u8>, Theirs>, TakeOverError> {
+    let mut theirs = BTreeMap::new();
+    while !bytes.is_empty() {
+        let (length, rest) = bytes.split_first_chunk().ok_or(TakeOverError::Malformed)?;
+        let length = u32::from_le_bytes(*length) as usize;
+        let (block, rest) = rest
+            .split_at_checked(length)
+            .ok_or(TakeOverError::Malformed)?;
+        let rows: Rows<'_> = match decode(block) {
+            Ok(Operation::Rows(rows)) => rows,
+            _ => return Err(TakeOverError::Malformed),
+        };
+        for row in rows.iter() {
+            let dot = row.made_by.ok_or(TakeOverError::Malformed)?;
+            let key = record_key(rows.name, row.key);
+            theirs.insert(key, Theirs { row: row.row, dot });
+        }
+        bytes = rest;
+    }
+    Ok(theirs)
+}

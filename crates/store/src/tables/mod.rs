@@ -1,0 +1,149 @@
+//! The tables of the group: small, fully copied maps from a key to a row.
+//!
+//! A change is an operation in the journal; the row is then in memory, and a while later in a file
+//! together with many others. The file says up to which position of the journal it has everything,
+//! and a start replays what follows: each operation meets the rows exactly once. That matters
+//! since rows that are gone are removed some time, and an old operation must not bring one back.
+//!
+//! The file's commits are durable, and made only once the journal is, up to the position they say.
+//! So after a power cut the rows are never ahead of the journal.
+//!
+//! Locks: `flushing`, then `state`, then the journal's. Whoever reads or changes rows holds
+//! `state`, also while the file is read; nobody holds it while the file is written.
+//!
+//! Read in this order: `record.rs`, `state.rs` (memory and file as one), `write.rs`, `read.rs`,
+//! `changes.rs` (watching), `collect.rs` with `knowledge.rs` (removing what is gone),
+//! `exchange.rs` (other nodes' state), `flush.rs`, `row_store.rs` with `redb_store.rs` (the file).
+
+mod changes;
+mod collect;
+mod exchange;
+mod flush;
+mod knowledge;
+mod read;
+mod record;
+mod redb_store;
+mod row_store;
+mod state;
+#[cfg(test)]
+mod tests;
+mod write;
+
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use grapevine_core::catalogue::NameError;
+use grapevine_core::table::{Row, RowError, VersionsExhausted};
+
+pub use changes::{Changed, Changes};
+pub(crate) use exchange::TakeOverError;
+pub use read::{Lookup, Page, TableSummary};
+pub use row_store::RowStoreError;
+pub use write::{Creation, Deletion, Merged, Written};
+
+use crate::disk::Disk;
+use crate::filters::Entropy;
+use crate::journal::{Journal, ReadOnly};
+use crate::log::Position;
+use state::State;
+
+/// Directory of the file in the data directory.
+pub const TABLES_DIR: &str = "tables";
+/// The file of all rows; there is none before the first table.
+pub const ROWS_FILE: &str = "tables/rows.redb";
+/// Memory that rows take, in bytes, before they are written to the file.
+const OVERLAY_BYTES_MAX: usize = 32 << 20;
+
+/// Why nothing was read, or nothing changed.
+#[derive(Debug, thiserror::Error)]
+pub enum TableError {
+    /// No table can have that name.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// No row can have that key or those values.
+    #[error(transparent)]
+    Row(#[from] RowError),
+    /// There is no version above that of the row.
+    #[error(transparent)]
+    Versions(#[from] VersionsExhausted),
+    /// The node takes no writes.
+    #[error(transparent)]
+    ReadOnly(#[from] ReadOnly),
+    /// The file of rows cannot be read.
+    #[error(transparent)]
+    Store(#[from] RowStoreError),
+}
+
+/// A row with its key.
+pub type KeyedRow = (Vec<u8>, Row);
+
+type Bell = Box<dyn Fn() + Send + Sync>;
+
+/// The tables of one data directory.
+pub struct Tables {
+    disk: Arc<dyn Disk>,
+    journal: Arc<Journal>,
+    entropy: Entropy,
+    /// Held while rows are written to the file.
+    flushing: Mutex<()>,
+    state: Mutex<State>,
+    bell: OnceLock<Bell>,
+    overlay_bytes_max: usize,
+}
+
+impl Tables {
+    /// The tables of a directory, as its file has them; what the journal has behind that position
+    /// is replayed by the caller.
+    pub(crate) fn open(
+        disk: Arc<dyn Disk>,
+        journal: Arc<Journal>,
+        entropy: Entropy,
+    ) -> Result<Self, RowStoreError> {
+        let state = match redb_store::RedbStore::open(&*disk)? {
+            Some(store) => State::load(store.contents()?, Arc::new(store))?,
+            None => State::default(),
+        };
+        Ok(Tables {
+            disk,
+            journal,
+            entropy,
+            flushing: Mutex::new(()),
+            state: Mutex::new(state),
+            bell: OnceLock::new(),
+            overlay_bytes_max: OVERLAY_BYTES_MAX,
+        })
+    }
+
+    /// Everything that changed rows before this position of the journal was in the file when the
+    /// directory was opened.
+    pub(crate) fn position(&self) -> Position {
+        self.lock().position
+    }
+
+    /// Called after each change of a row, from whatever thread makes it: it must not block, and
+    /// not call back. Only the first one counts.
+    pub fn set_bell(&self, bell: impl Fn() + Send + Sync + 'static) {
+        // Later ones would take the bell from the first.
+        drop(self.bell.set(Box::new(bell)));
+    }
+
+    fn ring(&self) {
+        if let Some(bell) = self.bell.get() {
+            bell();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A random step of a version.
+    fn step(&self) -> u32 {
+        let [a, b, c, d, ..] = (self.entropy)();
+        u32::from_le_bytes([a, b, c, d])
+    }
+
+    /// After the file could not be read while a change was under way: the node takes no more.
+    fn fail(&self, error: &RowStoreError) -> ReadOnly {
+        self.journal.fail(|| error.to_string())
+    }
+}

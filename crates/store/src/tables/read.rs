@@ -1,0 +1,130 @@
+//! Reading: single rows, pages of them, what tables there are.
+
+use std::ops::ControlFlow;
+
+use grapevine_core::table::{Row, TableRow};
+
+use super::record::{after_table, record_key, split_key};
+use super::{KeyedRow, TableError, Tables};
+use crate::log::Position;
+
+/// What is at a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lookup {
+    /// The row, unless it is gone.
+    pub row: Option<Row>,
+    /// Everything that was seen is acknowledged once this position is as durable as promised.
+    pub position: Position,
+}
+
+/// Rows of a table in the order of their keys.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// Rows that are not gone.
+    pub rows: Vec<KeyedRow>,
+    /// The key after which the next page begins; none: the table ends here.
+    pub next: Option<Vec<u8>>,
+    /// As in [`Lookup`]. Who wants to know of everything that changes after the first of several
+    /// pages was read asks for the changes since its position.
+    pub position: Position,
+}
+
+/// What is known of a table.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TableSummary {
+    /// Its description.
+    pub table: TableRow,
+    /// Rows that are no tombstones. Some of them may have expired.
+    pub rows: u64,
+    /// Tombstones.
+    pub tombstones: u64,
+}
+
+impl Tables {
+    /// All tables, by name.
+    pub fn list(&self) -> Vec<TableSummary> {
+        let state = self.lock();
+        let summary = |table: &super::state::Table| TableSummary {
+            table: table.row.clone(),
+            rows: table.counts.live,
+            tombstones: table.counts.tombstones,
+        };
+        state.tables.values().map(summary).collect()
+    }
+
+    /// The table of that name.
+    pub fn summary(&self, name: &[u8]) -> Option<TableSummary> {
+        let state = self.lock();
+        let table = state.tables.get(name)?;
+        Some(TableSummary {
+            table: table.row.clone(),
+            rows: table.counts.live,
+            tombstones: table.counts.tombstones,
+        })
+    }
+
+    /// The row of a key at the time `now`, in milliseconds since 1970; none: there is no such
+    /// table.
+    ///
+    /// # Errors
+    /// When the file of rows cannot be read.
+    pub fn get(&self, name: &[u8], key: &[u8], now: u64) -> Result<Option<Lookup>, TableError> {
+        let state = self.lock();
+        if !state.tables.contains_key(name) {
+            return Ok(None);
+        }
+        let record = state.get_one(record_key(name, key))?;
+        let row = record.map(|record| record.row);
+        Ok(Some(Lookup {
+            row: row.filter(|row| !row.is_gone(now)),
+            position: state.position,
+        }))
+    }
+
+    /// Up to `rows_max` (at least one) rows behind the key `after` (empty: from the first on), no
+    /// more than about `bytes_max` bytes of keys and values; none: there is no such table. `now`
+    /// as in [`get`](Self::get).
+    ///
+    /// # Errors
+    /// When the file of rows cannot be read.
+    pub fn page(
+        &self,
+        name: &[u8],
+        after: &[u8],
+        rows_max: usize,
+        bytes_max: usize,
+        now: u64,
+    ) -> Result<Option<Page>, TableError> {
+        let state = self.lock();
+        if !state.tables.contains_key(name) {
+            return Ok(None);
+        }
+        let mut page = Page {
+            position: state.position,
+            ..Page::default()
+        };
+        let (mut bytes, mut looked) = (0, 0);
+        let mut last = Vec::new();
+        let (from, to) = (record_key(name, after), after_table(name));
+        state.visit(&from, Some(&to), &mut |record_key, record| {
+            let key = split_key(record_key).map_or(record_key, |(_, key)| key);
+            let full = page.rows.len() >= rows_max.max(1) || bytes >= bytes_max;
+            // A page is bounded too where nearly all rows are gone.
+            if full || looked >= LOOKED_AT_MAX {
+                page.next = Some(std::mem::take(&mut last));
+                return ControlFlow::Break(());
+            }
+            looked += 1;
+            last = key.to_vec();
+            if !record.row.is_gone(now) {
+                bytes += key.len() + record.row.values().map_or(0, <[u8]>::len);
+                page.rows.push((last.clone(), record.row.clone()));
+            }
+            ControlFlow::Continue(())
+        })?;
+        Ok(Some(page))
+    }
+}
+
+/// Rows looked at for one page, gone ones included.
+const LOOKED_AT_MAX: usize = 16 * 1024;

@@ -1,0 +1,309 @@
+//! Records in a redb database.
+//!
+//! All commits are durable, and each has the position of the journal that it stands for. They are
+//! rare: rows are gathered in memory, where the journal has them too, and written many at a time,
+//! in order.
+//!
+//! The database lies on the disk seam, so simulated disks cut it as they cut everything else.
+//! It is made under another name and renamed, so a file of its name is a whole database.
+
+use std::fmt;
+use std::io;
+use std::ops::{Bound, ControlFlow};
+use std::sync::Arc;
+
+use redb::{
+    Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, StorageBackend,
+    TableDefinition,
+};
+
+use super::record::Record;
+use super::row_store::{Commit, Contents, Due, RowStore, RowStoreError, Visit};
+use super::{ROWS_FILE, TABLES_DIR};
+use crate::disk::{Disk, DiskFile, OpenMode};
+
+const RECORDS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("records");
+/// When a record is due (u64, big endian), then its key.
+const DUE: TableDefinition<'_, &[u8], ()> = TableDefinition::new("due");
+const TABLES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("tables");
+const FLOORS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("floors");
+const STATE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("state");
+const POSITION: &str = "position";
+const KNOWLEDGE: &str = "knowledge";
+const FORMAT: &str = "format";
+const FORMAT_VERSION: u8 = 1;
+/// Pages of the database kept in memory, in bytes.
+const CACHE_BYTES: usize = 32 << 20;
+
+/// An open database.
+pub(super) struct RedbStore {
+    database: Database,
+}
+
+/// A file of the disk seam, as redb wants it.
+pub(super) struct Backend(pub(super) Arc<dyn DiskFile>);
+
+impl fmt::Debug for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Backend")
+    }
+}
+
+impl StorageBackend for Backend {
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.0.read_at(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.0.write_at(offset, data)
+    }
+}
+
+fn refused(error: impl Into<redb::Error>) -> RowStoreError {
+    let error = error.into();
+    match error {
+        redb::Error::Corrupted(what) => RowStoreError::Corrupt {
+            file: ROWS_FILE,
+            what,
+        },
+        error => RowStoreError::Refused {
+            file: ROWS_FILE,
+            what: error.to_string(),
+        },
+    }
+}
+
+fn unreadable(error: DatabaseError) -> RowStoreError {
+    refused(redb::Error::from(error))
+}
+
+pub(super) fn corrupt(what: &str) -> RowStoreError {
+    RowStoreError::Corrupt {
+        file: ROWS_FILE,
+        what: what.to_owned(),
+    }
+}
+
+fn io_refused(error: io::Error) -> RowStoreError {
+    RowStoreError::Refused {
+        file: ROWS_FILE,
+        what: error.to_string(),
+    }
+}
+
+fn place(due: u64, key: &[u8]) -> Vec<u8> {
+    [&due.to_be_bytes()[..], key].concat()
+}
+
+impl RedbStore {
+    /// Opens the database of a directory; none if it has none yet. Every page of it is checked:
+    /// what was altered since it was written is found here and not served.
+    pub(super) fn open(disk: &dyn Disk) -> Result<Option<Self>, RowStoreError> {
+        let file = match disk.open(ROWS_FILE, OpenMode::ReadWrite) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(io_refused(error)),
+        };
+        // What an earlier process failed to sync must not be taken for durable.
+        file.sync()
+            .and_then(|()| file.drop_cache())
+            .map_err(io_refused)?;
+        Ok(Some(Self::over(Backend(file))?))
+    }
+
+    /// Opens a database that exists.
+    pub(super) fn over(backend: impl StorageBackend) -> Result<Self, RowStoreError> {
+        if backend.len().map_err(io_refused)? == 0 {
+            return Err(corrupt("it is empty"));
+        }
+        let mut builder = Builder::new();
+        builder
+            .set_cache_size(CACHE_BYTES)
+            .set_check_integrity_on_open(true);
+        let database = builder.create_with_backend(backend).map_err(unreadable)?;
+        let store = RedbStore { database };
+        let state = store.begin_read()?.open_table(STATE).map_err(refused)?;
+        let format = state.get(FORMAT).map_err(refused)?;
+        match format.as_ref().map(|guard| guard.value()) {
+            Some([FORMAT_VERSION]) => {}
+            Some([version]) => {
+                return Err(RowStoreError::Refused {
+                    file: ROWS_FILE,
+                    what: format!(
+                        "has format version {version}, this program reads {FORMAT_VERSION}"
+                    ),
+                });
+            }
+            _ => return Err(corrupt("it has no format version")),
+        }
+        drop((format, state));
+        Ok(store)
+    }
+
+    /// Makes the database with a first commit; it has its name once that is durable.
+    pub(super) fn create(disk: &dyn Disk, first: &Commit<'_>) -> Result<Self, RowStoreError> {
+        let temporary = format!("{ROWS_FILE}.new");
+        disk.create_dir(TABLES_DIR).map_err(io_refused)?;
+        disk.sync_dir("").map_err(io_refused)?;
+        let file = disk
+            .open(&temporary, OpenMode::Create)
+            .map_err(io_refused)?;
+        let mut builder = Builder::new();
+        builder.set_cache_size(CACHE_BYTES);
+        let database = builder
+            .create_with_backend(Backend(file))
+            .map_err(unreadable)?;
+        let store = RedbStore { database };
+        store.commit(first)?;
+        disk.rename(&temporary, ROWS_FILE).map_err(io_refused)?;
+        disk.sync_dir(TABLES_DIR).map_err(io_refused)?;
+        Ok(store)
+    }
+
+    fn begin_read(&self) -> Result<redb::ReadTransaction, RowStoreError> {
+        self.database.begin_read().map_err(refused)
+    }
+
+    /// Everything but the records.
+    pub(super) fn contents(&self) -> Result<Contents, RowStoreError> {
+        let read = self.begin_read()?;
+        let all = |definition| {
+            let table: redb::ReadOnlyTable<&[u8], &[u8]> =
+                read.open_table(definition).map_err(refused)?;
+            let mut pairs = Vec::new();
+            for pair in table.iter().map_err(refused)? {
+                let (name, bytes) = pair.map_err(refused)?;
+                pairs.push((name.value().to_vec(), bytes.value().to_vec()));
+            }
+            Ok::<_, RowStoreError>(pairs)
+        };
+        let state = read.open_table(STATE).map_err(refused)?;
+        let position = state.get(POSITION).map_err(refused)?;
+        let position = position
+            .as_ref()
+            .and_then(|guard| guard.value().try_into().ok());
+        let position = position.ok_or_else(|| corrupt("it has no position"))?;
+        let knowledge = state.get(KNOWLEDGE).map_err(refused)?;
+        Ok(Contents {
+            position: u64::from_le_bytes(position),
+            tables: all(TABLES)?,
+            floors: all(FLOORS)?,
+            knowledge: knowledge.map(|guard| guard.value().to_vec()),
+        })
+    }
+}
+
+fn record(bytes: &[u8]) -> Result<Record, RowStoreError> {
+    Record::decode(bytes).ok_or_else(|| corrupt("a record does not decode"))
+}
+
+impl RowStore for RedbStore {
+    fn get(&self, keys: &[&[u8]]) -> Result<Vec<Option<Record>>, RowStoreError> {
+        let records = self.begin_read()?.open_table(RECORDS).map_err(refused)?;
+        let get = |key: &&[u8]| match records.get(*key).map_err(refused)? {
+            Some(guard) => record(guard.value()).map(Some),
+            None => Ok(None),
+        };
+        keys.iter().map(get).collect()
+    }
+
+    fn visit(
+        &self,
+        after: &[u8],
+        before: Option<&[u8]>,
+        visit: Visit<'_>,
+    ) -> Result<(), RowStoreError> {
+        let records = self.begin_read()?.open_table(RECORDS).map_err(refused)?;
+        if before.is_some_and(|before| before <= after) {
+            return Ok(());
+        }
+        let range = (
+            Bound::Excluded(after),
+            before.map_or(Bound::Unbounded, Bound::Excluded),
+        );
+        for pair in records.range::<&[u8]>(range).map_err(refused)? {
+            let (key, bytes) = pair.map_err(refused)?;
+            if let ControlFlow::Break(()) = visit(key.value(), record(bytes.value())?) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn due(&self, after: &[u8], now: u64, count: usize) -> Result<Vec<Due>, RowStoreError> {
+        let table = self.begin_read()?.open_table(DUE).map_err(refused)?;
+        let range = (Bound::Excluded(after), Bound::Unbounded);
+        let mut due = Vec::new();
+        for pair in table.range::<&[u8]>(range).map_err(refused)?.take(count) {
+            let (place, ()) = pair.map(|(place, _)| (place, ())).map_err(refused)?;
+            let Some((at, key)) = place.value().split_first_chunk() else {
+                return Err(corrupt("an entry of what is due is cut short"));
+            };
+            if u64::from_be_bytes(*at) > now {
+                break;
+            }
+            due.push(Due {
+                place: place.value().to_vec(),
+                key: key.to_vec(),
+            });
+        }
+        Ok(due)
+    }
+
+    fn commit(&self, commit: &Commit<'_>) -> Result<(), RowStoreError> {
+        let write = self.database.begin_write().map_err(refused)?;
+        {
+            let mut records = write.open_table(RECORDS).map_err(refused)?;
+            let mut due = write.open_table(DUE).map_err(refused)?;
+            for (key, new) in commit.records {
+                let old = match new {
+                    Some(new) => records.insert(&key[..], &new.encode()[..]),
+                    None => records.remove(&key[..]),
+                };
+                let old = old.map_err(refused)?;
+                let old_due = match old.as_ref() {
+                    Some(old) => record(old.value())?.due(),
+                    None => None,
+                };
+                let new_due = new.as_ref().and_then(Record::due);
+                if old_due == new_due {
+                    continue;
+                }
+                if let Some(at) = old_due {
+                    due.remove(&place(at, key)[..]).map_err(refused)?;
+                }
+                if let Some(at) = new_due {
+                    due.insert(&place(at, key)[..], ()).map_err(refused)?;
+                }
+            }
+            for (definition, pairs) in [(TABLES, commit.tables), (FLOORS, commit.floors)] {
+                let mut table = write.open_table(definition).map_err(refused)?;
+                for (name, bytes) in pairs {
+                    table.insert(&name[..], &bytes[..]).map_err(refused)?;
+                }
+            }
+            let mut state = write.open_table(STATE).map_err(refused)?;
+            let position = commit.position.to_le_bytes();
+            state.insert(POSITION, &position[..]).map_err(refused)?;
+            state
+                .insert(FORMAT, &[FORMAT_VERSION][..])
+                .map_err(refused)?;
+            if let Some(knowledge) = commit.knowledge {
+                state.insert(KNOWLEDGE, knowledge).map_err(refused)?;
+            }
+        }
+        write.commit().map_err(refused)
+    }
+}

@@ -1,0 +1,83 @@
+//! What tables need of the file their rows are in.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
+use super::record::Record;
+use crate::log::Position;
+
+/// What was changed since the last commit, to be written as one.
+pub(super) struct Commit<'a> {
+    /// Everything that changed rows before this position of the journal is in, nothing after it.
+    pub(super) position: Position,
+    /// By the keys of records, ascending; none: the record is removed.
+    pub(super) records: &'a BTreeMap<Vec<u8>, Option<Record>>,
+    /// Tables by name, as `state.rs` encodes them.
+    pub(super) tables: &'a [(Vec<u8>, Vec<u8>)],
+    /// Floors of tables by name.
+    pub(super) floors: &'a [(Vec<u8>, Vec<u8>)],
+    /// What is known of collections, if it changed, as `knowledge.rs` encodes it.
+    pub(super) knowledge: Option<&'a [u8]>,
+}
+
+/// Everything but the records.
+#[derive(Debug, Default)]
+pub(super) struct Contents {
+    pub(super) position: Position,
+    pub(super) tables: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(super) floors: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(super) knowledge: Option<Vec<u8>>,
+}
+
+/// Why the file of rows cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum RowStoreError {
+    /// It does not hold.
+    #[error("{file} is corrupt: {what}")]
+    Corrupt {
+        /// The file.
+        file: &'static str,
+        /// What does not hold.
+        what: String,
+    },
+    /// The disk refused, or what was asked of it before failed.
+    #[error("{file}: {what}")]
+    Refused {
+        /// The file.
+        file: &'static str,
+        /// The answer.
+        what: String,
+    },
+}
+
+/// Visits records in the order of their keys until it breaks off.
+pub(super) type Visit<'a> = &'a mut dyn FnMut(&[u8], Record) -> ControlFlow<()>;
+
+/// Records by key, durable with the position of the journal that they stand for.
+pub(super) trait RowStore: Send + Sync {
+    /// The records of these keys, in the same order.
+    fn get(&self, keys: &[&[u8]]) -> Result<Vec<Option<Record>>, RowStoreError>;
+
+    /// Visits the records whose keys are after `after` and before `before` (none: all).
+    fn visit(
+        &self,
+        after: &[u8],
+        before: Option<&[u8]>,
+        visit: Visit<'_>,
+    ) -> Result<(), RowStoreError>;
+
+    /// Up to `count` keys of records that are due at `now` (milliseconds since 1970), behind
+    /// `after`, each with its place.
+    fn due(&self, after: &[u8], now: u64, count: usize) -> Result<Vec<Due>, RowStoreError>;
+
+    /// Makes a commit durable; when it fails nothing of it is in.
+    fn commit(&self, commit: &Commit<'_>) -> Result<(), RowStoreError>;
+}
+
+/// A record that may be removed.
+pub(super) struct Due {
+    /// Its place among those that are due.
+    pub(super) place: Vec<u8>,
+    /// Its key.
+    pub(super) key: Vec<u8>,
+}

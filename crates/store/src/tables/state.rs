@@ -1,0 +1,372 @@
+//! Tables in memory: what is known of each, and the rows that are not in the file yet.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::{Bound, ControlFlow};
+use std::sync::Arc;
+
+use grapevine_core::table::{Floors, TableRow};
+use serde::{Deserialize, Serialize};
+
+use super::knowledge::Knowledge;
+use super::record::{Record, split_key};
+use super::redb_store::corrupt;
+use super::row_store::{Contents, RowStore, RowStoreError};
+use crate::log::Position;
+
+/// Changes of a table that are kept to be told to who watches.
+pub(super) const RECENT_MAX: usize = 4096;
+/// What a record takes in memory beside its bytes, about.
+const RECORD_OVERHEAD_BYTES: usize = 160;
+
+/// Rows by key; none: the row was removed.
+pub(super) type Records = BTreeMap<Vec<u8>, Option<Record>>;
+
+/// Rows that are not in the file yet.
+#[derive(Debug, Default)]
+pub(super) struct Overlay {
+    pub(super) records: Records,
+    /// Memory that they take, about.
+    pub(super) bytes: usize,
+    /// How many entries were made for rows that may be removed some time.
+    pub(super) due: usize,
+}
+
+/// One table.
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    pub(super) row: TableRow,
+    pub(super) floors: Floors,
+    /// Rows that are no tombstones, and those that are.
+    pub(super) counts: Counts,
+    /// Rows were removed that changed last here: who has not seen all changes up to here cannot
+    /// be told what is gone.
+    pub(super) forgotten: Position,
+    /// The last changes, and the position behind which all of them are there.
+    pub(super) recent: VecDeque<(Position, Vec<u8>)>,
+    pub(super) recent_from: Position,
+    dirty: bool,
+    floors_dirty: bool,
+}
+
+/// Rows of a table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Counts {
+    pub(super) live: u64,
+    pub(super) tombstones: u64,
+}
+
+impl Counts {
+    fn of(&mut self, record: &Record) -> &mut u64 {
+        if record.row.is_tombstone() {
+            &mut self.tombstones
+        } else {
+            &mut self.live
+        }
+    }
+}
+
+/// A table as the file has it.
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    table: TableRow,
+    counts: Counts,
+    forgotten: Position,
+}
+
+impl Table {
+    fn encode(&self) -> Vec<u8> {
+        let stored = Stored {
+            table: self.row.clone(),
+            counts: self.counts,
+            forgotten: self.forgotten,
+        };
+        rmp_serde::to_vec_named(&stored).expect("rows are plain data")
+    }
+
+    pub(super) fn touch_floors(&mut self) {
+        self.floors_dirty = true;
+        self.dirty = true;
+    }
+
+    pub(super) fn touch(&mut self) {
+        self.dirty = true;
+    }
+}
+
+/// Everything of tables.
+#[derive(Default)]
+pub(super) struct State {
+    pub(super) tables: BTreeMap<Vec<u8>, Table>,
+    pub(super) overlay: Overlay,
+    /// What is being written to the file; older than the overlay.
+    pub(super) frozen: Option<Arc<Overlay>>,
+    pub(super) file: Option<Arc<dyn RowStore>>,
+    /// After the last operation on tables.
+    pub(super) position: Position,
+    pub(super) knowledge: Knowledge,
+    pub(super) knowledge_dirty: bool,
+    /// Whether nothing had been removed here when the snapshot began that is being taken over.
+    pub(super) fresh: bool,
+    /// Where the next collection goes on.
+    pub(super) due_after: Vec<u8>,
+}
+
+/// What a commit needs beside the records.
+pub(super) struct Descriptions {
+    pub(super) position: Position,
+    pub(super) tables: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(super) floors: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(super) knowledge: Option<Vec<u8>>,
+}
+
+impl State {
+    /// The state of a file.
+    pub(super) fn load(contents: Contents, file: Arc<dyn RowStore>) -> Result<Self, RowStoreError> {
+        let mut state = State {
+            file: Some(file),
+            position: contents.position,
+            ..State::default()
+        };
+        for (name, bytes) in contents.tables {
+            let stored: Stored = rmp_serde::from_slice(&bytes)
+                .map_err(|error| corrupt(&format!("a table does not decode: {error}")))?;
+            let table = Table {
+                row: stored.table,
+                counts: stored.counts,
+                forgotten: stored.forgotten,
+                recent_from: contents.position,
+                ..Table::default()
+            };
+            state.tables.insert(name, table);
+        }
+        for (name, bytes) in contents.floors {
+            let floors = Floors::from_bytes(&bytes).map_err(|error| corrupt(&error.to_string()))?;
+            if let Some(table) = state.tables.get_mut(&name) {
+                table.floors = floors;
+            }
+        }
+        if let Some(bytes) = contents.knowledge {
+            let knowledge = Knowledge::decode(&bytes);
+            state.knowledge =
+                knowledge.ok_or_else(|| corrupt("what is known of members does not decode"))?;
+        }
+        Ok(state)
+    }
+
+    /// Whether there is anything that the file does not have.
+    pub(super) fn is_written(&self) -> bool {
+        self.overlay.records.is_empty()
+            && !self.knowledge_dirty
+            && !self.tables.values().any(|table| table.dirty)
+    }
+
+    /// Takes what is to be written; the overlay is empty afterwards.
+    pub(super) fn freeze(&mut self) -> (Arc<Overlay>, Descriptions) {
+        let frozen = Arc::new(std::mem::take(&mut self.overlay));
+        self.frozen = Some(Arc::clone(&frozen));
+        let mut descriptions = Descriptions {
+            position: self.position,
+            tables: Vec::new(),
+            floors: Vec::new(),
+            knowledge: std::mem::take(&mut self.knowledge_dirty).then(|| self.knowledge.encode()),
+        };
+        for (name, table) in self.tables.iter_mut().filter(|(_, table)| table.dirty) {
+            table.dirty = false;
+            descriptions.tables.push((name.clone(), table.encode()));
+            if std::mem::take(&mut table.floors_dirty) {
+                let floors = table.floors.to_bytes();
+                descriptions.floors.push((name.clone(), floors));
+            }
+        }
+        (frozen, descriptions)
+    }
+
+    /// The table of that name, made if there is none.
+    pub(super) fn table(&mut self, name: &[u8]) -> &mut Table {
+        if !self.tables.contains_key(name) {
+            let table = Table {
+                row: TableRow::new(name),
+                dirty: true,
+                ..Table::default()
+            };
+            self.tables.insert(name.to_vec(), table);
+        }
+        self.tables.get_mut(name).expect("it was just put in")
+    }
+
+    /// The records of these keys, in their order.
+    pub(super) fn get(&self, keys: &[Vec<u8>]) -> Result<Vec<Option<Record>>, RowStoreError> {
+        let mut found: Vec<Option<Record>> = vec![None; keys.len()];
+        let (mut places, mut missing) = (Vec::new(), Vec::new());
+        for (place, key) in keys.iter().enumerate() {
+            match self.in_memory(key) {
+                Some(record) => found[place] = record.clone(),
+                None => {
+                    places.push(place);
+                    missing.push(&key[..]);
+                }
+            }
+        }
+        if let (Some(file), false) = (&self.file, missing.is_empty()) {
+            for (place, record) in places.into_iter().zip(file.get(&missing)?) {
+                found[place] = record;
+            }
+        }
+        Ok(found)
+    }
+
+    pub(super) fn get_one(&self, key: Vec<u8>) -> Result<Option<Record>, RowStoreError> {
+        Ok(self.get(&[key])?.pop().flatten())
+    }
+
+    fn in_memory(&self, key: &[u8]) -> Option<&Option<Record>> {
+        let newest = self.overlay.records.get(key);
+        newest.or_else(|| self.frozen.as_ref()?.records.get(key))
+    }
+
+    /// Visits the records after `after` and before `before` in the order of their keys, those in
+    /// memory and those in the file.
+    pub(super) fn visit(
+        &self,
+        after: &[u8],
+        before: Option<&[u8]>,
+        visit: &mut dyn FnMut(&[u8], &Record) -> ControlFlow<()>,
+    ) -> Result<(), RowStoreError> {
+        if before.is_some_and(|before| before <= after) {
+            return Ok(());
+        }
+        let range = (
+            Bound::Excluded(after),
+            before.map_or(Bound::Unbounded, Bound::Excluded),
+        );
+        let newest = self.overlay.records.range::<[u8], _>(range);
+        let older = self
+            .frozen
+            .iter()
+            .flat_map(|frozen| frozen.records.range::<[u8], _>(range));
+        let mut memory = Merged {
+            newest: newest.peekable(),
+            older: older.peekable(),
+        }
+        .peekable();
+        let mut ended = false;
+        if let Some(file) = &self.file {
+            file.visit(after, before, &mut |key, record| {
+                while let Some((newer, of)) = memory.next_if(|(newer, _)| *newer < key) {
+                    if let Some(of) = of
+                        && visit(newer, of).is_break()
+                    {
+                        ended = true;
+                        return ControlFlow::Break(());
+                    }
+                }
+                let flow = match memory.next_if(|(newer, _)| *newer == key) {
+                    Some((_, None)) => ControlFlow::Continue(()),
+                    Some((_, Some(newer))) => visit(key, newer),
+                    None => visit(key, &record),
+                };
+                ended = flow.is_break();
+                flow
+            })?;
+        }
+        if !ended {
+            for (key, record) in memory {
+                if let Some(record) = record
+                    && visit(key, record).is_break()
+                {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts a record in, in place of `before`.
+    pub(super) fn enter(&mut self, key: Vec<u8>, record: Record, before: Option<&Record>) {
+        let Some((name, row_key)) = split_key(&key) else {
+            return;
+        };
+        let table = self.table(name);
+        table.dirty = true;
+        if let Some(before) = before {
+            let count = table.counts.of(before);
+            *count = count.saturating_sub(1);
+        }
+        *table.counts.of(&record) += 1;
+        if before.is_none_or(|before| before.changed != record.changed) {
+            table.recent.push_back((record.changed, row_key.to_vec()));
+            if table.recent.len() > RECENT_MAX
+                && let Some((position, _)) = table.recent.pop_front()
+            {
+                table.recent_from = position;
+            }
+        }
+        self.put(key, Some(record));
+    }
+
+    /// Removes a record that is there.
+    pub(super) fn remove(&mut self, key: Vec<u8>, record: &Record) {
+        let Some((name, row_key)) = split_key(&key) else {
+            return;
+        };
+        let table = self.table(name);
+        table.dirty = true;
+        let count = table.counts.of(record);
+        *count = count.saturating_sub(1);
+        table.floors_dirty |= table.floors.raise(row_key, record.row.version);
+        table.forgotten = table.forgotten.max(record.changed);
+        self.put(key, None);
+    }
+
+    fn put(&mut self, key: Vec<u8>, record: Option<Record>) {
+        let size = |key: &[u8], record: &Option<Record>| {
+            let values = record.as_ref().and_then(|record| record.row.values());
+            key.len() + values.map_or(0, <[u8]>::len) + RECORD_OVERHEAD_BYTES
+        };
+        let overlay = &mut self.overlay;
+        overlay.bytes += size(&key, &record);
+        overlay.due += usize::from(record.as_ref().is_some_and(|record| record.due().is_some()));
+        let length = key.len();
+        if let Some(old) = overlay.records.insert(key, record) {
+            let values = old.as_ref().and_then(|record| record.row.values());
+            let freed = length + values.map_or(0, <[u8]>::len) + RECORD_OVERHEAD_BYTES;
+            overlay.bytes = overlay.bytes.saturating_sub(freed);
+        }
+    }
+}
+
+/// Two ordered sequences as one; where both have a key, the newest's counts.
+struct Merged<A: Iterator, B: Iterator> {
+    newest: std::iter::Peekable<A>,
+    older: std::iter::Peekable<B>,
+}
+
+type Entry<'a> = (&'a Vec<u8>, &'a Option<Record>);
+
+impl<'a, A, B> Iterator for Merged<A, B>
+where
+    A: Iterator<Item = Entry<'a>>,
+    B: Iterator<Item = Entry<'a>>,
+{
+    type Item = (&'a [u8], &'a Option<Record>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let from_older = match (self.newest.peek(), self.older.peek()) {
+            (Some((newest, _)), Some((older, _))) => {
+                if newest == older {
+                    self.older.next();
+                    false
+                } else {
+                    older < newest
+                }
+            }
+            (newest, _) => newest.is_none(),
+        };
+        let entry = if from_older {
+            self.older.next()
+        } else {
+            self.newest.next()
+        };
+        entry.map(|(key, record)| (&key[..], record))
+    }
+}

@@ -1,0 +1,272 @@
+//! What clients see of one node.
+
+use grapevine_core::table::RowError;
+
+use super::*;
+use crate::tables::{Changes, Creation, Deletion, TableError, Written};
+
+#[test]
+fn rows_are_set_shown_and_deleted() {
+    let node = open(&SimulatedDisk::new());
+    let tables = node.tables();
+    assert!(matches!(tables.create(b"t"), Ok(Creation::Created(_))));
+    assert!(matches!(tables.create(b"t"), Ok(Creation::Existed(_))));
+    assert!(tables.create(b"a b").is_err());
+    let first = set(&node, "k", "1");
+    let second = set(&node, "k", "2\tcolumns");
+    assert!(second > first && first > 0);
+    set(&node, "j", "");
+    assert_eq!(
+        shown(&node, "t"),
+        [
+            ("j".into(), String::new()),
+            ("k".into(), "2\tcolumns".into())
+        ]
+    );
+    assert!(delete(&node, "k"));
+    assert!(!delete(&node, "k"), "it is gone");
+    assert!(!delete(&node, "never"));
+    assert_eq!(shown(&node, "t"), [("j".into(), String::new())]);
+    let summary = tables.summary(b"t").expect("there is one");
+    assert_eq!((summary.rows, summary.tombstones), (1, 1));
+    assert!(set(&node, "k", "3") > second, "above the tombstone");
+    assert_eq!(tables.summary(b"t").expect("one").tombstones, 0);
+}
+
+#[test]
+fn what_is_not_there_or_cannot_be_is_said() {
+    let node = open(&SimulatedDisk::new());
+    let tables = node.tables();
+    assert_eq!(tables.get(b"t", b"k", 0).expect("it reads"), None);
+    assert_eq!(
+        tables.set(b"t", b"k", b"", None).expect("no"),
+        Written::NotFound
+    );
+    assert_eq!(
+        tables.delete(b"t", b"k", 0).expect("no"),
+        Deletion::NotFound
+    );
+    assert_eq!(tables.page(b"t", b"", 1, 1, 0).expect("no"), None);
+    assert_eq!(tables.merge(b"t", []).expect("no"), None);
+    assert_eq!(tables.changes(b"t", 0, 1).expect("no"), Changes::NotFound);
+    assert!(tables.list().is_empty());
+    tables.create(b"t").expect("made");
+    let refused = tables.set(b"t", b"a\tb", b"", None);
+    assert!(matches!(
+        refused,
+        Err(TableError::Row(RowError::KeyByte { at: 1, .. }))
+    ));
+    let refused = tables.set(b"t", b"k", b"a\nb", None);
+    assert!(matches!(
+        refused,
+        Err(TableError::Row(RowError::ValuesByte { .. }))
+    ));
+    tables
+        .merge(b"t", [(b"k".to_vec(), row(i64::MAX, "last"))])
+        .expect("merged");
+    let exhausted = tables.set(b"t", b"k", b"", None);
+    assert!(
+        matches!(exhausted, Err(TableError::Versions(_))),
+        "{exhausted:?}"
+    );
+    assert_eq!(value(&node, "k").as_deref(), Some("last"));
+}
+
+#[test]
+fn a_row_expires_for_readers_and_can_be_set_again() {
+    let node = open(&SimulatedDisk::new());
+    let tables = node.tables();
+    tables.create(b"t").expect("made");
+    tables.set(b"t", b"lease", b"a", Some(1000)).expect("set");
+    let at = |now| {
+        tables
+            .get(b"t", b"lease", now)
+            .expect("reads")
+            .expect("table")
+            .row
+    };
+    assert!(at(999).is_some() && at(1000).is_none());
+    let absent = tables.delete(b"t", b"lease", 1000).expect("no");
+    assert!(matches!(absent, Deletion::Absent(_)));
+    let before = at(0).expect("there").version;
+    tables.set(b"t", b"lease", b"b", Some(2000)).expect("set");
+    assert!(at(1500).expect("there").version > before);
+}
+
+#[test]
+fn pages_go_through_memory_and_file_in_the_order_of_keys() {
+    let node = open(&SimulatedDisk::new());
+    let tables = node.tables();
+    for name in [&b"s"[..], b"t", b"u"] {
+        tables.create(name).expect("made");
+        tables.set(name, b"other", b"x", None).expect("set");
+    }
+    for number in (0..60).step_by(2) {
+        set(&node, &format!("{number:02}"), "file");
+    }
+    tables.flush().expect("flushed");
+    for number in (0..60).step_by(3) {
+        set(&node, &format!("{number:02}"), "memory");
+    }
+    for number in (0..60).step_by(5) {
+        delete(&node, &format!("{number:02}"));
+    }
+    delete(&node, "other");
+    let expected: Vec<(String, String)> = (0..60)
+        .filter(|number| (number % 2 == 0 || number % 3 == 0) && number % 5 != 0)
+        .map(|number| {
+            let value = if number % 3 == 0 { "memory" } else { "file" };
+            (format!("{number:02}"), value.to_owned())
+        })
+        .collect();
+    assert_eq!(shown(&node, "t"), expected);
+    for (rows_max, bytes_max) in [(1, 1000), (7, 1000), (1000, 9), (1000, 1)] {
+        let (mut after, mut seen) = (Vec::new(), Vec::new());
+        loop {
+            let page = tables.page(b"t", &after, rows_max, bytes_max, 0);
+            let page = page.expect("it reads").expect("there is a table");
+            assert!(page.rows.len() <= rows_max);
+            seen.extend(page.rows);
+            match page.next {
+                Some(next) => after = next,
+                None => break,
+            }
+        }
+        let keys: Vec<String> = seen
+            .into_iter()
+            .map(|(key, _)| String::from_utf8(key).expect("text"))
+            .collect();
+        let all: Vec<String> = expected.iter().map(|(key, _)| key.clone()).collect();
+        assert_eq!(keys, all);
+    }
+}
+
+#[test]
+fn merging_writes_only_what_changes_something() {
+    let node = open(&SimulatedDisk::new());
+    let tables = node.tables();
+    tables.create(b"t").expect("made");
+    let rows = |version: i64| {
+        (0..3000).map(move |number| (format!("{number}").into_bytes(), row(version, "v")))
+    };
+    let merged = tables
+        .merge(b"t", rows(5))
+        .expect("merged")
+        .expect("a table");
+    assert_eq!((merged.changed, merged.unchanged), (3000, 0));
+    let position = node.journal().appended();
+    let again = tables
+        .merge(b"t", rows(5))
+        .expect("merged")
+        .expect("a table");
+    assert_eq!((again.changed, again.unchanged), (0, 3000));
+    assert_eq!(node.journal().appended(), position, "nothing was logged");
+    let twice = [(b"1".to_vec(), row(7, "a")), (b"1".to_vec(), row(9, "b"))];
+    let merged = tables.merge(b"t", twice).expect("merged").expect("a table");
+    assert_eq!((merged.changed, merged.unchanged), (1, 1));
+    assert_eq!(value(&node, "1").as_deref(), Some("b"));
+    assert_eq!(tables.summary(b"t").expect("a table").rows, 3000);
+}
+
+#[test]
+fn a_link_brings_no_row_that_freezes() {
+    let node = open(&SimulatedDisk::new());
+    let tables = node.tables();
+    tables.create(b"t").expect("made");
+    let frozen = [
+        (b"k".to_vec(), row(i64::MAX, "mine")),
+        (b"j".to_vec(), row(3, "x")),
+    ];
+    let merged = tables
+        .merge_from_link(b"t", frozen)
+        .expect("merged")
+        .expect("a table");
+    assert_eq!((merged.changed, merged.refused), (1, 1));
+    assert_eq!(shown(&node, "t"), [("j".into(), "x".into())]);
+    assert!(tables.link(b"t").expect("linked") > 0);
+    assert!(tables.summary(b"t").expect("a table").table.linked);
+}
+
+#[test]
+fn a_watcher_sees_every_change_once_from_memory_and_from_all_rows() {
+    let disk = SimulatedDisk::new();
+    let mut node = open(&disk);
+    node.tables().create(b"t").expect("made");
+    set(&node, "a", "1");
+    let since = node.tables().page(b"t", b"", 9, 99, 0).expect("reads");
+    let since = since.expect("a table").position;
+    for number in 0..20 {
+        set(&node, &format!("k{number}"), "x");
+    }
+    set(&node, "k3", "again");
+    delete(&node, "k4");
+    let watch = |node: &Collections, mut since| {
+        let mut seen = Vec::new();
+        loop {
+            let changes = node.tables().changes(b"t", since, 3).expect("reads");
+            let Changes::Rows { rows, next, more } = changes else {
+                panic!("{changes:?}");
+            };
+            assert!(rows.len() <= 3 && rows.iter().all(|change| change.position > since));
+            seen.extend(rows.into_iter().map(|change| (change.key, change.row)));
+            since = next;
+            if !more {
+                return seen;
+            }
+        }
+    };
+    let seen = watch(&node, since);
+    assert_eq!(seen.len(), 20, "each key once, as it is now");
+    assert_eq!(seen[18].0, b"k3");
+    assert_eq!(seen[18].1.values(), Some(&b"again"[..]));
+    assert!(seen[19].0 == b"k4" && seen[19].1.is_tombstone());
+    node.checkpoint().expect("a snapshot");
+    set(&node, "k5", "later");
+    let expected = watch(&node, since);
+    node.journal().sync().expect("synced");
+    drop(node);
+    disk.kill();
+    node = open(&disk);
+    assert_eq!(watch(&node, since), expected, "found among all rows");
+    assert_eq!(expected.last().expect("some").0, b"k5");
+    let far = node.tables().changes(b"t", u64::MAX, 1).expect("reads");
+    assert_eq!(far, Changes::Reset, "no position of this journal");
+}
+
+#[test]
+fn one_operation_of_many_rows_is_told_in_pieces() {
+    let node = open(&SimulatedDisk::new());
+    let tables = node.tables();
+    tables.create(b"t").expect("made");
+    let since = node.journal().appended();
+    let rows = (0..100).map(|number| (format!("{number:03}").into_bytes(), row(1, "v")));
+    tables.merge(b"t", rows).expect("merged");
+    let (mut from, mut keys) = (since, Vec::new());
+    while let Changes::Rows { rows, next, more } = tables.changes(b"t", from, 7).expect("reads") {
+        keys.extend(rows.into_iter().map(|change| change.key));
+        from = next;
+        if !more {
+            break;
+        }
+    }
+    assert_eq!(keys.len(), 100);
+    assert!(keys.is_sorted());
+}
+
+#[test]
+fn the_bell_rings_for_changes_and_not_for_reading() {
+    let node = open(&SimulatedDisk::new());
+    let tables = node.tables();
+    let rung = Arc::new(AtomicU64::new(0));
+    let counter = Arc::clone(&rung);
+    tables.set_bell(move || {
+        counter.fetch_add(1, Ordering::Relaxed);
+    });
+    tables.create(b"t").expect("made");
+    let before = rung.load(Ordering::Relaxed);
+    set(&node, "k", "v");
+    assert!(rung.load(Ordering::Relaxed) > before);
+    let before = rung.load(Ordering::Relaxed);
+    assert_eq!(value(&node, "k").as_deref(), Some("v"));
+    assert_eq!(rung.load(Ordering::Relaxed), before);
+}
