@@ -86,6 +86,8 @@ pub struct Engine {
     defaults: FilterDefaults,
     durability: Durability,
     synced: watch::Sender<Result<Position, FilterError>>,
+    /// Some row of a table changed.
+    tables_changed: watch::Sender<()>,
     wanted: Wanted,
     stopping: AtomicBool,
     last_complaint: Mutex<Option<Instant>>,
@@ -110,7 +112,11 @@ impl Engine {
         defaults: FilterDefaults,
         durability: Durability,
     ) -> Arc<Self> {
+        let tables_changed = watch::Sender::new(());
+        let bell = tables_changed.clone();
+        collections.tables().set_bell(move || bell.send_replace(()));
         Arc::new(Engine {
+            tables_changed,
             synced: watch::Sender::new(Ok(collections.journal().synced())),
             collections: Arc::new(collections),
             defaults,
@@ -138,6 +144,12 @@ impl Engine {
     #[must_use]
     pub fn journal(&self) -> &Journal {
         self.collections.journal()
+    }
+
+    /// Told after each change of a table's rows.
+    #[must_use]
+    pub fn tables_changed(&self) -> watch::Receiver<()> {
+        self.tables_changed.subscribe()
     }
 
     /// What a new filter is like when its creator does not say.

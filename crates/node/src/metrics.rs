@@ -4,6 +4,7 @@
 mod figures;
 mod group;
 mod hbbp;
+mod p2ptbl;
 mod state;
 
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use crate::engine::Engine;
 use crate::group::Group;
 
 pub use hbbp::HbbpMetrics;
+pub use p2ptbl::P2ptblMetrics;
 
 /// Everything a node counts. A gateway is given its own part.
 #[derive(Debug)]
@@ -27,6 +29,8 @@ pub struct Metrics {
     pub rmbd: RmbdMetrics,
     /// The HBBP gateway's.
     pub hbbp: HbbpMetrics,
+    /// The p2ptbl gateway's.
+    pub p2ptbl: P2ptblMetrics,
     /// The HTTP server's.
     pub http: HttpMetrics,
 }
@@ -44,10 +48,12 @@ impl Metrics {
         let mut registry = Registry::default();
         let (bloomd, http) = (BloomdMetrics::default(), HttpMetrics::default());
         let (rmbd, hbbp) = (RmbdMetrics::default(), HbbpMetrics::default());
+        let p2ptbl = P2ptblMetrics::default();
         let own = registry.sub_registry_with_prefix("grapevine");
         bloomd.register(own);
         rmbd.register(own);
         hbbp.register(own);
+        p2ptbl.register(own);
         http.register(own);
         registry.register_collector(Box::new(state::NodeState::new(engine)));
         if let Some(group) = group {
@@ -58,6 +64,7 @@ impl Metrics {
             bloomd,
             rmbd,
             hbbp,
+            p2ptbl,
             http,
         }
     }

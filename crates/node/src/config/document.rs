@@ -135,6 +135,21 @@ fn in_file_order<'t, 'i>(table: &'t DeTable<'i>) -> Vec<Line<'t, 'i>> {
     lines
 }
 
+/// Most fields of an element that are looked at; none has as many.
+const FIELDS_MAX: usize = 16;
+
+fn fields(table: &DeTable<'_>) -> Raw {
+    let field = |(name, value): Line<'_, '_>| {
+        let value = match value.get_ref() {
+            DeValue::Array(_) => Raw::Other("a list"),
+            value => raw(value),
+        };
+        (name.get_ref().to_string(), value)
+    };
+    let fields = in_file_order(table).into_iter().take(FIELDS_MAX);
+    Raw::Fields(fields.map(field).collect())
+}
+
 fn raw(value: &DeValue<'_>) -> Raw {
     match value {
         DeValue::String(text) => Raw::Text(text.to_string()),
@@ -151,6 +166,7 @@ fn raw(value: &DeValue<'_>) -> Raw {
                 .take(LIST_ELEMENTS_MAX + 1)
                 .map(|element| match element.get_ref() {
                     DeValue::Array(_) => Raw::Other("a list"),
+                    DeValue::Table(table) => fields(table),
                     element => raw(element),
                 })
                 .collect(),

@@ -9,6 +9,7 @@
 mod address;
 mod document;
 mod error;
+mod gossip;
 mod key;
 mod kind;
 mod layers;
@@ -30,6 +31,7 @@ mod tests;
 
 pub use address::{Address, AddressError, Listener};
 pub use error::{ConfigError, ConfigErrors};
+pub use gossip::GossipRound;
 pub use key::{Key, Section};
 pub use kind::{LogFormat, MemoryLimit, Refusal, SyncMode};
 pub use options::GlobalOptions;

@@ -54,6 +54,8 @@ pub(crate) enum Raw {
     Bool(bool),
     /// A TOML list; lists inside it are values that no key takes.
     List(Vec<Raw>),
+    /// A TOML table in a list, as an element with named fields.
+    Fields(Vec<(String, Raw)>),
     /// A TOML value that no key takes, in words (`a table`).
     Other(&'static str),
 }
@@ -74,6 +76,7 @@ impl fmt::Display for Raw {
             }
             Self::Bool(truth) => write!(f, "{truth}"),
             Self::List(_) => f.write_str("a list"),
+            Self::Fields(_) => f.write_str("a table"),
             Self::Other(words) => f.write_str(words),
         }
     }

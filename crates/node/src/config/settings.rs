@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::address::{Address, Listener};
+use super::gossip::{Gossip, GossipRound, LinkTable};
 use super::key::{Default, Key, Section};
 use super::kind::{
     Choice, Integer, Label, LogFilter, LogFormat, Memory, MemoryLimit, Probability, Size, SyncMode,
@@ -198,6 +199,11 @@ sections! {
         interfaces: Vec<String> = List(Label { bytes_max: 15 }), Default::Text("");
         /// The UDP port of all listeners on the link.
         port: u16 = Integer::<u16>::between(1, 65_535), Default::Text("4950");
+        /// The tables that are received from links (p2ptbl). Others are not, whoever sends them.
+        tables: Vec<String> = List(LinkTable), Default::Text("");
+        /// The tables that are told to links (p2ptbl): each change at once, and a random part of
+        /// the table of at most `size` bytes, packed, every so often.
+        gossip: Vec<GossipRound> = List(Gossip), Default::Text("");
         /// The directory with the key files: one directory for each key, and `default`.
         key_dir: PathBuf = Directory,
             Default::Found(hbbp_keys, "`$HBBP_KEYDIR`, else `/etc/hbbp/keys`");

@@ -2,4 +2,5 @@
 
 pub mod bloomd;
 pub mod hbbp;
+pub mod p2ptbl;
 pub mod rmbd;

@@ -22,7 +22,7 @@ use tokio::task::JoinSet;
 use crate::config::{Config, ConfigErrors, SecretError};
 use crate::data_directory::{self, DataDirectoryError, Opened};
 use crate::engine::{Engine, FilterDefaults, Keepers};
-use crate::gateway::{bloomd, hbbp, rmbd};
+use crate::gateway::{bloomd, hbbp, p2ptbl, rmbd};
 use crate::group::{Group, GroupError};
 use crate::http::{self, TokenSource};
 use crate::logging::LogControl;
@@ -323,7 +323,20 @@ fn spawn(
     }
     if !bound.hbbp.is_empty() {
         let settings = hbbp::Settings::from(&config.hbbp);
-        let gateway = hbbp::Gateway::new(&settings, Vec::new(), metrics.hbbp.clone())?;
+        let exchanged = p2ptbl::Settings::from(&config.hbbp);
+        let mut consumers: Vec<Arc<dyn hbbp::Consumer>> = Vec::new();
+        let mut teller = None;
+        if !exchanged.is_empty() {
+            link_tables(engine, &exchanged);
+            let (receiver, told) = p2ptbl::exchange(&exchanged, engine, &metrics.p2ptbl);
+            consumers.push(Arc::new(receiver));
+            teller = Some(told);
+        }
+        let gateway = hbbp::Gateway::new(&settings, consumers, metrics.hbbp.clone())?;
+        if let Some(teller) = teller {
+            let voice: Arc<dyn hbbp::Voice> = Arc::clone(&gateway) as _;
+            tasks.spawn(teller.serve(voice, stopping.clone()));
+        }
         for (ear, socket) in bound.hbbp {
             tasks.spawn(Arc::clone(&gateway).serve(ear, socket, stopping.clone()));
         }
@@ -340,6 +353,15 @@ fn spawn(
         tasks.spawn(async move { server.serve(listener, stopping).await });
     }
     Ok(tasks)
+}
+
+/// Makes the tables that are exchanged over links, and says of them that they are.
+fn link_tables(engine: &Engine, exchanged: &p2ptbl::Settings) {
+    for table in exchanged.tables() {
+        if let Err(error) = engine.collections().tables().link(table) {
+            tracing::error!("table {}: {error}", table.escape_ascii());
+        }
+    }
 }
 
 /// Takes over a new log level and new secrets; the rest of the configuration needs a restart.

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
+use grapevine_core::origin::Origin;
 use grapevine_core::table::Row;
 
 use super::record::{Record, after_table, record_key, split_key};
@@ -48,10 +49,12 @@ pub struct Changed {
     pub key: Vec<u8>,
     /// The row as it is now.
     pub row: Row,
+    /// The node whose operation made it.
+    pub made_by: Origin,
 }
 
 /// Found changes by position.
-type Found = BTreeMap<Position, (Vec<u8>, Row)>;
+type Found = BTreeMap<Position, (Vec<u8>, Record)>;
 
 impl Tables {
     /// Up to `count` rows (at least one, at most 4096) that changed after the position `since`,
@@ -101,7 +104,7 @@ impl Tables {
                 looked += 1;
                 if record.changed > since && record.changed <= until {
                     let key = split_key(record_key).map_or(record_key, |(_, key)| key);
-                    found.insert(record.changed, (key.to_vec(), record.row.clone()));
+                    found.insert(record.changed, (key.to_vec(), record.clone()));
                     // One more than is given tells that there is more.
                     if found.len() > count + 1 {
                         found.pop_last();
@@ -142,7 +145,7 @@ fn recent(state: &State, name: &[u8], since: Position, count: usize) -> Result<F
         // What changed again has a later place.
         let record = state.get_one(record_key(name, key))?;
         if let Some(record) = record.filter(|record| record.changed == *position) {
-            found.insert(*position, (key.clone(), record.row));
+            found.insert(*position, (key.clone(), record));
         }
     }
     Ok(found)
@@ -154,9 +157,12 @@ fn given(mut found: Found, count: usize, until: Position) -> Changes {
         found.pop_last();
     }
     let last = found.last_key_value().map(|(position, _)| *position);
-    let rows = found
-        .into_iter()
-        .map(|(position, (key, row))| Changed { position, key, row });
+    let rows = found.into_iter().map(|(position, (key, record))| Changed {
+        position,
+        key,
+        row: record.row,
+        made_by: record.dot.origin,
+    });
     Changes::Rows {
         rows: rows.collect(),
         next: if more { last.unwrap_or(until) } else { until },

@@ -20,7 +20,7 @@ pub struct Lookup {
 /// Rows of a table in the order of their keys.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Page {
-    /// Rows that are not gone.
+    /// Rows that are not gone, unless all were asked for.
     pub rows: Vec<KeyedRow>,
     /// The key after which the next page begins; none: the table ends here.
     pub next: Option<Vec<u8>>,
@@ -81,6 +81,16 @@ impl Tables {
         }))
     }
 
+    /// The row of a key also if it is gone; none when there is no such table, or nothing is known
+    /// of the key.
+    ///
+    /// # Errors
+    /// When the file of rows cannot be read.
+    pub fn find(&self, name: &[u8], key: &[u8]) -> Result<Option<Row>, TableError> {
+        let record = self.lock().get_one(record_key(name, key))?;
+        Ok(record.map(|record| record.row))
+    }
+
     /// Up to `rows_max` (at least one) rows behind the key `after` (empty: from the first on), no
     /// more than about `bytes_max` bytes of keys and values; none: there is no such table. `now`
     /// as in [`get`](Self::get).
@@ -94,6 +104,31 @@ impl Tables {
         rows_max: usize,
         bytes_max: usize,
         now: u64,
+    ) -> Result<Option<Page>, TableError> {
+        self.page_of(name, after, rows_max, bytes_max, |row| !row.is_gone(now))
+    }
+
+    /// The same with the rows that are gone, as far as they were not removed.
+    ///
+    /// # Errors
+    /// When the file of rows cannot be read.
+    pub fn page_of_all(
+        &self,
+        name: &[u8],
+        after: &[u8],
+        rows_max: usize,
+        bytes_max: usize,
+    ) -> Result<Option<Page>, TableError> {
+        self.page_of(name, after, rows_max, bytes_max, |_| true)
+    }
+
+    fn page_of(
+        &self,
+        name: &[u8],
+        after: &[u8],
+        rows_max: usize,
+        bytes_max: usize,
+        shown: impl Fn(&Row) -> bool,
     ) -> Result<Option<Page>, TableError> {
         let state = self.lock();
         if !state.tables.contains_key(name) {
@@ -116,7 +151,7 @@ impl Tables {
             }
             looked += 1;
             last = key.to_vec();
-            if !record.row.is_gone(now) {
+            if shown(&record.row) {
                 bytes += key.len() + record.row.values().map_or(0, <[u8]>::len);
                 page.rows.push((last.clone(), record.row.clone()));
             }

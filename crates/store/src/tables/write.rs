@@ -192,6 +192,34 @@ impl Tables {
         Ok(Deletion::Deleted { version, position })
     }
 
+    /// Makes a deletion of a row that expired before `now`, in milliseconds since 1970; false:
+    /// there is none.
+    ///
+    /// # Errors
+    /// As [`set`](Self::set).
+    pub fn retire(&self, name: &[u8], key: &[u8], now: u64) -> Result<bool, TableError> {
+        let mut state = self.lock();
+        let Some(table) = state.tables.get(name) else {
+            return Ok(false);
+        };
+        let floor = table.floors.of(key);
+        let before = state.get_one(record_key(name, key))?;
+        let expired = |record: &Record| record.row.is_gone(now) && !record.row.is_tombstone();
+        let Some(record) = before.filter(expired) else {
+            return Ok(false);
+        };
+        self.journal.ensure_writable()?;
+        let version = next_version(Some(record.row.version), floor, self.step())?;
+        let change = Change {
+            key: key.to_vec(),
+            row: Row::tombstone(version),
+            before: Some(record),
+        };
+        self.write(&mut state, name, vec![change])?;
+        self.end(state)?;
+        Ok(true)
+    }
+
     /// Merges rows of a file into a table; none: there is no such table. A row of a key that is
     /// absent gets a version above what was removed there.
     ///

@@ -95,6 +95,20 @@ impl<'a> Row<'a> {
         !self.key.is_empty() && self.number().is_some()
     }
 
+    /// Whether every program that speaks p2ptbl hands the row on as it is. The originals are shell
+    /// scripts: they cut keys at blanks, strip blanks from both ends of a value and expand
+    /// backslashes, and a key with a control character stands elsewhere when sorted.
+    #[must_use]
+    pub fn is_handed_on_whole(&self) -> bool {
+        let plain = |key: &[u8]| key.iter().all(|byte| *byte > b' ' && *byte != b'\\');
+        let blank = |end: Option<&u8>| matches!(end, Some(b' ' | b'\t'));
+        self.is_well_formed()
+            && plain(self.key)
+            && !blank(self.value.first())
+            && !blank(self.value.last())
+            && !self.value.iter().any(|byte| matches!(byte, b'\\' | 0))
+    }
+
     /// Bytes of the row with its line end.
     #[must_use]
     pub fn encoded_bytes(&self) -> usize {

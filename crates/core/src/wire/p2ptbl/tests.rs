@@ -139,3 +139,31 @@ proptest! {
         prop_assert_eq!(column_order(&one, &other), with_tab(&one).cmp(&with_tab(&other)));
     }
 }
+
+#[test]
+fn what_a_shell_script_would_change_is_known() {
+    let whole = |line: &str| Row::parse(line.as_bytes()).is_handed_on_whole();
+    for line in [
+        "k\t5\tv",
+        "k/a.b\t-5\ta  b\tc",
+        "k\t5\t",
+        "\u{e9}\t5\t\u{e9}",
+    ] {
+        assert!(whole(line), "{line:?}");
+    }
+    for line in [
+        "a b\t5\tv",
+        "a\\b\t5\tv",
+        "a\u{1}\t5\tv",
+        "k\t5\t v",
+        "k\t5\tv ",
+        "k\t5\t\tv",
+        "k\t5\tv\t",
+        "k\t5\ta\\tb",
+        "k\t5\ta\0b",
+        "k\tx\tv",
+        "\t5\tv",
+    ] {
+        assert!(!whole(line), "{line:?}");
+    }
+}

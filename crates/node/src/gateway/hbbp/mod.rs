@@ -69,6 +69,16 @@ pub trait Consumer: Send + Sync {
     fn take(&self, packet: Opened);
 }
 
+/// A way to say something.
+pub trait Voice: Send + Sync {
+    /// Says something to everybody on the link of an interface, sealed when there are keys for
+    /// it. May wait for files.
+    ///
+    /// # Errors
+    /// When nothing was sent.
+    fn say(&self, interface: &str, key: &[u8], payload: &[u8]) -> Result<(), SendError>;
+}
+
 /// A datagram as it came.
 struct Heard {
     interface: String,
@@ -158,20 +168,6 @@ impl Gateway {
         }
     }
 
-    /// Says something to everybody on the link of an interface, sealed when there are keys for
-    /// it. Reads files.
-    ///
-    /// # Errors
-    /// When nothing was sent.
-    pub fn send(&self, interface: &str, key: &[u8], payload: &[u8]) -> Result<(), SendError> {
-        let sent = self.sender.send(interface, key, payload);
-        match &sent {
-            Ok(()) => self.metrics.sent.inc(),
-            Err(_) => self.metrics.send_failures.inc(),
-        };
-        sent
-    }
-
     /// Opens a datagram and hands it on.
     fn take(&self, heard: &Heard) {
         self.metrics.datagrams.inc();
@@ -201,6 +197,17 @@ impl Gateway {
             sealed: content.sealed,
         });
         Ok(())
+    }
+}
+
+impl Voice for Gateway {
+    fn say(&self, interface: &str, key: &[u8], payload: &[u8]) -> Result<(), SendError> {
+        let sent = self.sender.send(interface, key, payload);
+        match &sent {
+            Ok(()) => self.metrics.sent.inc(),
+            Err(_) => self.metrics.send_failures.inc(),
+        };
+        sent
     }
 }
 
