@@ -39,7 +39,10 @@ fuzz_target!(|input: &[u8]| {
 fn check_deflated(deflated: &[u8]) {
     let mut text = Vec::new();
     let mut decoder = DeflateDecoder::new(deflated);
-    let read = decoder.by_ref().take(LIMIT as u64 + 1).read_to_end(&mut text);
+    let read = decoder
+        .by_ref()
+        .take(LIMIT as u64 + 1)
+        .read_to_end(&mut text);
     let Ok(_) = read else {
         return;
     };

@@ -21,7 +21,10 @@ fuzz_target!(|input: &[u8]| {
         assert_eq!(rows(&line).collect::<Vec<_>>(), [row]);
         assert_eq!(Row::check(row.key, row.value), Ok(()));
         let standard = std::str::from_utf8(row.version).ok();
-        assert_eq!(number(row.version), standard.and_then(|text| text.parse().ok()));
+        assert_eq!(
+            number(row.version),
+            standard.and_then(|text| text.parse().ok())
+        );
     }
     let table = together(&[text]);
     check_merge(text, usize::from(*cut), &table);
@@ -48,7 +51,11 @@ fn check_merge(text: &[u8], cut: usize, table: &[u8]) {
 fn check_table(table: &[u8]) {
     let found: Vec<Row<'_>> = rows(table).collect();
     assert_eq!(found.len(), lines(table).count());
-    assert!(found.windows(2).all(|pair| column_order(pair[0].key, pair[1].key).is_lt()));
+    assert!(
+        found
+            .windows(2)
+            .all(|pair| column_order(pair[0].key, pair[1].key).is_lt())
+    );
     assert_eq!(lines(&show(table)).count(), found.len());
     for row in found {
         assert_eq!(values(table, row.key).collect::<Vec<_>>(), [row.value]);
