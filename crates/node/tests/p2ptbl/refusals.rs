@@ -160,7 +160,10 @@ fn a_reader_that_has_gone_is_no_failure() {
         .collect();
     bench.write("t", table);
     let mut command = bench.command();
-    command.args(["show", "t"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .args(["show", "t"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let mut child = command.spawn().expect("it starts");
     let mut reader = BufReader::new(child.stdout.take().expect("a pipe"));
     let mut line = String::new();
