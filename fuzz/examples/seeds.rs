@@ -5,8 +5,11 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs;
+use std::io::Write;
 use std::path::Path;
 
+use flate2::write::DeflateEncoder;
+use flate2::{Compression, GzBuilder};
 use grapevine_core::catalogue::{FilterId, FilterRow, LayerRow, LegacyShape, Scope, Storage};
 use grapevine_core::filter::legacy::HEADER_BYTES;
 use grapevine_core::filter::parameters::{Growth, LayerId, Parameters};
@@ -41,6 +44,8 @@ const REPAIR: u8 = 1;
 fn main() -> Outcome {
     let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds");
     write(&seeds, "export/filter", &export()?)?;
+    write(&seeds, "gzip/member", &gzip_member()?)?;
+    write(&seeds, "gzip/deflated", &gzip_deflated()?)?;
     write(&seeds, "layer_file/layer", &layer()?)?;
     write(&seeds, "legacy_layer/layer", &legacy_layer())?;
     write(&seeds, "manifest/one_row", &manifest()?)?;
@@ -126,6 +131,22 @@ fn export() -> Result<Vec<u8>, Box<dyn Error>> {
     let mut bytes = vec![REPAIR];
     filters.export(&handle, &mut bytes)??;
     Ok(bytes)
+}
+
+const ROWS: &[u8] = b"alpha\t5\t10.0.0.1\nbeta\t7\t10.0.0.2\teth0\n";
+
+/// A zero, which says that a whole member follows.
+fn gzip_member() -> Result<Vec<u8>, Box<dyn Error>> {
+    let mut member = GzBuilder::new().write(vec![0], Compression::default());
+    member.write_all(ROWS)?;
+    Ok(member.finish()?)
+}
+
+/// A one, which says that a member's data alone follows.
+fn gzip_deflated() -> Result<Vec<u8>, Box<dyn Error>> {
+    let mut deflated = DeflateEncoder::new(vec![1], Compression::default());
+    deflated.write_all(ROWS)?;
+    Ok(deflated.finish()?)
 }
 
 fn layer() -> Result<Vec<u8>, Box<dyn Error>> {
