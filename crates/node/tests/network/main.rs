@@ -4,6 +4,7 @@
 mod absence;
 mod discovery;
 mod frame;
+mod hbbp;
 mod lab;
 mod ledger;
 mod machine;
