@@ -11,27 +11,27 @@ use super::process::Process;
 use super::*;
 
 /// The interface on the switch.
-const LINK: &str = "lab0";
+pub(super) const LINK: &str = "lab0";
 /// One that comes and goes.
 const EXTRA: &str = "extra0";
 /// Appends what comes to a file that is named after the handler.
 const HANDLER: &str = "#!/bin/sh\n{ cat; echo; } >> \"$OUT/from-$(basename \"$0\")\"\n";
 
-fn program(path: &Path, text: &str) {
+pub(super) fn program(path: &Path, text: &str) {
     fs::create_dir_all(path.parent().expect("a directory")).expect("made");
     fs::write(path, text).expect("written");
     fs::set_permissions(path, Permissions::from_mode(0o755)).expect("executable");
 }
 
 /// A place where the program has the names of the originals.
-struct Programs<'m> {
+pub(super) struct Programs<'m> {
     machine: &'m Machine,
-    directory: PathBuf,
-    keys: PathBuf,
+    pub(super) directory: PathBuf,
+    pub(super) keys: PathBuf,
 }
 
 impl<'m> Programs<'m> {
-    fn new(machine: &'m Machine, directory: &Path) -> Self {
+    pub(super) fn new(machine: &'m Machine, directory: &Path) -> Self {
         let directory = directory.join(format!("{}-programs", machine.name));
         fs::create_dir_all(&directory).expect("made");
         for name in ["hbbpc", "hbbpd", "hbbp_keygen"] {
@@ -45,7 +45,7 @@ impl<'m> Programs<'m> {
         }
     }
 
-    fn run(&self, name: &str, arguments: &[&str], from: &Path) -> Output {
+    pub(super) fn run(&self, name: &str, arguments: &[&str], from: &Path) -> Output {
         self.machine.namespace.run(|| {
             Command::new(self.directory.join(name))
                 .args(arguments)
@@ -70,6 +70,12 @@ impl<'m> Programs<'m> {
     /// An hbbpd in a process namespace of its own, which ends with this value: it would outlive
     /// everything else.
     fn daemon(&self, log: &Path) -> Process {
+        let keys = self.keys.display().to_string();
+        self.daemon_with_keys(log, &keys)
+    }
+
+    /// The same, told of its keys in other words.
+    pub(super) fn daemon_with_keys(&self, log: &Path, keys: &str) -> Process {
         let daemon = self.directory.join("hbbpd");
         let line = format!(
             "{} {LINK} && echo listening >&2 && exec sleep 1000",
@@ -79,7 +85,7 @@ impl<'m> Programs<'m> {
         command
             .args(["--pid", "--fork", "--kill-child=KILL", "sh", "-c", &line])
             .current_dir(&self.directory)
-            .env("HBBP_KEYDIR", &self.keys)
+            .env("HBBP_KEYDIR", keys)
             .env("HBBPD_TIMEOUT", "2")
             .env("OUT", &self.directory)
             .stdin(Stdio::null())
