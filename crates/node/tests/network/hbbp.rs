@@ -209,14 +209,11 @@ fn a_node_runs_handlers_and_follows_interfaces() {
     assert_eq!(taken(b), 1);
 
     // What a machine says on a link, its own listeners hear, too.
-    let mut listens = 0;
-    for round in 0..2u8 {
-        let device = tap(b, round + 1);
-        listens += 1;
+    for round in 1..=2u8 {
+        let device = tap(b, round);
+        let times = usize::from(round);
         let line = format!("listening on {EXTRA}");
-        within(DEADLINE, &line, || {
-            b.log().matches(&line).count() == listens
-        });
+        within(DEADLINE, &line, || b.log().matches(&line).count() == times);
         let before = taken(b);
         from_b.send(EXTRA, "task", "on an interface that came");
         within(DEADLINE, "it to be taken", || taken(b) == before + 1);
@@ -228,9 +225,7 @@ fn a_node_runs_handlers_and_follows_interfaces() {
         within(DEADLINE, "it to be taken", || taken(b) == before + 2);
         drop(device);
         let line = format!("{EXTRA} has gone");
-        within(DEADLINE, &line, || {
-            b.log().matches(&line).count() == listens
-        });
+        within(DEADLINE, &line, || b.log().matches(&line).count() == times);
     }
     from_a.send(LINK, "task", "to the end");
     wait_for_line(&lab.dir.path().join("from-task"), "to the end");
