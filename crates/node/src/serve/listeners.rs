@@ -125,21 +125,28 @@ impl Bound {
         for interface in interfaces {
             let place = Place::Interface(interface.clone());
             let mut ear = Ear::new(place, config.port);
-            let change = ear.look().map_err(|source| BindError::Interface {
-                interface: interface.clone(),
-                port: config.port,
-                source,
-            })?;
-            let socket = match change {
-                Change::Bound(socket) => Some(socket),
-                Change::None | Change::Gone => None,
+            let socket = match ear.look() {
+                Ok(Change::Bound(socket)) => Some(socket),
+                Ok(Change::None | Change::Gone) => {
+                    tracing::warn!("hbbp.interfaces: there is no {interface} yet");
+                    None
+                }
+                Err(source) if will_not_pass(&source) => {
+                    return Err(BindError::Interface {
+                        interface: interface.clone(),
+                        port: config.port,
+                        source,
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!("hbbp.interfaces: not listening on {interface} yet: {error}");
+                    None
+                }
             };
             if let Some(number) = ear.bound().and_then(NonZeroU32::new) {
                 let address = hbbp::everybody(number, config.port);
                 self.addresses
                     .insert(format!("hbbp.{interface}"), address.into());
-            } else {
-                tracing::warn!("hbbp.interfaces: there is no {interface} yet");
             }
             self.hbbp.push((ear, socket));
         }
@@ -179,6 +186,14 @@ impl Bound {
             None => Ok(None),
         }
     }
+}
+
+/// Whether an error of binding is about the port. Others say that an interface is not ready.
+fn will_not_pass(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied
+    )
 }
 
 fn tcp(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {

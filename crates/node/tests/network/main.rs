@@ -1,9 +1,14 @@
 //! Whole nodes on machines of their own: network namespaces on a switch in user space that loses,
 //! delays, doubles and cuts. Needs root; run by `checks/network`.
 
+#[path = "../../../core/tests/vectors/reader.rs"]
+mod reader;
+
 mod absence;
 mod discovery;
 mod frame;
+mod hbbp;
+mod hbbp_vectors;
 mod lab;
 mod ledger;
 mod machine;

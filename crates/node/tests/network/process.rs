@@ -19,16 +19,26 @@ pub(crate) struct Process {
 impl Process {
     /// Starts the program with `arguments`; `log` takes what it says.
     pub(crate) fn start(namespace: &Namespace, arguments: &[String], log: File) -> Self {
-        let mut command = Command::new("setpriv");
+        let mut command = Self::command(env!("CARGO_BIN_EXE_grapevine"));
         command
-            .args(["--pdeathsig", "KILL", "--"])
-            .arg(env!("CARGO_BIN_EXE_grapevine"))
             .args(arguments)
             .env_remove("GRAPEVINE_NODE")
             .env("RUST_LOG", "info,libp2p_mdns=debug")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log);
+        Self::of(namespace, command)
+    }
+
+    /// A program that the kernel kills when the test is gone.
+    pub(crate) fn command(program: &str) -> Command {
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "--", program]);
+        command
+    }
+
+    /// Starts what [`Process::command`] gave.
+    pub(crate) fn of(namespace: &Namespace, mut command: Command) -> Self {
         let (begun, id) = mpsc::channel();
         let (over, ended) = mpsc::channel();
         let namespace = namespace.again();

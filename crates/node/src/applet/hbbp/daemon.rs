@@ -16,7 +16,7 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use grapevine_core::wire::hbbp::{DATAGRAM_BYTES_MAX, KeyRefusal, PORT, Packet, check_key};
-use rustix::process::{Pid, getsid, setsid};
+use rustix::process::setsid;
 
 use super::{called, key_directory, say, say_unusable};
 use crate::gateway::hbbp::program::{Limits, Program, THIS_PROGRAM, reason};
@@ -77,6 +77,7 @@ fn begin(place: Place) -> Result<(), ()> {
             return Err(());
         }
     };
+    let watched = socket.try_clone().map_err(failed("listener: dup"))?;
     let mut command = Command::new(THIS_PROGRAM);
     command
         .arg0("hbbpd")
@@ -87,16 +88,16 @@ fn begin(place: Place) -> Result<(), ()> {
         command.arg(name);
     }
     let mut child = command.spawn().map_err(failed("fork"))?;
-    has_begun(&mut child)
+    has_begun(&mut child, &watched)
 }
 
 /// Waits until the second process has left this session: a terminal that closes now is not its
-/// concern any more.
-fn has_begun(child: &mut Child) -> Result<(), ()> {
-    let id = Pid::from_child(child);
+/// concern any more. It tells so by the first change it makes to the socket, which is one for both;
+/// numbers of sessions tell nothing where they are those of another namespace.
+fn has_begun(child: &mut Child, socket: &UdpSocket) -> Result<(), ()> {
     let deadline = Instant::now() + BEGIN;
     while Instant::now() < deadline {
-        if getsid(Some(id)).is_ok_and(|session| session == id) {
+        if matches!(socket.read_timeout(), Ok(Some(_))) {
             return Ok(());
         }
         match child.try_wait() {

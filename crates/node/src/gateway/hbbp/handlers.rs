@@ -76,11 +76,7 @@ impl Handlers {
     ///
     /// # Errors
     /// When it is not fit.
-    pub(super) fn open(
-        directory: &Path,
-        metrics: HbbpMetrics,
-        complaints: Arc<Complaints>,
-    ) -> Result<Self, HandlersError> {
+    pub(super) fn open(directory: &Path, metrics: HbbpMetrics) -> Result<Self, HandlersError> {
         let path = directory.to_owned();
         let unreadable = |source| HandlersError::Unreadable {
             path: path.clone(),
@@ -94,6 +90,8 @@ impl Handlers {
         if facts.permissions().mode() & OTHERS_WRITE != 0 {
             return Err(HandlersError::Open { path });
         }
+        // Of their own: a flood of bad packets must not hide that a handler fails.
+        let complaints = Arc::new(Complaints::default());
         let (waiting, jobs) = sync_channel(WAITING_MAX);
         let runner = Runner {
             directory: directory.clone(),
@@ -235,10 +233,7 @@ mod tests {
     #[test]
     fn a_directory_that_everybody_can_write_to_is_refused() {
         let directory = tempfile::tempdir().expect("a directory");
-        let open = || {
-            let complaints = Arc::new(Complaints::default());
-            Handlers::open(directory.path(), HbbpMetrics::default(), complaints)
-        };
+        let open = || Handlers::open(directory.path(), HbbpMetrics::default());
         assert!(open().is_ok());
         fs::set_permissions(directory.path(), Permissions::from_mode(0o777)).expect("set");
         assert!(matches!(open(), Err(HandlersError::Open { .. })));

@@ -124,7 +124,7 @@ pub struct Gateway {
     sender: Sender,
     consumers: Vec<Arc<dyn Consumer>>,
     metrics: HbbpMetrics,
-    complaints: Arc<Complaints>,
+    complaints: Complaints,
 }
 
 impl Gateway {
@@ -138,10 +138,8 @@ impl Gateway {
         mut consumers: Vec<Arc<dyn Consumer>>,
         metrics: HbbpMetrics,
     ) -> Result<Arc<Self>, GatewayError> {
-        let complaints = Arc::new(Complaints::default());
         if let Some(directory) = &settings.handlers {
-            let complaints = Arc::clone(&complaints);
-            let handlers = handlers::Handlers::open(directory, metrics.clone(), complaints)?;
+            let handlers = handlers::Handlers::open(directory, metrics.clone())?;
             consumers.push(Arc::new(handlers));
         }
         let keys = KeyDirectory::new(settings.keys.clone());
@@ -150,7 +148,7 @@ impl Gateway {
             sender: Sender::new(keys, settings.port)?,
             consumers,
             metrics,
-            complaints,
+            complaints: Complaints::default(),
         }))
     }
 
@@ -213,7 +211,7 @@ impl Voice for Gateway {
 
 /// Logs trouble that strangers can cause at will, at most once in a while.
 #[derive(Debug, Default)]
-pub struct Complaints {
+struct Complaints {
     last: Mutex<Option<Instant>>,
 }
 

@@ -204,3 +204,67 @@ pub(crate) fn reason(error: &io::Error) -> String {
         None => said,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt;
+
+    /// Runs a script in the launcher's stead.
+    fn run(script: &str, time: Duration) -> (io::Result<Ended>, String) {
+        let directory = tempfile::tempdir().expect("a directory");
+        let launcher = directory.path().join("launcher");
+        fs::write(&launcher, format!("#!/bin/sh\n{script}\n")).expect("written");
+        fs::set_permissions(&launcher, Permissions::from_mode(0o755)).expect("executable");
+        let program = Program {
+            launcher,
+            path: "path".into(),
+            directory: Some(directory.path().to_owned()),
+            inherits: false,
+        };
+        let limits = Limits {
+            time,
+            processor: Some(1),
+            address_space: None,
+            tied: true,
+        };
+        let ended = program.run(b"key", b"payload", &limits);
+        let out = fs::read_to_string(directory.path().join("out")).unwrap_or_default();
+        (ended, out)
+    }
+
+    #[test]
+    fn a_program_is_given_the_payload_and_waited_for() {
+        let script = "{ cat; echo \" $* $HOME\"; } > out; exit 3";
+        let (ended, out) = run(script, Duration::from_secs(60));
+        assert_eq!(out, "payload 1 none tied path key \n");
+        assert!(matches!(ended, Ok(Ended::With(status)) if status.code() == Some(3)));
+    }
+
+    #[test]
+    fn one_that_hangs_is_killed_with_what_it_has_started() {
+        let start = Instant::now();
+        let (ended, out) = run("sleep 1000 & echo $! > out; wait", Duration::from_secs(1));
+        assert!(matches!(ended, Ok(Ended::Killed)));
+        let other = Pid::from_raw(out.trim().parse().expect("a number")).expect("a process");
+        // The kernel takes a moment to end it, and whoever adopts it another.
+        let deadline = start + Duration::from_secs(60);
+        while rustix::process::test_kill_process(other).is_ok() && !is_zombie(other) {
+            assert!(Instant::now() < deadline, "it runs still");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn is_zombie(id: Pid) -> bool {
+        let status = fs::read_to_string(format!("/proc/{}/stat", id.as_raw_nonzero()));
+        status.is_ok_and(|status| status.contains(") Z "))
+    }
+
+    #[test]
+    fn an_error_is_shown_without_its_number() {
+        let error = io::Error::from_raw_os_error(2);
+        assert_eq!(reason(&error), "No such file or directory");
+        assert_eq!(reason(&io::Error::other("something")), "something");
+    }
+}
