@@ -40,7 +40,7 @@ impl World {
         if !self.nodes[node].is_up() {
             return Ok(());
         }
-        match self.random.below(112) {
+        match self.random.below(124) {
             0..50 => self.set(node)?,
             50..55 => self.set_bits(node)?,
             55..67 => self.create(node)?,
