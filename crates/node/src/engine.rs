@@ -16,6 +16,7 @@ use grapevine_store::collections::Collections;
 use grapevine_store::filters::{FilterError, Filters, NewFilter};
 use grapevine_store::journal::Journal;
 use grapevine_store::log::Position;
+use grapevine_store::tables::Tables;
 use tokio::sync::watch;
 
 use crate::config::{Durability, SyncMode};
@@ -86,6 +87,8 @@ pub struct Engine {
     defaults: FilterDefaults,
     durability: Durability,
     synced: watch::Sender<Result<Position, FilterError>>,
+    /// Told after each change of a table.
+    tables_changed: watch::Sender<()>,
     wanted: Wanted,
     stopping: AtomicBool,
     last_complaint: Mutex<Option<Instant>>,
@@ -110,7 +113,13 @@ impl Engine {
         defaults: FilterDefaults,
         durability: Durability,
     ) -> Arc<Self> {
+        let tables_changed = watch::Sender::new(());
+        let bell = tables_changed.clone();
+        collections.tables().set_bell(move || {
+            bell.send_replace(());
+        });
         Arc::new(Engine {
+            tables_changed,
             synced: watch::Sender::new(Ok(collections.journal().synced())),
             collections: Arc::new(collections),
             defaults,
@@ -134,6 +143,18 @@ impl Engine {
         self.collections.filters()
     }
 
+    /// The tables.
+    #[must_use]
+    pub fn tables(&self) -> &Tables {
+        self.collections.tables()
+    }
+
+    /// Wakes whoever watches tables: it changes after each change of a row of any of them.
+    #[must_use]
+    pub fn table_changes(&self) -> watch::Receiver<()> {
+        self.tables_changed.subscribe()
+    }
+
     /// The journal that every change goes through.
     #[must_use]
     pub fn journal(&self) -> &Journal {
@@ -155,6 +176,17 @@ impl Engine {
                 SyncMode::Always => self.journal().synced(),
                 SyncMode::Os | SyncMode::Interval => self.journal().committed(),
             }
+    }
+
+    /// Everything before this position is there after a crash of the machine, or, with
+    /// `durability.sync = "os"`, of the process. Who gives positions away that outlive the process
+    /// gives none behind it.
+    #[must_use]
+    pub fn lasting(&self) -> Position {
+        match self.durability.sync {
+            SyncMode::Always | SyncMode::Interval => self.journal().synced(),
+            SyncMode::Os => self.journal().committed(),
+        }
     }
 
     /// Waits until everything before `position` may be acknowledged.

@@ -4,6 +4,7 @@
 mod figures;
 mod group;
 mod state;
+mod tables;
 
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use prometheus_client::registry::Registry;
 
 use crate::engine::Engine;
 use crate::group::Group;
+pub use tables::TableMetrics;
 
 /// Everything a node counts. A gateway is given its own part.
 #[derive(Debug)]
@@ -24,6 +26,8 @@ pub struct Metrics {
     pub rmbd: RmbdMetrics,
     /// The HTTP server's.
     pub http: HttpMetrics,
+    /// Those of tables.
+    pub tables: TableMetrics,
 }
 
 impl Metrics {
@@ -38,11 +42,14 @@ impl Metrics {
     pub fn with_group(engine: Arc<Engine>, group: Option<Arc<Group>>) -> Self {
         let mut registry = Registry::default();
         let (bloomd, http) = (BloomdMetrics::default(), HttpMetrics::default());
-        let rmbd = RmbdMetrics::default();
+        let (rmbd, tables) = (RmbdMetrics::default(), TableMetrics::default());
         let own = registry.sub_registry_with_prefix("grapevine");
         bloomd.register(own);
         rmbd.register(own);
         http.register(own);
+        tables.register(own);
+        let of_tables = tables::TableState::new(Arc::clone(&engine));
+        registry.register_collector(Box::new(of_tables));
         registry.register_collector(Box::new(state::NodeState::new(engine)));
         if let Some(group) = group {
             registry.register_collector(Box::new(group::GroupState::new(group)));
@@ -52,6 +59,7 @@ impl Metrics {
             bloomd,
             rmbd,
             http,
+            tables,
         }
     }
 
