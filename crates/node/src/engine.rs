@@ -16,6 +16,7 @@ use grapevine_store::collections::Collections;
 use grapevine_store::filters::{FilterError, Filters, NewFilter};
 use grapevine_store::journal::Journal;
 use grapevine_store::log::Position;
+use grapevine_store::tables::Tables;
 use tokio::sync::watch;
 
 use crate::config::{Durability, SyncMode};
@@ -86,7 +87,7 @@ pub struct Engine {
     defaults: FilterDefaults,
     durability: Durability,
     synced: watch::Sender<Result<Position, FilterError>>,
-    /// Some row of a table changed.
+    /// Told after each change of a table.
     tables_changed: watch::Sender<()>,
     wanted: Wanted,
     stopping: AtomicBool,
@@ -114,7 +115,9 @@ impl Engine {
     ) -> Arc<Self> {
         let tables_changed = watch::Sender::new(());
         let bell = tables_changed.clone();
-        collections.tables().set_bell(move || bell.send_replace(()));
+        collections.tables().set_bell(move || {
+            bell.send_replace(());
+        });
         Arc::new(Engine {
             tables_changed,
             synced: watch::Sender::new(Ok(collections.journal().synced())),
@@ -140,16 +143,22 @@ impl Engine {
         self.collections.filters()
     }
 
+    /// The tables.
+    #[must_use]
+    pub fn tables(&self) -> &Tables {
+        self.collections.tables()
+    }
+
+    /// Wakes whoever watches tables: it changes after each change of a row of any of them.
+    #[must_use]
+    pub fn table_changes(&self) -> watch::Receiver<()> {
+        self.tables_changed.subscribe()
+    }
+
     /// The journal that every change goes through.
     #[must_use]
     pub fn journal(&self) -> &Journal {
         self.collections.journal()
-    }
-
-    /// Told after each change of a table's rows.
-    #[must_use]
-    pub fn tables_changed(&self) -> watch::Receiver<()> {
-        self.tables_changed.subscribe()
     }
 
     /// What a new filter is like when its creator does not say.
@@ -167,6 +176,17 @@ impl Engine {
                 SyncMode::Always => self.journal().synced(),
                 SyncMode::Os | SyncMode::Interval => self.journal().committed(),
             }
+    }
+
+    /// Everything before this position is there after a crash of the machine, or, with
+    /// `durability.sync = "os"`, of the process. Who gives positions away that outlive the process
+    /// gives none behind it.
+    #[must_use]
+    pub fn lasting(&self) -> Position {
+        match self.durability.sync {
+            SyncMode::Always | SyncMode::Interval => self.journal().synced(),
+            SyncMode::Os => self.journal().committed(),
+        }
     }
 
     /// Waits until everything before `position` may be acknowledged.

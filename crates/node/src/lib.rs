@@ -7,6 +7,7 @@ pub mod applet;
 mod bench;
 pub mod cli;
 pub mod client;
+mod clock;
 pub mod config;
 pub mod data_directory;
 pub mod engine;

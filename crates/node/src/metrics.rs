@@ -6,6 +6,7 @@ mod group;
 mod hbbp;
 mod p2ptbl;
 mod state;
+mod tables;
 
 use std::sync::Arc;
 
@@ -18,6 +19,7 @@ use crate::group::Group;
 
 pub use hbbp::HbbpMetrics;
 pub use p2ptbl::P2ptblMetrics;
+pub use tables::TableMetrics;
 
 /// Everything a node counts. A gateway is given its own part.
 #[derive(Debug)]
@@ -33,6 +35,8 @@ pub struct Metrics {
     pub p2ptbl: P2ptblMetrics,
     /// The HTTP server's.
     pub http: HttpMetrics,
+    /// Those of tables.
+    pub tables: TableMetrics,
 }
 
 impl Metrics {
@@ -48,13 +52,16 @@ impl Metrics {
         let mut registry = Registry::default();
         let (bloomd, http) = (BloomdMetrics::default(), HttpMetrics::default());
         let (rmbd, hbbp) = (RmbdMetrics::default(), HbbpMetrics::default());
-        let p2ptbl = P2ptblMetrics::default();
+        let (p2ptbl, tables) = (P2ptblMetrics::default(), TableMetrics::default());
         let own = registry.sub_registry_with_prefix("grapevine");
         bloomd.register(own);
         rmbd.register(own);
         hbbp.register(own);
         p2ptbl.register(own);
         http.register(own);
+        tables.register(own);
+        let of_tables = tables::TableState::new(Arc::clone(&engine));
+        registry.register_collector(Box::new(of_tables));
         registry.register_collector(Box::new(state::NodeState::new(engine)));
         if let Some(group) = group {
             registry.register_collector(Box::new(group::GroupState::new(group)));
@@ -66,6 +73,7 @@ impl Metrics {
             hbbp,
             p2ptbl,
             http,
+            tables,
         }
     }
 

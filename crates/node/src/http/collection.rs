@@ -20,8 +20,8 @@ use crate::engine::FilterWish;
 
 /// Longest body that describes a filter, in bytes.
 const WISH_BYTES_MAX: usize = 4096;
-/// Filters in one answer; a list goes on with `after`.
-const LIST_MAX: usize = 1000;
+/// Filters, tables or rows in one answer; a list goes on with `after`.
+pub(super) const LIST_MAX: usize = 1000;
 
 type Answer = Result<Response, ApiError>;
 
@@ -46,7 +46,8 @@ pub(super) async fn list(State(api): State<Arc<Api>>, uri: Uri) -> Answer {
     Ok(answer::json(StatusCode::OK, &listed))
 }
 
-fn limit(text: &[u8]) -> Result<usize, ApiError> {
+/// The `limit` of a list.
+pub(super) fn limit(text: &[u8]) -> Result<usize, ApiError> {
     let number = std::str::from_utf8(text).ok().and_then(|t| t.parse().ok());
     let number = number.filter(|number| (1..=LIST_MAX).contains(number));
     number.ok_or_else(|| ApiError::ParameterValue {

@@ -4,9 +4,12 @@ use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use grapevine_core::filter::parameters::ParametersError;
+use grapevine_core::table::RowError;
 use grapevine_store::filters::FilterError;
+use grapevine_store::tables::{RowStoreError, TableError};
 
 use super::framing::FramingError;
+use super::table::LineError;
 use crate::group::CommandError;
 
 /// Why a request is not answered with what it asked for.
@@ -14,6 +17,28 @@ use crate::group::CommandError;
 pub(super) enum ApiError {
     #[error(transparent)]
     Filter(#[from] FilterError),
+    #[error(transparent)]
+    Table(#[from] TableError),
+    #[error("table does not exist")]
+    NoTable,
+    #[error("row does not exist")]
+    NoRow,
+    #[error("give either values or values_encoded, a list of at least one")]
+    Values,
+    #[error("value {number} holds a tab, which separates values")]
+    ValueTab { number: usize },
+    #[error("value {number} is not percent-encoded: a % needs two hexadecimal digits")]
+    ValueEncoding { number: usize },
+    #[error("ttl_ms is {given}; a row lives from 1 to {limit} ms, or for ever without it")]
+    Ttl { given: u64, limit: u64 },
+    #[error("{error}; the {rows} rows before it are in, {changed} of them changed something")]
+    Line {
+        error: LineError,
+        rows: u64,
+        changed: u64,
+    },
+    #[error("{limit} clients watch tables; try again later")]
+    Watchers { limit: usize },
     #[error(transparent)]
     Group(#[from] CommandError),
     #[error("this node is in no group: group.listen is off, or its port was taken")]
@@ -74,6 +99,15 @@ impl ApiError {
         use StatusCode as S;
         match self {
             ApiError::Filter(error) => filter_status(error),
+            ApiError::Table(error) => table_status(error),
+            ApiError::NoTable => (S::NOT_FOUND, "no_table"),
+            ApiError::NoRow => (S::NOT_FOUND, "not_found"),
+            ApiError::Values | ApiError::ValueTab { .. } | ApiError::ValueEncoding { .. } => {
+                (S::BAD_REQUEST, "value")
+            }
+            ApiError::Ttl { .. } => (S::BAD_REQUEST, "ttl"),
+            ApiError::Line { .. } => (S::BAD_REQUEST, "line"),
+            ApiError::Watchers { .. } => (S::SERVICE_UNAVAILABLE, "busy"),
             ApiError::Group(error) => group_status(error),
             ApiError::NoGroup => (S::CONFLICT, "no_group"),
             ApiError::NoPath => (S::NOT_FOUND, "no_path"),
@@ -115,6 +149,25 @@ fn group_status(error: &CommandError) -> (StatusCode, &'static str) {
         CommandError::Outside => (StatusCode::CONFLICT, "outside"),
         CommandError::ReadOnly(_) => (StatusCode::SERVICE_UNAVAILABLE, "read_only"),
         CommandError::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
+    }
+}
+
+fn table_status(error: &TableError) -> (StatusCode, &'static str) {
+    use StatusCode as S;
+    match error {
+        TableError::Name(_) => (S::BAD_REQUEST, "name"),
+        TableError::Row(RowError::KeyLength(1..)) => (S::PAYLOAD_TOO_LARGE, "key_too_long"),
+        TableError::Row(RowError::KeyLength(0) | RowError::KeyByte { .. }) => {
+            (S::BAD_REQUEST, "key")
+        }
+        TableError::Row(RowError::ValuesLength(_)) => (S::PAYLOAD_TOO_LARGE, "value_too_long"),
+        TableError::Row(RowError::ValuesByte { .. } | RowError::TombstoneExpires) => {
+            (S::BAD_REQUEST, "value")
+        }
+        TableError::Versions(_) => (S::CONFLICT, "versions"),
+        TableError::ReadOnly(_) => (S::SERVICE_UNAVAILABLE, "read_only"),
+        TableError::Store(RowStoreError::Corrupt { .. }) => (S::SERVICE_UNAVAILABLE, "damaged"),
+        TableError::Store(RowStoreError::Refused { .. }) => (S::SERVICE_UNAVAILABLE, "disk"),
     }
 }
 

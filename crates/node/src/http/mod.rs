@@ -19,6 +19,7 @@ mod pages;
 mod query;
 mod request;
 mod routes;
+mod table;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -50,6 +51,8 @@ const HEADERS_MAX: usize = 64;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// Exports, imports and merges at one time: each keeps a thread and may read a whole filter.
 const TRANSFERS_MAX: usize = 4;
+/// Streams of changes at one time: each may keep a few megabytes.
+const WATCHERS_MAX: usize = 128;
 /// How long accepting pauses when the system has no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -91,7 +94,10 @@ struct Api {
     /// The address of the listener, when it is known.
     bound: Option<IpAddr>,
     transfers: Arc<Semaphore>,
+    watchers: Arc<Semaphore>,
     stopping: AtomicBool,
+    /// Turns true when the node stops: answers without an end of their own end then.
+    stop: watch::Receiver<bool>,
 }
 
 impl Server {
@@ -132,7 +138,9 @@ impl Server {
             group: self.group,
             bound: listener.local_addr().ok().map(|address| address.ip()),
             transfers: Arc::new(Semaphore::new(TRANSFERS_MAX)),
+            watchers: Arc::new(Semaphore::new(WATCHERS_MAX)),
             stopping: AtomicBool::new(false),
+            stop: stop.clone(),
         });
         let router = routes::router(Arc::clone(&api));
         let stopped = stop.clone();

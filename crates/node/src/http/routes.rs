@@ -10,10 +10,12 @@ use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodFilter, MethodRouter, on};
 
 use super::error::ApiError;
-use super::{Api, collection, group, guard, keys, pages, transfer};
+use super::{Api, collection, group, guard, keys, pages, table as tables, transfer};
 
 /// The path of the list of filters; a filter's is behind it.
 pub(super) const FILTERS: &str = "/api/v1/filters";
+/// The path of the list of tables; a table's is behind it.
+pub(super) const TABLES: &str = "/api/v1/tables";
 
 /// A method of a path.
 pub(super) struct Route {
@@ -62,6 +64,26 @@ pub(super) fn table() -> Vec<Route> {
         route(M::GET, "/api/v1/filters/{name}/export", transfer::export),
         route(M::PUT, "/api/v1/filters/{name}/import", transfer::import),
         route(M::POST, "/api/v1/filters/{name}/merge", transfer::merge),
+    ]
+    .into_iter()
+    .chain(table_routes())
+    .collect()
+}
+
+fn table_routes() -> Vec<Route> {
+    use Method as M;
+    use tables::{rows, transfer, watch};
+    vec![
+        route(M::GET, "/api/v1/tables", tables::list),
+        route(M::PUT, "/api/v1/tables/{name}", tables::create),
+        route(M::GET, "/api/v1/tables/{name}", tables::info),
+        route(M::GET, "/api/v1/tables/{name}/rows", rows::page),
+        route(M::GET, "/api/v1/tables/{name}/rows/{key}", rows::get),
+        route(M::PUT, "/api/v1/tables/{name}/rows/{key}", rows::set),
+        route(M::DELETE, "/api/v1/tables/{name}/rows/{key}", rows::delete),
+        route(M::POST, "/api/v1/tables/{name}/import", transfer::import),
+        route(M::GET, "/api/v1/tables/{name}/export", transfer::export),
+        route(M::GET, "/api/v1/tables/{name}/watch", watch::watch),
     ]
 }
 

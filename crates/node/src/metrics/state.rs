@@ -237,7 +237,7 @@ const FILTER_COUNTERS: [FilterFigure; 6] = [
 
 /// A name as a label: itself, but bytes that are no UTF-8 or would need an escape are written
 /// `%XX`, so that different names are different labels.
-fn label(name: &[u8]) -> String {
+pub(super) fn label(name: &[u8]) -> String {
     let mut label = String::new();
     for chunk in name.utf8_chunks() {
         for character in chunk.valid().chars() {

@@ -1,6 +1,6 @@
 //! `hbbpc INTERFACE TASK [MESSAGE|-]`: sends one message.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
@@ -46,11 +46,20 @@ fn send(arguments: &[OsString]) -> Result<(), ()> {
         }
         Some(message) => message.as_bytes().to_vec(),
     };
+    send_message(interface, key, &message)
+}
+
+/// Sends a message, or says why not.
+pub(in crate::applet) fn send_message(
+    interface: &OsStr,
+    key: &OsStr,
+    message: &[u8],
+) -> Result<(), ()> {
     // No interface has a name that is no text.
     let interface = interface.to_str().unwrap_or_default();
     let sender = Sender::new(key_directory(), PORT);
     let sender = sender.map_err(|error| say(format_args!("socket: {}", reason(&error))))?;
-    let sent = sender.send(interface, key.as_bytes(), &message);
+    let sent = sender.send(interface, key.as_bytes(), message);
     sent.map_err(|error| complain(&error))
 }
 

@@ -4,14 +4,17 @@ use std::ffi::OsStr;
 use std::io::{self, Write};
 use std::process::{Command, ExitStatus, Stdio};
 
+use crate::applet::hbbp::client;
+
 /// The client that the original calls, found as any program is.
 const CLIENT: &str = "hbbpc";
 
 /// Why nothing was sent, as far as this side can tell.
 #[derive(Debug, thiserror::Error)]
 pub(in crate::applet) enum SendError {
-    #[error("no {CLIENT} is installed, which sends the packet")]
-    Missing,
+    /// The client within this program has said why.
+    #[error("nothing was sent")]
+    NotSent,
     #[error("cannot run {CLIENT}: {0}")]
     Start(io::Error),
     /// It has said why.
@@ -20,7 +23,8 @@ pub(in crate::applet) enum SendError {
 }
 
 /// Sends one packet to everybody who listens on the interface. What takes it there is the program
-/// `hbbpc`, with the payload on its standard input.
+/// `hbbpc`, with the payload on its standard input; where none is installed this program does it
+/// itself.
 pub(super) fn send(interface: &OsStr, key: &OsStr, payload: &[u8]) -> Result<(), SendError> {
     let started = Command::new(CLIENT)
         .arg(interface)
@@ -28,10 +32,13 @@ pub(super) fn send(interface: &OsStr, key: &OsStr, payload: &[u8]) -> Result<(),
         .arg("-")
         .stdin(Stdio::piped())
         .spawn();
-    let mut child = started.map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => SendError::Missing,
-        _ => SendError::Start(error),
-    })?;
+    let mut child = match started {
+        Ok(child) => child,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return client::send_message(interface, key, payload).map_err(|()| SendError::NotSent);
+        }
+        Err(error) => return Err(SendError::Start(error)),
+    };
     let written = match child.stdin.take() {
         None => Ok(()),
         Some(mut stdin) => stdin.write_all(payload),

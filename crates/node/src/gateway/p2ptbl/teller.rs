@@ -70,7 +70,7 @@ impl Teller {
 
     /// Tells what there is to tell until `stop` turns true.
     pub async fn serve(mut self, voice: Arc<dyn Voice>, mut stop: watch::Receiver<bool>) {
-        let mut changed = self.engine.tables_changed();
+        let mut changed = self.engine.table_changes();
         loop {
             changed.mark_unchanged();
             let turn = tokio::task::spawn_blocking(move || {
