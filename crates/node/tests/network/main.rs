@@ -19,6 +19,7 @@ mod rights;
 mod storm;
 mod stranger;
 mod switch;
+mod tables;
 
 use std::time::{Duration, Instant};
 

@@ -127,9 +127,3 @@ pub fn exchange(
     let teller = Teller::new(settings, talk, Arc::clone(engine), metrics.clone());
     (receiver, teller)
 }
-
-/// Milliseconds since 1970, for rows that expire.
-fn wall_clock_ms() -> u64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    now.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
-}

@@ -16,7 +16,8 @@ use tokio::sync::watch;
 
 use super::pending::{Link, PATIENCE_MS};
 use super::rounds::{DRAWN_FROM_MAX, Round, Rounds};
-use super::{Settings, Talk, line, wall_clock_ms};
+use super::{Settings, Talk, line};
+use crate::clock::unix_ms;
 use crate::engine::Engine;
 use crate::gateway::hbbp::Voice;
 use crate::gzip;
@@ -281,7 +282,7 @@ impl Teller {
 
     /// The lines for rows, but for those that the originals would change on their way.
     fn lines<'a>(&self, rows: &'a [KeyedRow]) -> Vec<Line<'a>> {
-        let now = wall_clock_ms();
+        let now = unix_ms();
         let mut lines = Vec::with_capacity(rows.len());
         for (key, row) in rows {
             let Some((version, value)) = line::columns(row, now) else {
@@ -332,7 +333,7 @@ fn draw(engine: &Engine, round: &mut Round) -> Result<Vec<KeyedRow>, TableError>
     }
     .unwrap_or_default();
     round.after = page.next.take().unwrap_or_default();
-    let long_ago = wall_clock_ms().saturating_sub(RETIRED_AFTER_MS);
+    let long_ago = unix_ms().saturating_sub(RETIRED_AFTER_MS);
     for (key, row) in &mut page.rows {
         let expired = |row: &Row| row.is_gone(long_ago) && !row.is_tombstone();
         if expired(row)

@@ -15,6 +15,7 @@ use grapevine_store::filters::{Entropy, Options};
 use grapevine_store::log::LogConfig;
 
 use super::*;
+use crate::clock::unix_ms;
 use crate::config::{Durability, SyncMode};
 use crate::engine::{Engine, FilterDefaults};
 use crate::gateway::hbbp::{Consumer as _, Opened, SendError, Voice};
@@ -117,7 +118,7 @@ impl Node {
     }
 
     fn get(&self, key: &str) -> Option<String> {
-        let row = self.tables().get(TABLE, key.as_bytes(), wall_clock_ms());
+        let row = self.tables().get(TABLE, key.as_bytes(), unix_ms());
         let row = row
             .expect("it can be read")
             .expect("there is the table")
@@ -263,7 +264,7 @@ fn a_deletion_empties_the_row_elsewhere_and_what_comes_back_does_not_undo_it() {
 #[test]
 fn a_row_that_expired_becomes_a_deletion_before_links_hear_of_it() {
     let a = Node::new(&["eth0"], true);
-    let (soon, long_ago) = (wall_clock_ms() - 1000, wall_clock_ms() - 120_000);
+    let (soon, long_ago) = (unix_ms() - 1000, unix_ms() - 120_000);
     for (key, expires) in [("old", long_ago), ("young", soon)] {
         let set = a.tables().set(TABLE, key.as_bytes(), b"x", Some(expires));
         set.expect("it is set");
