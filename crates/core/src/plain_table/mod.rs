@@ -130,11 +130,11 @@ fn winner<'a>(one: Row<'a>, other: Row<'a>) -> Row<'a> {
 /// key alone, without any tab, has none.
 pub fn values<'a>(text: &'a [u8], key: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
     lines(text)
-        .filter(move |line| {
-            let rest = line.strip_prefix(key);
-            rest.is_some_and(|rest| rest.first() == Some(&SEPARATOR))
-        })
-        .map(|line| Row::parse(line).value)
+        .filter(move |line| line.starts_with(key))
+        .filter(|line| line.contains(&SEPARATOR))
+        .map(Row::parse)
+        .filter(move |row| row.key == key)
+        .map(|row| row.value)
 }
 
 /// Each line of a text without its version: what people are shown. A line without a tab stands as

@@ -71,6 +71,22 @@ fn rows_are_kept_as_they_are_written() {
 }
 
 #[test]
+fn values_are_those_of_the_key_alone() {
+    let table = b"a\t5\tx\nab\t5\ty\na\nb\n\t5\tz\na\t\na\t7\tv\tw";
+    let found = |key: &'static str| {
+        let values = values(table, key.as_bytes());
+        values
+            .map(|value| String::from_utf8_lossy(value))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(found("a"), ["x", "", "v\tw"]);
+    assert_eq!(found("b"), [""; 0]);
+    for no_key in ["a\t5", "a\t", "a\t7\tv"] {
+        assert_eq!(found(no_key), [""; 0]);
+    }
+}
+
+#[test]
 fn an_update_is_greater_than_what_was_there() {
     let table =
         b"a\t5\tx\nb\t9\ty\na\t7\tz\nc\t08\t\nd\t9223372036854775806\t\ne\t9223372036854775807\t\n";

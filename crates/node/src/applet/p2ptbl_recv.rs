@@ -50,7 +50,9 @@ enum ReceiveError {
 pub(super) fn is_called_through_link(program: &OsStr) -> bool {
     let file = OsStr::from_bytes(rustix::param::linux_execfn().to_bytes());
     let called_otherwise = Path::new(file).file_name() != Path::new(program).file_name();
-    points_here(Path::new(program))
+    // Without a slash it was looked up, and is no path from here.
+    let is_path = program.as_bytes().contains(&b'/');
+    (is_path && points_here(Path::new(program)))
         || points_here(Path::new(file))
         || (called_otherwise && Path::new(file).file_name() == Some(OsStr::new(NAME)))
 }

@@ -37,56 +37,54 @@ fn packets_of_the_original_are_understood() {
     assert_eq!(payloads.len(), 40);
 }
 
+/// Which rows are drawn decides how many fit: where that is close, another draw comes to what the
+/// original's came to.
+const DRAWS_MAX: usize = 100;
+
 #[test]
 fn as_many_rows_are_sent_as_the_original_sends() {
     let mut compared = 0;
-    for vector in vectors(VECTORS, "gossip")
-        .iter()
-        .filter(|vector| vector["name"].is_string())
-    {
+    for vector in vectors(VECTORS, "gossip") {
         let Some(lines) = vector["lines_seen"].as_array() else {
             continue;
         };
-        let (name, table) = (
-            vector["name"].as_str().expect("a name"),
-            bytes(&vector["table"]),
-        );
-        let size = vector["size"].as_u64().expect("a size");
-        let interface = vector["iface"].as_str().expect("an interface");
-        let bench = Workbench::new();
-        bench.install_client(0);
-        bench.write(name, &table);
-        let ended = bench.run(&["gossip", name, &size.to_string(), interface]);
-        let code = ended.status.code().expect("it ends by itself");
-        assert!(
-            vector["rc_seen"]
-                .as_array()
-                .expect("codes")
-                .contains(&Value::from(code)),
-            "{name}"
-        );
-        let sent = bench.sent();
-        let count = sent.as_ref().map_or(0, |(arguments, payload)| {
-            assert_eq!(*arguments, format!("{interface}\np2ptbl/{name}\n-\n"));
-            assert!(payload.len() as u64 <= size, "{name}");
-            let rows = rows_of(payload);
-            let all = sorted(&table);
-            assert!(
-                sorted(&rows)
-                    .iter()
-                    .all(|row| all.binary_search(row).is_ok()),
-                "{name}"
-            );
-            sorted(&rows).len()
-        });
-        assert!(
-            lines.contains(&Value::from(count)),
-            "{name}: {count} and not {lines:?}"
-        );
-        assert_eq!(bench.read(name), table);
+        let seen = (0..DRAWS_MAX).any(|_| lines.contains(&Value::from(sent_lines(&vector))));
+        assert!(seen, "{}: never {lines:?}", vector["name"]);
         compared += 1;
     }
-    assert!(compared >= 13, "{compared}");
+    assert_eq!(compared, 13);
+}
+
+/// Lets the table be sent once; how many rows there were in the packet, or none.
+fn sent_lines(vector: &Value) -> usize {
+    let name = vector["name"].as_str().expect("a name");
+    let interface = vector["iface"].as_str().expect("an interface");
+    let (table, size) = (bytes(&vector["table"]), vector["size"].as_u64());
+    let size = size.expect("a size");
+    let bench = Workbench::new();
+    bench.install_client(0);
+    bench.write(name, &table);
+    let ended = bench.run(&["gossip", name, &size.to_string(), interface]);
+    assert_eq!(bench.read(name), table);
+    let Some((arguments, payload)) = bench.sent() else {
+        assert_eq!(ended.status.code(), Some(1), "{name}");
+        return 0;
+    };
+    assert_eq!(ended.status.code(), Some(0), "{name}");
+    assert_eq!(arguments, format!("{interface}\np2ptbl/{name}\n-\n"));
+    assert!(payload.len() as u64 <= size, "{name}");
+    let rows = rows_of(&payload);
+    let (rows, all) = (sorted(&rows), sorted(&table));
+    assert!(
+        rows.iter().all(|row| all.binary_search(row).is_ok()),
+        "{name}"
+    );
+    // All of them, half, a quarter…
+    assert!(
+        (0..64).any(|halved| all.len() >> halved == rows.len()),
+        "{name}"
+    );
+    rows.len()
 }
 
 #[test]

@@ -83,7 +83,13 @@ fn the_name_it_is_called_by_is_the_tables() {
         .arg0("otherwise")
         .env("P2PTBL_DIR", bench.tables())
         .stdin(Stdio::null());
-    assert_eq!(otherwise.status().expect("it runs").code(), Some(1));
+    let ended = otherwise.output().expect("it runs");
+    assert_eq!(ended.status.code(), Some(1));
+    assert!(
+        errors(&ended).contains("no whole gzip text"),
+        "{}",
+        errors(&ended)
+    );
     assert_eq!(bench.read("otherwise"), b"");
 }
 

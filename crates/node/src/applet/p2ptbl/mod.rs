@@ -20,7 +20,7 @@ use rand::{Rng, SeedableRng};
 use crate::gzip;
 use program::ProgramError;
 use sending::{SendError, send};
-pub(super) use table_file::{TableFileError, change, create, read};
+pub(super) use table_file::{TableFileError, change, create, find, read};
 
 /// A version grows by 1 and up to this much at random, so that two who change a row at the same
 /// time hardly ever reach the same one. The original's, whose shell has random numbers of 15 bits.
@@ -39,6 +39,12 @@ pub(super) enum P2ptblError {
     LastVersion { path: PathBuf, source: LastVersion },
     #[error("{}: {source}", path.display())]
     TooLarge { path: PathBuf, source: TooLarge },
+    #[error("{}: with this it would have {bytes} bytes, more than it may ({limit})", path.display())]
+    Full {
+        path: PathBuf,
+        bytes: usize,
+        limit: usize,
+    },
     /// Not said: the original does not either.
     #[error("both tables are empty")]
     BothEmpty,
@@ -212,7 +218,7 @@ fn filter(table: &Path, command: &[OsString]) -> Result<(), P2ptblError> {
 fn merge(table: &Path, foreign: &Path) -> Result<(), P2ptblError> {
     // Before the table, which may be the same file, is locked. A table that is not there is told
     // first, as in the original.
-    drop(read(table)?);
+    find(table)?;
     let foreign = read(foreign)?;
     merge_text(table, &foreign, usize::MAX)
 }
@@ -230,8 +236,11 @@ pub(super) fn merge_text(
             return Err(P2ptblError::BothEmpty);
         }
         if merged.len() > bytes_max.max(text.len()) {
-            let bytes = merged.len();
-            return Err(too_large(table)(TooLarge::Bytes { bytes }));
+            return Err(P2ptblError::Full {
+                path: table.to_owned(),
+                bytes: merged.len(),
+                limit: bytes_max,
+            });
         }
         Ok(merged)
     })
@@ -279,4 +288,31 @@ fn random() -> Result<SmallRng, P2ptblError> {
 fn step(random: &mut SmallRng) -> u16 {
     // The low 15 bits of as many as there are.
     (random.next_u32() & u32::from(STEP_MAX)) as u16
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_grows_to_its_bound_and_not_beyond() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let table = directory.path().join("table");
+        std::fs::write(&table, "a\t1\tx\n").expect("written");
+        let text = || std::fs::read_to_string(&table).expect("a table");
+        merge_text(&table, b"b\t1\ty\n", 12).expect("just fits");
+        let refused = merge_text(&table, b"c\t1\tz\n", 12);
+        assert!(matches!(
+            refused,
+            Err(P2ptblError::Full {
+                bytes: 18,
+                limit: 12,
+                ..
+            })
+        ));
+        assert_eq!(text(), "a\t1\tx\nb\t1\ty\n");
+        // One that is too long already still takes what makes it no longer.
+        merge_text(&table, b"b\t2\tw\n", 5).expect("no longer than before");
+        assert_eq!(text(), "a\t1\tx\nb\t2\tw\n");
+    }
 }

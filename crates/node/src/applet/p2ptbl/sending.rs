@@ -48,7 +48,7 @@ pub(super) fn send(interface: &OsStr, key: &OsStr, payload: &[u8]) -> Result<(),
         return Err(SendError::Failed(status));
     }
     match written {
-        // One that ends well need not have read all: an interface may be a loopback to nowhere.
+        // One that ends well without having read all has its reasons.
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(SendError::Start(error)),
         _ => Ok(()),
     }

@@ -81,6 +81,11 @@ pub(crate) fn create(path: &Path) -> Result<(), TableFileError> {
     }
 }
 
+/// Whether there is a table, as an error when there is none.
+pub(crate) fn find(path: &Path) -> Result<(), TableFileError> {
+    open(path).map(drop)
+}
+
 /// The whole table, as it was before or after whatever is done to it meanwhile.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, TableFileError> {
     let (file, found) = open(path)?;
