@@ -503,6 +503,33 @@ fn what_is_shown_reads_back_the_same() -> Done {
 }
 
 #[test]
+fn key_files_are_where_the_originals_look_for_them() -> Done {
+    let of = |variables: &[(&str, &str)], set: &[&str]| {
+        let machine = machine_with(variables);
+        Config::load_in(&self::set(set), &machine).map(|config| config.hbbp)
+    };
+    let named = [("HBBP_KEYDIR", "/nonexistent/keys")];
+    assert_eq!(of(&[], &[])?.key_dir, Path::new("/etc/hbbp/keys"));
+    assert_eq!(of(&named, &[])?.key_dir, Path::new("/nonexistent/keys"));
+    assert_eq!(
+        of(&[("HBBP_KEYDIR", "")], &[])?.key_dir,
+        Path::new("/etc/hbbp/keys")
+    );
+    let set = of(
+        &named,
+        &["hbbp.key_dir=/nonexistent/other", "hbbp.handlers=off"],
+    )?;
+    assert_eq!(set.key_dir, Path::new("/nonexistent/other"));
+    assert_eq!(set.handlers, None);
+    assert!(of(&[], &["hbbp.interfaces=lan0,a/b"]).is_err());
+    assert_eq!(
+        of(&[], &["hbbp.interfaces=lan0, br-1"])?.interfaces,
+        ["lan0", "br-1"]
+    );
+    Ok(())
+}
+
+#[test]
 fn the_table_is_whole() -> Done {
     let config = load(&[])?;
     for key in SECTIONS.iter().flat_map(|section| section.keys) {
@@ -515,7 +542,8 @@ fn the_table_is_whole() -> Done {
         assert!(!key.help.trim().is_empty() && !key.shape.word().is_empty());
         let variable = machine_with(&[(&key.variable(), "\u{7}")]);
         let found = mistakes(Config::load_in(&set(&[]), &variable));
-        let takes_any_path = ["path", "path of a secret, or off"].contains(&key.shape.word());
+        let paths = ["path", "path, or off", "path of a secret, or off"];
+        let takes_any_path = paths.contains(&key.shape.word());
         assert_eq!(
             found.is_empty(),
             takes_any_path,

@@ -16,6 +16,8 @@ mod seal;
 mod sender;
 mod socket;
 mod station;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::net::{SocketAddrV6, UdpSocket};
