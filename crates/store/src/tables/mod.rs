@@ -53,6 +53,8 @@ use state::State;
 pub const TABLES_DIR: &str = "tables";
 /// The file of all rows; there is none before the first table.
 pub const ROWS_FILE: &str = "tables/rows.redb";
+/// Most tables that a node makes; those that others made are taken as they come.
+pub const TABLES_MAX: usize = 10_000;
 /// Memory that rows take, in bytes, before they are written to the file.
 const OVERLAY_BYTES_MAX: usize = 32 << 20;
 
@@ -62,6 +64,9 @@ pub enum TableError {
     /// No table can have that name.
     #[error(transparent)]
     Name(#[from] NameError),
+    /// There are as many tables as a node makes.
+    #[error("there are {0} tables, and no more are made here")]
+    TooMany(usize),
     /// No row can have that key or those values.
     #[error(transparent)]
     Row(#[from] RowError),

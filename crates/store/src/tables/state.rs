@@ -159,7 +159,7 @@ impl State {
     /// Whether there is anything that the file does not have.
     pub(super) fn is_written(&self) -> bool {
         self.overlay.records.is_empty()
-            && !self.knowledge_dirty
+            && (!self.knowledge_dirty || self.tables.is_empty())
             && !self.tables.values().any(|table| table.dirty)
     }
 
