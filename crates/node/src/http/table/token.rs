@@ -125,7 +125,14 @@ mod tests {
     #[test]
     fn other_words_are_refused() {
         let whole = token(1, NOW);
-        for text in ["1", "x-1-1", &whole[..40], &format!("{whole}-1"), "00-1-1", "\u{e9}"] {
+        for text in [
+            "1",
+            "x-1-1",
+            &whole[..40],
+            &format!("{whole}-1"),
+            "00-1-1",
+            "\u{e9}",
+        ] {
             assert!(start(text).is_err(), "{text}");
         }
     }
