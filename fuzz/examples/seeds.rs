@@ -17,9 +17,10 @@ use grapevine_core::membership::{GroupIdentity, Member, MemberRow, MemberState, 
 use grapevine_core::operation::{
     CatalogueChange, EntryHeader, Grant, Name, Share, Spent, Stream, encode_adopted_version,
     encode_bits, encode_change, encode_draw, encode_grant, encode_group, encode_insert,
-    encode_member,
+    encode_member, encode_row, encode_rows_of, encode_table,
 };
 use grapevine_core::origin::Origin;
+use grapevine_core::table::{Content, Row, TableRow};
 use grapevine_core::version::Dot;
 use grapevine_fuzz::data_directory::open_empty;
 use grapevine_store::disk::SimulatedDisk;
@@ -166,6 +167,7 @@ fn manifest() -> Result<Vec<u8>, Box<dyn Error>> {
         group: Some(group()),
         members: vec![member()],
         bitmap: vec![2].into(),
+        tables: 2048,
     }
     .write(&disk)?;
     let mut bytes = vec![REPAIR];
@@ -229,10 +231,21 @@ fn operations() -> Result<Vec<(&'static str, Vec<u8>)>, Box<dyn Error>> {
         opened: 5,
         total: 16,
     };
-    let others: [(&str, &dyn Fn(&mut Vec<u8>)); 6] = [
+    let others: [(&str, &dyn Fn(&mut Vec<u8>)); 8] = [
         ("draw", &|bytes| encode_draw(bytes, &drawn)),
         ("grant", &|bytes| encode_grant(bytes, &grant)),
         ("bits", &|bytes| encode_bits(bytes, &[1, 1999])),
+        ("table", &|bytes| encode_table(bytes, &TableRow::new(b"leases"))),
+        ("rows", &|bytes| {
+            let lease = Row {
+                version: 7,
+                content: Content::Values(b"10.0.0.9\talpha".to_vec()),
+                expires: Some(1 << 40),
+            };
+            encode_rows_of(bytes, b"leases");
+            encode_row(bytes, b"9", &lease, None);
+            encode_row(bytes, b"10", &Row::tombstone(-1), Some(MADE));
+        }),
         ("member", &|bytes| encode_member(bytes, &member())),
         ("group", &|bytes| encode_group(bytes, &group())),
         ("adopt_version", &|bytes| {

@@ -5,7 +5,8 @@
 use grapevine_core::filter::Run;
 use grapevine_core::operation::{
     EntryHeader, Operation, decode, encode_adopted_version, encode_bits, encode_change,
-    encode_draw, encode_grant, encode_group, encode_insert, encode_member,
+    encode_draw, encode_grant, encode_group, encode_insert, encode_member, encode_row,
+    encode_rows_of, encode_table,
 };
 use libfuzzer_sys::fuzz_target;
 
@@ -39,6 +40,17 @@ fuzz_target!(|entry: &[u8]| {
             encode_bits(&mut again, &indexes);
             assert_eq!(again, bytes, "bits have one form");
         }
+        Operation::Rows(rows) => {
+            encode_rows_of(&mut again, rows.name);
+            let mut count = 0;
+            for row in rows.iter() {
+                encode_row(&mut again, row.key, &row.row, row.made_by);
+                count += 1;
+            }
+            assert_eq!(count, rows.count());
+            assert_eq!(again, bytes, "rows have one form");
+        }
+        Operation::Table(row) => encode_table(&mut again, row),
         Operation::Catalogue(change) => encode_change(&mut again, change),
         Operation::Grant(grant) => encode_grant(&mut again, grant),
         Operation::Member(row) => encode_member(&mut again, row),

@@ -110,6 +110,12 @@ pub enum Branch {
     NamesUnited,
     /// A file was merged into a filter of the group.
     Merged,
+    /// A row of a table was deleted.
+    RowDeleted,
+    /// A table's rows were merged from a file.
+    RowsMerged,
+    /// Rows that are gone were removed.
+    RowsRemoved,
 }
 
 impl Branch {
@@ -143,7 +149,7 @@ impl Branch {
     ];
 
     /// Those of seeds with many nodes.
-    pub const OF_MANY: [Branch; 31] = [
+    pub const OF_MANY: [Branch; 34] = [
         Branch::Kill,
         Branch::PowerCut,
         Branch::FilterFull,
@@ -175,5 +181,8 @@ impl Branch {
         Branch::LayersApart,
         Branch::NamesUnited,
         Branch::Merged,
+        Branch::RowDeleted,
+        Branch::RowsMerged,
+        Branch::RowsRemoved,
     ];
 }

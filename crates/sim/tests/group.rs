@@ -71,6 +71,7 @@ fn built_in_faults_are_found() {
         GroupMutation::LogTruncatedEarly,
         GroupMutation::DrawsForgotten,
         GroupMutation::BitmapLeftOut,
+        GroupMutation::RowsRemovedAtOnce,
         GroupMutation::ClockStandsStill,
     ] {
         let found =

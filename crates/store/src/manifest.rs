@@ -46,6 +46,9 @@ pub struct Manifest {
     /// that had no bitmap yet.
     #[serde(default)]
     pub bitmap: ByteBuf,
+    /// The file of rows has everything before this position, at least; 0 where there is none.
+    #[serde(default)]
+    pub tables: Position,
 }
 
 impl Manifest {
@@ -199,6 +202,7 @@ mod tests {
                 body: vec![0x80],
             }],
             bitmap: ByteBuf::from(vec![0, 0x40, 1]),
+            tables: 1 << 39,
         }
     }
 
@@ -235,6 +239,7 @@ mod tests {
         let read = Manifest::decode(&file(&before)).unwrap();
         let expected = Manifest {
             bitmap: ByteBuf::new(),
+            tables: 0,
             ..manifest()
         };
         assert_eq!(read, expected);

@@ -30,6 +30,7 @@ use crate::journal::LOG_DIR;
 use crate::layer_file::LayerFileError;
 use crate::log::{self, Checked, Place, Position};
 use crate::manifest::{self, MANIFEST_FILE, Manifest, ManifestError};
+use crate::tables::{self, ROWS_FILE, RowStoreError};
 
 /// Most findings, and most notes, of one check.
 pub const FINDINGS_MAX: usize = 10_000;
@@ -92,6 +93,25 @@ pub enum Fault {
     /// An insert names a layer that was never opened.
     #[error("an insert into a layer that was never opened")]
     UnknownLayer,
+    /// The file of rows does not hold.
+    #[error(transparent)]
+    Rows(RowStoreError),
+    /// The file of rows is not the one that the snapshot was made with.
+    #[error("has rows up to log position {position}, the snapshot says {expected}")]
+    RowsBehind {
+        /// What the file says.
+        position: Position,
+        /// What the manifest says.
+        expected: Position,
+    },
+    /// The file of rows stands for more than the log holds.
+    #[error("has rows up to log position {position}, the log ends at {end}")]
+    RowsAhead {
+        /// What the file says.
+        position: Position,
+        /// The end of the log.
+        end: Position,
+    },
     /// A layer file does not hold.
     #[error("{0}")]
     Corrupt(&'static str),
@@ -137,6 +157,10 @@ pub struct Counts {
     pub layers: u64,
     /// Foreign layers.
     pub foreign: u64,
+    /// Tables in their file.
+    pub tables: u64,
+    /// Rows in it, tombstones included.
+    pub rows: u64,
     /// Segments of the log.
     pub segments: u64,
     /// Whole frames of the log.
@@ -211,11 +235,13 @@ pub fn verify(disk: &dyn Disk) -> io::Result<VerifyReport> {
     }
 }
 
-/// What tells whether somebody writes: the manifest and the log's files. A filter's files change
+/// What tells whether somebody writes: the manifest, the file of rows and the log's files. A filter's files change
 /// without either only when they are written anew in place of whole ones.
 pub(crate) fn state(disk: &dyn Disk) -> io::Result<(u64, Vec<String>, u64)> {
     let manifest = read_file(disk, MANIFEST_FILE, manifest::BYTES_MAX);
     let manifest = manifest.map_or(0, |bytes| xxh3_64(&bytes));
+    let rows = tables::head(disk).unwrap_or_default();
+    let manifest = manifest ^ rows.map_or(0, |head| xxh3_64(&head));
     let segments: Vec<String> = disk.list(LOG_DIR)?;
     let last = segments
         .iter()
@@ -260,6 +286,7 @@ fn verify_once(disk: &dyn Disk) -> io::Result<VerifyReport> {
     let manifest = manifest.unwrap_or_default();
     let mut replay = Replay::new(&manifest, known, &mut report);
     let checked = log::verify_entries(disk, LOG_DIR, |place, entry| replay.entry(place, entry))?;
+    let end = checked.held.map(|(_, to)| to);
     let replay = replay.end(checked.findings.iter().any(log::Finding::is_corruption));
     judge_log(
         checked,
@@ -268,7 +295,33 @@ fn verify_once(disk: &dyn Disk) -> io::Result<VerifyReport> {
         &mut report,
     );
     files::check(disk, &replay, known, &mut report)?;
+    check_rows(disk, manifest.tables, end, &mut report);
     Ok(report)
+}
+
+/// Checks the file of rows, which has everything up to `expected` at least.
+fn check_rows(
+    disk: &dyn Disk,
+    expected: Position,
+    end: Option<Position>,
+    report: &mut VerifyReport,
+) {
+    let inspected = match tables::inspect(disk) {
+        Ok(Some(inspected)) => inspected,
+        Ok(None) if expected == 0 => return,
+        Ok(None) => return report.find(ROWS_FILE, 0, Fault::Missing),
+        Err(error) => return report.find(ROWS_FILE, 0, Fault::Rows(error)),
+    };
+    report.counts.tables = inspected.tables;
+    report.counts.rows = inspected.rows;
+    report.counts.bytes += inspected.bytes;
+    let position = inspected.position;
+    if position < expected {
+        report.find(ROWS_FILE, 0, Fault::RowsBehind { position, expected });
+    }
+    if let Some(end) = end.filter(|end| position > *end) {
+        report.find(ROWS_FILE, 0, Fault::RowsAhead { position, end });
+    }
 }
 
 /// Holds what the log says of itself against identity and manifest.

@@ -248,3 +248,23 @@ fn descriptions_merge_in_any_order() {
     assert!(one.linked && one.other.len() == 1);
     assert!(!one.merge(&two), "nothing is new");
 }
+
+#[test]
+fn a_description_does_not_grow_without_end() {
+    let field = |number: usize| TableRow {
+        other: [(format!("{number:03}"), rmpv::Value::from(number))].into(),
+        ..TableRow::new(b"t")
+    };
+    let (mut one, mut two) = (TableRow::new(b"t"), TableRow::new(b"t"));
+    for number in 0..2 * OTHER_FIELDS_MAX {
+        one.merge(&field(number));
+        two.merge(&field(2 * OTHER_FIELDS_MAX - 1 - number));
+    }
+    assert_eq!(one, two);
+    assert_eq!(one.other.len(), OTHER_FIELDS_MAX);
+    let long = TableRow {
+        other: [("0".to_owned(), rmpv::Value::from("x".repeat(2000)))].into(),
+        ..TableRow::new(b"t")
+    };
+    assert!(!one.merge(&long));
+}

@@ -68,6 +68,8 @@ pub(super) struct Owner {
     pub(super) seeds: BTreeSet<Address>,
     pub(super) complaints: Complaints,
     pub(super) announced: u64,
+    /// When rows that are gone were last looked for.
+    pub(super) collected: u64,
     pub(super) neighbours: Neighbours,
     started: Instant,
     ticks: u64,
@@ -108,6 +110,7 @@ impl Owner {
             seeds,
             complaints: Complaints::default(),
             announced: 0,
+            collected: 0,
             neighbours: Neighbours::default(),
             started: Instant::now(),
             ticks: 0,

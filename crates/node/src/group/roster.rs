@@ -9,12 +9,15 @@ use grapevine_core::version::VersionVector;
 
 use super::command::CommandError;
 use super::courier::Targets;
+use super::milliseconds;
 use super::owner::Owner;
 use super::status::{Link, MemberStatus, Status};
 use super::transport::{Address, PeerKey, WANTED_MAX};
 
 /// Between two announcements of the failure detector to a member, in milliseconds.
 const ANNOUNCE_MS: u64 = 5000;
+/// Between two looks for rows of tables that can be removed, in milliseconds.
+const COLLECT_MS: u64 = 2000;
 /// Weight of a node in a store.
 const WEIGHT: u32 = 1;
 
@@ -72,6 +75,7 @@ impl Owner {
         self.machine.set_members(origins);
         let held = self.machine.held_by_all(&self.exchange);
         self.collections.keep_for(&held, self.facts.log_keep);
+        self.collect_rows(now);
         let mut wanted = BTreeMap::new();
         for (node, member) in joined.iter().filter(|(node, _)| *node != me) {
             let parsed = member.addresses.iter().filter_map(|text| text.parse().ok());
@@ -89,6 +93,20 @@ impl Owner {
         let is_member = |key: &PeerKey| joined.iter().any(|(node, _)| node.bytes() == *key.bytes());
         self.detector.retain(is_member);
         self.announce(now);
+    }
+
+    /// Removes rows of tables that are gone and that no member needs any more.
+    fn collect_rows(&mut self, now: u64) {
+        if now < self.collected + COLLECT_MS {
+            return;
+        }
+        self.collected = now;
+        if let Some(stable) = self.machine.stable(now, &self.exchange)
+            && let Err(error) = self.collections.tables().collect(&stable, milliseconds())
+        {
+            self.complaints
+                .warn(now, &format!("removing rows that are gone: {error}"));
+        }
     }
 
     /// Makes itself known to a member in turn: the detector itself never does again to one that

@@ -65,6 +65,7 @@ impl World {
             check_filter(&filter, epoch)
                 .map_err(|what| format!("node {node}, filter {id}: {what}"))?;
         }
+        self.check_tables(node, false)?;
         self.check_bits(node, false)
     }
 
@@ -119,6 +120,7 @@ impl World {
             }
             self.check_node(node)?;
             self.check_bits(node, true)?;
+            self.check_tables(node, true)?;
             let collections = self.collections(node);
             let rows = rows(&collections);
             for (id, epoch) in &self.ledger.epochs {
@@ -212,6 +214,7 @@ fn state(collections: &Collections) -> Result<String, String> {
     let mut lines = vec![format!("version {:?}", collections.journal().durable())];
     lines.push(format!("members {:?}", collections.members()));
     lines.push(super::bits::line(collections));
+    lines.extend(super::tables::lines(collections)?);
     for (id, row) in rows(collections) {
         lines.push(format!("row {row:?}"));
         let filter = filter(collections, &row)?;

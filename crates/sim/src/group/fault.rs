@@ -347,7 +347,11 @@ impl World {
         let tick = input == Input::Tick;
         let out = self.nodes[node].handle(self.now, topic, input);
         if tick {
-            self.nodes[node].follow_members();
+            let followed = self.nodes[node].follow_members(self.now);
+            followed.map_err(|error| format!("node {node}: {error}"))?;
+            if std::mem::take(&mut self.nodes[node].removed) > 0 {
+                self.hit(Branch::RowsRemoved);
+            }
             let entered = self.nodes[node].enter();
             entered.map_err(|error| format!("node {node}: {error}"))?;
         }

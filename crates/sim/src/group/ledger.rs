@@ -12,6 +12,7 @@ use grapevine_core::version::{Dot, VersionVector};
 use grapevine_store::log::Position;
 
 use super::bits::BitLedger;
+use super::tables::TableLedger;
 
 /// The node of an acknowledgement whose own is gone.
 const NOBODY: usize = usize::MAX;
@@ -66,6 +67,7 @@ pub(super) struct Epoch {
 pub(super) struct Ledger {
     pub(super) epochs: BTreeMap<FilterId, Epoch>,
     pub(super) bits: BitLedger,
+    pub(super) tables: TableLedger,
 }
 
 impl Ledger {
@@ -90,6 +92,7 @@ impl Ledger {
             acks.retain_mut(&mut change);
             !acks.is_empty()
         });
+        self.tables.each(&mut change);
     }
 
     /// A node's log is durable up to `position`.

@@ -14,6 +14,7 @@ mod members;
 mod mutant;
 mod network;
 mod node;
+mod tables;
 mod workload;
 
 use grapevine_core::sync::Input;

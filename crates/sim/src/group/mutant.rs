@@ -33,6 +33,8 @@ pub enum GroupMutation {
     DrawsForgotten,
     /// The log is cut before the snapshot that covers it is written.
     LogTruncatedEarly,
+    /// Rows that are gone are removed without asking whether all members have seen them going.
+    RowsRemovedAtOnce,
     /// A clock that is set back stands still until it is where it was.
     ClockStandsStill,
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU64;
 
 use grapevine_core::membership::GroupIdentity;
 use grapevine_core::origin::Origin;
-use grapevine_core::sync::{Input, Machine, Output};
+use grapevine_core::sync::{Input, Machine, Output, Stable};
 use grapevine_store::collections::{Collections, Exchange, MemoryExchange};
 use grapevine_store::disk::SimulatedDisk;
 use grapevine_store::filters::Options;
@@ -23,6 +23,9 @@ const LOG_KEPT_BYTES: u64 = 6 << 10;
 
 /// Time between two comparisons of the whole state: short, so that they meet everything else.
 const SCRUB_MS: u64 = 15_000;
+
+/// Ticks of 100 ms after which rows that are gone are removed.
+const COLLECT_TICKS: u64 = 10;
 
 /// What a clock says at the start of time: late enough to be set back many times.
 const CLOCK_START_MS: Time = 1 << 40;
@@ -49,6 +52,10 @@ pub(super) struct Node {
     pub(super) backup: Option<(SimulatedDisk, Time)>,
     pub(super) start_planned: bool,
     pub(super) sync_planned: bool,
+    /// Ticks of its machine.
+    ticks: u64,
+    /// Rows that it removed since this was asked.
+    pub(super) removed: u64,
 }
 
 /// A node that runs.
@@ -82,6 +89,8 @@ impl Node {
             backup: None,
             start_planned: false,
             sync_planned: false,
+            ticks: 0,
+            removed: 0,
         }
     }
 
@@ -185,15 +194,33 @@ impl Node {
     }
 
     /// Tells the machine who the members are, and the collections how much log to keep.
-    pub(super) fn follow_members(&mut self) {
+    pub(super) fn follow_members(&mut self, now: Time) -> Checked {
+        let clock = self.clock(now);
+        self.ticks += 1;
+        let collects = self.ticks.is_multiple_of(COLLECT_TICKS);
         let Some(running) = &mut self.running else {
-            return;
+            return Ok(());
         };
         let members = running.collections.members();
         let origins: BTreeSet<Origin> = members.joined().map(|(_, member)| member.origin).collect();
         running.machine.set_members(origins);
         let held = running.machine.held_by_all(&running.replica);
         running.collections.keep_for(&held, LOG_KEPT_BYTES);
+        if !collects {
+            return Ok(());
+        }
+        let stable = match self.mutation {
+            GroupMutation::RowsRemovedAtOnce => Some(Stable {
+                version: running.collections.journal().applied(),
+                members: members.joined().map(|(_, member)| member.origin).collect(),
+            }),
+            _ => running.machine.stable(clock, &running.replica),
+        };
+        if let Some(stable) = stable {
+            let removed = running.collections.tables().collect(&stable, clock);
+            self.removed += removed.map_err(|error| error.to_string())?;
+        }
+        Ok(())
     }
 
     /// The state of its machine, for whoever looks at a seed that failed.

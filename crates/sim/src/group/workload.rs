@@ -40,7 +40,7 @@ impl World {
         if !self.nodes[node].is_up() {
             return Ok(());
         }
-        match self.random.below(100) {
+        match self.random.below(124) {
             0..50 => self.set(node)?,
             50..55 => self.set_bits(node)?,
             55..67 => self.create(node)?,
@@ -51,7 +51,8 @@ impl World {
             88..92 => self.copy_filter(node)?,
             92..95 => self.merge_filter(node)?,
             95..97 => self.change_member(node)?,
-            _ => self.flush(node)?,
+            97..100 => self.flush(node)?,
+            _ => self.change_table(node)?,
         }
         if self.plan.mutation == GroupMutation::RightsIgnored {
             self.ignore_all_rights();

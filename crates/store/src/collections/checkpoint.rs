@@ -41,11 +41,12 @@ impl Collections {
             .log()
             .roll_over(ROLL_OVER_BYTES)
             .map_err(ReadOnly::from)?;
-        let manifest = self.manifest()?;
+        let mut manifest = self.manifest()?;
         let position = manifest.position();
         let whole = self.filters.write_all()?;
         // What changed rows before the position entered memory before this.
         self.tables.flush()?;
+        manifest.tables = self.tables.in_file();
         // The manifest must not say more than the log holds after a power cut.
         self.journal.sync()?;
         self.tried.store(position, Relaxed);
@@ -82,6 +83,7 @@ impl Collections {
                 group: Some(system.group),
                 members: system.members.rows().cloned().collect(),
                 bitmap: bitmap.to_bytes().into(),
+                tables: 0,
             })
         })
     }

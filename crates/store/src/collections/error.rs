@@ -11,7 +11,7 @@ use crate::identity::IdentityError;
 use crate::journal::ReadOnly;
 use crate::log::{OpenError as LogOpenError, Position, ReadError};
 use crate::manifest::ManifestError;
-use crate::tables::RowStoreError;
+use crate::tables::{ROWS_FILE, RowStoreError};
 
 /// Why a data directory cannot be opened. It was not changed.
 #[derive(Debug, Error)]
@@ -69,6 +69,17 @@ pub enum OpenError {
         position: Position,
         /// The end of the log.
         end: Position,
+    },
+    /// The rows of tables, or their file, are not those that the snapshot was made with.
+    #[error(
+        "{ROWS_FILE} is missing or old: it is as of log position {position}, the snapshot says \
+         {expected}"
+    )]
+    TablesBehind {
+        /// What the rows stand for.
+        position: Position,
+        /// What the manifest says.
+        expected: Position,
     },
     /// The filters in the log do not fit the memory bound.
     #[error(transparent)]

@@ -71,11 +71,17 @@ impl Collections {
             Arc::clone(&journal),
             Arc::clone(&entropy),
         )?;
-        let in_file = tables.position();
+        let in_file = tables.in_file();
         if in_file > journal.appended() {
             return Err(OpenError::TablesAhead {
                 position: in_file,
                 end: journal.appended(),
+            });
+        }
+        if in_file < manifest.tables {
+            return Err(OpenError::TablesBehind {
+                position: in_file,
+                expected: manifest.tables,
             });
         }
         let filters = Filters::new(

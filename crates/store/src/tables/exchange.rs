@@ -278,7 +278,7 @@ impl Tables {
         let fresh = state.fresh;
         let before = state.knowledge.clone();
         state.knowledge.take_over(after, up_to, &theirs, fresh);
-        state.knowledge_dirty |= state.knowledge != before && !state.tables.is_empty();
+        state.knowledge_dirty |= state.knowledge != before;
         Ok(())
     }
 

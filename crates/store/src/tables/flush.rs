@@ -50,6 +50,7 @@ impl Tables {
         let mut state = self.lock();
         state.file = Some(file);
         state.frozen = None;
+        state.in_file = descriptions.position;
         Ok(())
     }
 }

@@ -13,12 +13,14 @@
 //!
 //! Read in this order: `record.rs`, `state.rs` (memory and file as one), `write.rs`, `read.rs`,
 //! `changes.rs` (watching), `collect.rs` with `knowledge.rs` (removing what is gone),
-//! `exchange.rs` (other nodes' state), `flush.rs`, `row_store.rs` with `redb_store.rs` (the file).
+//! `exchange.rs` (other nodes' state), `flush.rs`, `row_store.rs` with `redb_store.rs` (the file),
+//! `inspection.rs` (the file from outside).
 
 mod changes;
 mod collect;
 mod exchange;
 mod flush;
+mod inspection;
 mod knowledge;
 mod read;
 mod record;
@@ -36,6 +38,7 @@ use grapevine_core::table::{Row, RowError, VersionsExhausted};
 
 pub use changes::{Changed, Changes};
 pub(crate) use exchange::TakeOverError;
+pub(crate) use inspection::{copy_rows, head, inspect};
 pub use read::{Lookup, Page, TableSummary};
 pub use row_store::RowStoreError;
 pub use write::{Creation, Deletion, Merged, Written};
@@ -50,6 +53,8 @@ use state::State;
 pub const TABLES_DIR: &str = "tables";
 /// The file of all rows; there is none before the first table.
 pub const ROWS_FILE: &str = "tables/rows.redb";
+/// Most tables that a node makes; those that others made are taken as they come.
+pub const TABLES_MAX: usize = 10_000;
 /// Memory that rows take, in bytes, before they are written to the file.
 const OVERLAY_BYTES_MAX: usize = 32 << 20;
 
@@ -59,6 +64,9 @@ pub enum TableError {
     /// No table can have that name.
     #[error(transparent)]
     Name(#[from] NameError),
+    /// There are as many tables as a node makes.
+    #[error("there are {0} tables, and no more are made here")]
+    TooMany(usize),
     /// No row can have that key or those values.
     #[error(transparent)]
     Row(#[from] RowError),
@@ -113,10 +121,9 @@ impl Tables {
         })
     }
 
-    /// Everything that changed rows before this position of the journal was in the file when the
-    /// directory was opened.
-    pub(crate) fn position(&self) -> Position {
-        self.lock().position
+    /// Everything that changed rows before this position of the journal is in the file.
+    pub(crate) fn in_file(&self) -> Position {
+        self.lock().in_file
     }
 
     /// Called after each change of a row, from whatever thread makes it: it must not block, and

@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use grapevine_core::table::{Row, TableRow};
 
 use super::record::{after_table, record_key, split_key};
+use super::state::Table;
 use super::{KeyedRow, TableError, Tables};
 use crate::log::Position;
 
@@ -43,24 +44,12 @@ pub struct TableSummary {
 impl Tables {
     /// All tables, by name.
     pub fn list(&self) -> Vec<TableSummary> {
-        let state = self.lock();
-        let summary = |table: &super::state::Table| TableSummary {
-            table: table.row.clone(),
-            rows: table.counts.live,
-            tombstones: table.counts.tombstones,
-        };
-        state.tables.values().map(summary).collect()
+        self.lock().tables.values().map(summary).collect()
     }
 
     /// The table of that name.
     pub fn summary(&self, name: &[u8]) -> Option<TableSummary> {
-        let state = self.lock();
-        let table = state.tables.get(name)?;
-        Some(TableSummary {
-            table: table.row.clone(),
-            rows: table.counts.live,
-            tombstones: table.counts.tombstones,
-        })
+        self.lock().tables.get(name).map(summary)
     }
 
     /// The row of a key at the time `now`, in milliseconds since 1970; none: there is no such
@@ -123,6 +112,14 @@ impl Tables {
             ControlFlow::Continue(())
         })?;
         Ok(Some(page))
+    }
+}
+
+fn summary(table: &Table) -> TableSummary {
+    TableSummary {
+        table: table.row.clone(),
+        rows: table.counts.live,
+        tombstones: table.counts.tombstones,
     }
 }
 

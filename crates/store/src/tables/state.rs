@@ -56,7 +56,7 @@ pub(super) struct Counts {
 }
 
 impl Counts {
-    fn of(&mut self, record: &Record) -> &mut u64 {
+    pub(super) fn of(&mut self, record: &Record) -> &mut u64 {
         if record.row.is_tombstone() {
             &mut self.tombstones
         } else {
@@ -103,6 +103,8 @@ pub(super) struct State {
     pub(super) file: Option<Arc<dyn RowStore>>,
     /// After the last operation on tables.
     pub(super) position: Position,
+    /// What the file says of that.
+    pub(super) in_file: Position,
     pub(super) knowledge: Knowledge,
     pub(super) knowledge_dirty: bool,
     /// Whether nothing had been removed here when the snapshot began that is being taken over.
@@ -125,6 +127,7 @@ impl State {
         let mut state = State {
             file: Some(file),
             position: contents.position,
+            in_file: contents.position,
             ..State::default()
         };
         for (name, bytes) in contents.tables {
@@ -156,7 +159,7 @@ impl State {
     /// Whether there is anything that the file does not have.
     pub(super) fn is_written(&self) -> bool {
         self.overlay.records.is_empty()
-            && !self.knowledge_dirty
+            && (!self.knowledge_dirty || self.tables.is_empty())
             && !self.tables.values().any(|table| table.dirty)
     }
 

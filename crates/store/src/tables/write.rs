@@ -14,7 +14,7 @@ use grapevine_core::version::Dot;
 
 use super::record::{Record, record_key};
 use super::state::State;
-use super::{KeyedRow, TableError, Tables};
+use super::{KeyedRow, TABLES_MAX, TableError, Tables};
 use crate::journal::ReadOnly;
 use crate::log::Position;
 
@@ -84,13 +84,15 @@ impl Tables {
     /// Makes a table.
     ///
     /// # Errors
-    /// When none can have that name, or the node takes no writes. Nothing was changed.
+    /// When none can have that name, there are [`TABLES_MAX`], or the node takes no writes. Nothing
+    /// was changed.
     pub fn create(&self, name: &[u8]) -> Result<Creation, TableError> {
         validate_name(name)?;
         let mut state = self.lock();
         if state.tables.contains_key(name) {
             return Ok(Creation::Existed(state.position));
         }
+        ensure_room(&state)?;
         let position = self.describe(&mut state, &TableRow::new(name))?;
         drop(state);
         self.ring();
@@ -107,6 +109,9 @@ impl Tables {
         let mut state = self.lock();
         if state.tables.get(name).is_some_and(|table| table.row.linked) {
             return Ok(state.position);
+        }
+        if !state.tables.contains_key(name) {
+            ensure_room(&state)?;
         }
         let row = TableRow {
             linked: true,
@@ -485,6 +490,13 @@ pub(super) fn position_of(position: Position, at: usize, count: usize) -> Positi
 /// Bytes that a row takes in an operation, at most.
 pub(super) fn row_bytes(key: &[u8], row: &Row) -> usize {
     ROW_OVERHEAD_BYTES + key.len() + row.values().map_or(0, <[u8]>::len)
+}
+
+fn ensure_room(state: &State) -> Result<(), TableError> {
+    match state.tables.len() {
+        count if count >= TABLES_MAX => Err(TableError::TooMany(count)),
+        _ => Ok(()),
+    }
 }
 
 fn enter_description(state: &mut State, row: &TableRow, position: Position) {

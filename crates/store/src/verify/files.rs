@@ -14,6 +14,7 @@ use crate::filters::{FILTERS_DIR, FileReader, layer_path, legacy_path};
 use crate::journal::LOG_DIR;
 use crate::layer_file::{LayerFileError, LayerReader};
 use crate::log::segment;
+use crate::tables::{ROWS_FILE, TABLES_DIR};
 
 const READ_BYTES: usize = 1 << 20;
 /// How files end that are not yet in their place.
@@ -36,6 +37,14 @@ pub(super) fn check(
     for name in disk.list("")? {
         if name.ends_with(UNFINISHED) {
             report.note(name, 0, Fault::Unfinished);
+        }
+    }
+    for name in disk.list(TABLES_DIR)? {
+        let path = format!("{TABLES_DIR}/{name}");
+        match path.as_str() {
+            ROWS_FILE => {}
+            path if path.ends_with(UNFINISHED) => report.note(path, 0, Fault::Unfinished),
+            path => report.note(path, 0, Fault::Unclaimed),
         }
     }
     for name in disk.list(LOG_DIR)? {

@@ -5,4 +5,5 @@ mod network;
 mod rules;
 mod seeds;
 mod snapshots;
+mod stable;
 mod toy;

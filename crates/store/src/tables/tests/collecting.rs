@@ -1,1 +1,246 @@
+//! Removing what is gone, and what it must not bring back.
 
+use grapevine_core::table::next_version;
+
+use super::exchange::{node_with_table, send, send_own, settle, take_over};
+use super::*;
+use crate::disk::{CrashPlan, NameFate, WriteFate};
+use crate::tables::Changes;
+
+/// A day and a bit.
+const DAY_MS: u64 = 25 * 3600 * 1000;
+
+fn collect(node: &Collections, nodes: &[&Collections]) -> u64 {
+    let stable = stable(nodes);
+    node.tables().collect(&stable, 0).expect("collected")
+}
+
+fn tombstones(node: &Collections) -> u64 {
+    node.tables().summary(b"t").expect("a table").tombstones
+}
+
+#[test]
+fn a_node_alone_removes_at_once_and_stays_above() {
+    let (disk, node) = node_with_table();
+    let first = set(&node, "k", "v");
+    delete(&node, "k");
+    assert_eq!(collect(&node, &[&node]), 1, "in memory");
+    assert_eq!((tombstones(&node), collect(&node, &[&node])), (0, 0));
+    let second = set(&node, "k", "v");
+    assert!(second > first, "above the floor");
+    delete(&node, "k");
+    node.checkpoint().expect("a snapshot");
+    assert_eq!(collect(&node, &[&node]), 1, "in the file");
+    node.checkpoint().expect("a snapshot");
+    drop(node);
+    disk.kill();
+    let node = open(&disk);
+    assert_eq!(tombstones(&node), 0);
+    assert_eq!(value(&node, "k"), None);
+    assert!(set(&node, "k", "v") > second, "the floor was kept");
+}
+
+#[test]
+fn nothing_goes_before_all_have_it_nor_from_a_linked_table() {
+    let (_, a) = node_with_table();
+    let (_, b) = node_with_table();
+    set(&a, "k", "v");
+    settle(&[&a, &b]);
+    delete(&a, "k");
+    assert_eq!(collect(&a, &[&a, &b]), 0);
+    settle(&[&a, &b]);
+    assert_eq!(collect(&a, &[&a, &b]), 1);
+    set(&b, "k", "w");
+    delete(&b, "k");
+    settle(&[&a, &b]);
+    b.tables().link(b"t").expect("linked");
+    assert_eq!(collect(&b, &[&a, &b]), 0);
+    assert_eq!(tombstones(&b), 1);
+}
+
+#[test]
+fn expired_rows_go_a_day_later() {
+    let (_, node) = node_with_table();
+    let set = node.tables().set(b"t", b"lease", b"x", Some(1000));
+    set.expect("set");
+    for flushed in [false, true] {
+        if flushed {
+            node.tables().flush().expect("flushed");
+        }
+        let early = node.tables().collect(&stable(&[&node]), 2000);
+        assert_eq!(early.expect("collected"), 0);
+    }
+    let late = node.tables().collect(&stable(&[&node]), 1000 + DAY_MS);
+    assert_eq!(late.expect("collected"), 1);
+    assert_eq!(node.tables().summary(b"t").expect("a table").rows, 0);
+}
+
+#[test]
+fn a_later_row_wins_where_the_tombstone_still_is() {
+    let (_, a) = node_with_table();
+    let (_, b) = node_with_table();
+    set(&a, "k", "v");
+    delete(&a, "k");
+    settle(&[&a, &b]);
+    assert_eq!(collect(&a, &[&a, &b]), 1);
+    set(&a, "k", "again");
+    send(&a, &b);
+    assert_eq!(value(&b, "k").as_deref(), Some("again"));
+}
+
+#[test]
+fn what_a_joiner_made_alone_is_written_again_above_the_floor() {
+    let (_, a) = node_with_table();
+    let (_, b) = node_with_table();
+    set(&a, "k", "v");
+    delete(&a, "k");
+    settle(&[&a, &b]);
+    assert_eq!(collect(&a, &[&a, &b]), 1, "a has forgotten, b has not");
+    let (_, joiner) = node_with_table();
+    let old = [(b"k".to_vec(), row(1, "made alone"))];
+    joiner.tables().merge(b"t", old).expect("merged");
+    settle(&[&a, &b, &joiner]);
+    for node in [&a, &b, &joiner] {
+        assert_eq!(value(node, "k").as_deref(), Some("made alone"));
+    }
+}
+
+#[test]
+fn the_same_when_its_state_is_taken_over() {
+    let (_, a) = node_with_table();
+    let (_, b) = node_with_table();
+    set(&a, "k", "v");
+    delete(&a, "k");
+    settle(&[&a, &b]);
+    assert_eq!(collect(&a, &[&a, &b]), 1);
+    let (_, joiner) = node_with_table();
+    let old = [(b"k".to_vec(), row(1, "made alone"))];
+    joiner.tables().merge(b"t", old).expect("merged");
+    take_over(&joiner, &a, 1 << 20);
+    send_own(&a, &b);
+    assert_eq!(value(&b, "k").as_deref(), Some("made alone"));
+}
+
+#[test]
+fn a_members_rows_below_anothers_floor_stay_as_they_are() {
+    let (_, a) = node_with_table();
+    let (_, b) = node_with_table();
+    for number in 0..3000 {
+        let old = [(format!("old{number}").into_bytes(), row(1 << 40, "v"))];
+        a.tables().merge(b"t", old).expect("merged");
+        delete(&a, &format!("old{number}"));
+    }
+    settle(&[&a, &b]);
+    assert_eq!(collect(&a, &[&a, &b]), 3000, "floors nearly everywhere");
+    let own = a.journal().applied().get(origin(&a));
+    let versions: Vec<i64> = (0..50).map(|n| set(&b, &format!("new{n}"), "v")).collect();
+    send(&b, &a);
+    assert_eq!(
+        a.journal().applied().get(origin(&a)),
+        own,
+        "none is written again"
+    );
+    for (number, version) in versions.into_iter().enumerate() {
+        let key = format!("new{number}");
+        let found = a.tables().get(b"t", key.as_bytes(), 0).expect("reads");
+        assert_eq!(found.expect("a table").row.expect("there").version, version);
+    }
+}
+
+#[test]
+fn rows_removed_there_go_here_and_those_removed_here_stay_away() {
+    let (_, a) = node_with_table();
+    let (_, away) = node_with_table();
+    for key in ["k", "stays"] {
+        set(&a, key, "v");
+    }
+    settle(&[&a, &away]);
+    // It left; the others forget without it.
+    delete(&a, "k");
+    set(&a, "new", "v");
+    assert_eq!(collect(&a, &[&a]), 1);
+    let since = away.tables().page(b"t", b"", 9, 99, 0).expect("reads");
+    let since = since.expect("a table").position;
+    set(&away, "alone", "v");
+    take_over(&a, &away, 1 << 20);
+    let changes = away.tables().changes(b"t", since, 9).expect("reads");
+    assert_eq!(
+        changes,
+        Changes::Reset,
+        "a watcher cannot be told what is gone"
+    );
+    take_over(&away, &a, 1 << 20);
+    let expected = ["alone", "new", "stays"].map(|key| (key.to_owned(), "v".to_owned()));
+    assert_eq!(shown(&away, "t"), expected);
+    assert_eq!(shown(&a, "t"), expected);
+}
+
+#[test]
+fn floors_come_with_the_state() {
+    let (_, a) = node_with_table();
+    let high = [(b"k".to_vec(), row(1 << 50, "v"))];
+    a.tables().merge(b"t", high).expect("merged");
+    delete(&a, "k");
+    assert_eq!(collect(&a, &[&a]), 1);
+    let (_, b) = node_with_table();
+    take_over(&a, &b, 1 << 20);
+    assert!(set(&b, "k", "v") > 1 << 50);
+}
+
+#[test]
+fn a_watcher_that_saw_the_tombstone_is_not_sent_back() {
+    let (_, node) = node_with_table();
+    let early = node.tables().page(b"t", b"", 9, 99, 0).expect("reads");
+    let early = early.expect("a table").position;
+    set(&node, "k", "v");
+    delete(&node, "k");
+    let late = node.journal().appended();
+    assert_eq!(collect(&node, &[&node]), 1);
+    let changes = |since| node.tables().changes(b"t", since, 9).expect("reads");
+    assert_eq!(changes(early), Changes::Reset);
+    assert!(matches!(changes(late), Changes::Rows { rows, .. } if rows.is_empty()));
+}
+
+#[test]
+fn an_operation_is_replayed_once_so_nothing_comes_back() {
+    let disk = SimulatedDisk::new();
+    let node = open(&disk);
+    node.tables().create(b"t").expect("made");
+    node.checkpoint().expect("a snapshot");
+    set(&node, "k", "old");
+    delete(&node, "k");
+    // The rows go to the file, the manifest does not move: the log still has both operations.
+    node.tables().flush().expect("flushed");
+    assert_eq!(collect(&node, &[&node]), 1);
+    node.tables().flush().expect("flushed");
+    set(&node, "j", "new");
+    node.journal().sync().expect("synced");
+    drop(node);
+    disk.crash(CrashPlan {
+        writes: WriteFate::Lost,
+        names: NameFate::Lost,
+        seed: 1,
+    });
+    let node = open(&disk);
+    assert_eq!(shown(&node, "t"), [("j".to_owned(), "new".to_owned())]);
+    assert_eq!(tombstones(&node), 0, "the operations were not met again");
+}
+
+#[test]
+fn rows_at_the_end_of_versions_do_not_stop_anything() {
+    let (_, a) = node_with_table();
+    let last = [(b"k".to_vec(), row(i64::MAX - 1, "v"))];
+    a.tables().merge(b"t", last).expect("merged");
+    delete(&a, "k");
+    assert_eq!(collect(&a, &[&a]), 1);
+    assert!(next_version(None, Some(i64::MAX), 0).is_err());
+    let refused = a.tables().set(b"t", b"k", b"v", None);
+    assert!(matches!(
+        refused,
+        Err(crate::tables::TableError::Versions(_))
+    ));
+    let (_, joiner) = node_with_table();
+    set(&joiner, "k", "alone");
+    send(&joiner, &a);
+    assert_eq!(value(&a, "k").as_deref(), Some("alone"));
+}

@@ -34,14 +34,17 @@ fn open(disk: &SimulatedDisk) -> Arc<Collections> {
 }
 
 fn try_open(disk: &SimulatedDisk) -> Result<Arc<Collections>, crate::collections::OpenError> {
-    let options = Options {
+    let opened = Collections::open(Arc::new(disk.clone()), options(), entropy())?;
+    Ok(Arc::new(opened.0))
+}
+
+fn options() -> Options {
+    Options {
         log: LogConfig::default(),
         memory: 1 << 20,
         checkpoint_log: 1 << 20,
         idle_unload: None,
-    };
-    let opened = Collections::open(Arc::new(disk.clone()), options, entropy())?;
-    Ok(Arc::new(opened.0))
+    }
 }
 
 fn row(version: i64, values: &str) -> Row {
