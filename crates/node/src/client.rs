@@ -80,6 +80,12 @@ impl ClientError {
     /// Whether what was asked for is not there.
     #[must_use]
     pub fn is_absent(&self) -> bool {
+        matches!(self, ClientError::Refused { code, .. } if code == "not_found" || code == "no_table")
+    }
+
+    /// Whether it is a row, of a table that is there, that is absent.
+    #[must_use]
+    pub fn is_absent_row(&self) -> bool {
         matches!(self, ClientError::Refused { code, .. } if code == "not_found")
     }
 }

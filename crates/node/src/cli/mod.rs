@@ -8,15 +8,18 @@ mod backup;
 mod bench;
 mod config;
 mod doctor;
+mod download;
 mod exit;
 mod filter;
 mod generate;
 mod group;
 mod hbbp;
 mod import;
+mod line_blocks;
 mod node_address;
 mod restore;
 mod serve;
+mod table;
 mod verify;
 
 use std::ffi::OsString;
@@ -70,6 +73,8 @@ enum Command {
     Import(import::Args),
     /// Make the data directory from a backup, under a new origin
     Restore(restore::Args),
+    /// Make, use, watch and look at tables
+    Table(table::Args),
     /// Check every file of the data directory, changing nothing
     Verify(verify::Args),
 }
@@ -88,6 +93,7 @@ fn dispatch(command: &Command, context: &Context) -> Result<Outcome, Failure> {
         Command::Hbbp(args) => hbbp::run(args, context),
         Command::Import(args) => import::run(args, context),
         Command::Restore(args) => restore::run(args, context),
+        Command::Table(args) => table::run(args, context),
         Command::Verify(args) => verify::run(args, context),
     }
 }

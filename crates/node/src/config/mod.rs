@@ -36,6 +36,7 @@ pub use key::{Key, Section};
 pub use kind::{LogFormat, MemoryLimit, Refusal, SyncMode};
 pub use options::GlobalOptions;
 pub use origin::Origin;
+pub(crate) use quantity::parse_time;
 pub use reference::reference_page;
 pub use secret::{Secret, SecretError, read_secret};
 pub use settings::{

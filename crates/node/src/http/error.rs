@@ -156,6 +156,7 @@ fn table_status(error: &TableError) -> (StatusCode, &'static str) {
     use StatusCode as S;
     match error {
         TableError::Name(_) => (S::BAD_REQUEST, "name"),
+        TableError::TooMany(_) => (S::INSUFFICIENT_STORAGE, "too_many_tables"),
         TableError::Row(RowError::KeyLength(1..)) => (S::PAYLOAD_TOO_LARGE, "key_too_long"),
         TableError::Row(RowError::KeyLength(0) | RowError::KeyByte { .. }) => {
             (S::BAD_REQUEST, "key")

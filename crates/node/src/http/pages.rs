@@ -25,6 +25,7 @@ const FRONT: &str = "<!doctype html>
 <ul>
 <li><a href=\"/api/v1/openapi.json\">The API</a>, under <code>/api/v1/</code></li>
 <li><a href=\"/api/v1/filters\">Its filters</a></li>
+<li><a href=\"/api/v1/tables\">Its tables</a></li>
 <li><a href=\"/metrics\">Its metrics</a></li>
 <li><a href=\"/readyz\">Whether it takes writes</a></li>
 </ul>

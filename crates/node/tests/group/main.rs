@@ -9,6 +9,7 @@ mod members;
 mod refusal;
 mod replication;
 mod secrets;
+mod tables;
 
 use std::path::Path;
 use std::process::{Command, Output};

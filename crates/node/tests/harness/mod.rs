@@ -7,6 +7,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 /// How long anything may take before a test fails.
@@ -140,6 +141,48 @@ impl Node {
 impl Drop for Node {
     fn drop(&mut self) {
         // Whatever a test did, its node ends with it.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// A command that prints lines for as long as it runs.
+pub(crate) struct Follower {
+    child: Child,
+    lines: Receiver<String>,
+}
+
+impl Follower {
+    /// Starts `grapevine` with arguments, for a node's directory.
+    pub(crate) fn start(data_dir: &Path, arguments: &[&str]) -> Follower {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_grapevine"))
+            .args(arguments)
+            .arg("--data-dir")
+            .arg(data_dir)
+            .env_remove("GRAPEVINE_NODE")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("it runs");
+        let output = BufReader::new(child.stdout.take().expect("a pipe"));
+        let (send, lines) = channel();
+        std::thread::spawn(move || {
+            for line in output.lines().map_while(Result::ok) {
+                drop(send.send(line));
+            }
+        });
+        Follower { child, lines }
+    }
+
+    /// The next line.
+    pub(crate) fn line(&self) -> String {
+        let line = self.lines.recv_timeout(DEADLINE);
+        line.expect("a line in time")
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
         drop(self.child.kill());
         drop(self.child.wait());
     }

@@ -5,5 +5,8 @@ mod collection;
 mod commands;
 mod keys;
 mod server;
+mod table_commands;
+mod tables;
 mod transfer;
+mod watching;
 mod well_being;

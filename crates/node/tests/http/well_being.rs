@@ -8,12 +8,14 @@ use grapevine::http::TokenSource;
 use grapevine_store::disk::{Operation, SimulatedDisk};
 
 use super::server::{Answer, Served};
+use super::tables::create_table;
 
 #[test]
 fn every_metric_is_documented_and_every_documented_one_is_there() {
     let served = Served::start();
     served.create("caf%C3%A9%FF");
     served.set("caf%C3%A9%FF", &["a", "b", "a"]);
+    create_table(&served, "t");
     let answer = served.get("/metrics");
     assert!(answer.head.contains("application/openmetrics-text"));
     let text = answer.text();
@@ -23,7 +25,7 @@ fn every_metric_is_documented_and_every_documented_one_is_there() {
         "{text}"
     );
     assert!(text.contains("grapevine_filter_set_misses_total{filter=\"café%FF\"} 1\n"));
-    assert!(text.contains("grapevine_http_requests_total 2\n"), "{text}");
+    assert!(text.contains("grapevine_http_requests_total 3\n"), "{text}");
 
     let there: BTreeSet<String> = text
         .lines()
@@ -55,7 +57,7 @@ fn the_pages_are_there() {
     let description = served.get("/api/v1/openapi.json").json();
     assert_eq!(description["openapi"], "3.1.0");
     for path in description["paths"].as_object().expect("paths").keys() {
-        let path = path.replace("{name}", "x");
+        let path = path.replace("{name}", "x").replace("{key}", "y");
         // Whatever it takes, it is known: another method is refused as such.
         let refusal = served.request(&format!("PATCH {path}"), "", b"").refusal();
         assert_eq!(refusal, (405, "method".to_owned()), "{path}");

@@ -1,14 +1,14 @@
 //! `filter export`, `filter load`, `filter merge`.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::Value;
 use ureq::http::Method;
 
+use super::super::download;
 use super::{Context, Done, FilterFailure, Outcome, path};
 use crate::client::{Client, RequestBody};
 
@@ -20,63 +20,11 @@ pub(super) struct Args {
     file: OsString,
 }
 
-/// Bytes copied at once.
-const COPY_BYTES: usize = 256 << 10;
-
 pub(super) fn export(args: &Args, client: &Client, context: &Context) -> Done {
     let mut input = client.download(&path(&args.name, "/export"))?;
-    if args.file == "-" {
-        let mut output = context.output();
-        copy(&mut input, &mut output, FilterFailure::Output)?;
-        output.flush()?;
-    } else {
-        write_whole(Path::new(&args.file), &mut input)?;
-    }
+    // The file holds the filter's seed.
+    download::save(&mut input, &args.file, 0o600, context)?;
     Ok(Outcome::Done)
-}
-
-/// Copies to the end; a failure says on which side it was.
-fn copy(
-    input: &mut impl Read,
-    output: &mut impl Write,
-    write_failure: impl Fn(io::Error) -> FilterFailure,
-) -> Result<(), FilterFailure> {
-    let mut buffer = vec![0; COPY_BYTES];
-    loop {
-        let count = input.read(&mut buffer).map_err(FilterFailure::Download)?;
-        if count == 0 {
-            return Ok(());
-        }
-        output.write_all(&buffer[..count]).map_err(&write_failure)?;
-    }
-}
-
-/// Writes a file beside its place and moves it there when it is whole. Only its owner can read
-/// it: it holds the filter's seed.
-fn write_whole(target: &Path, input: &mut impl Read) -> Result<(), FilterFailure> {
-    let mut name = target.as_os_str().to_owned();
-    name.push(format!(".{}.part", std::process::id()));
-    let part = PathBuf::from(name);
-    let failure = |source| FilterFailure::File {
-        path: target.display().to_string(),
-        source,
-    };
-    let mut write = || {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&part)
-            .map_err(failure)?;
-        copy(input, &mut file, failure)?;
-        file.sync_all().map_err(failure)?;
-        std::fs::rename(&part, target).map_err(failure)
-    };
-    let written = write();
-    if written.is_err() {
-        drop(std::fs::remove_file(&part));
-    }
-    written
 }
 
 pub(super) fn load(args: &Args, client: &Client, context: &Context) -> Done {

@@ -14,6 +14,8 @@ use clap::error::ErrorKind;
 use serde_json::{Value, json};
 use ureq::http::Method;
 
+use super::download::DownloadError;
+use super::line_blocks::LineBlocksError;
 use super::{Context, Failure, Outcome};
 use crate::client::{Client, ClientError, RequestBody};
 use crate::http::name;
@@ -169,14 +171,10 @@ enum FilterFailure {
     Output(#[from] io::Error),
     #[error("{path}: {source}")]
     File { path: String, source: io::Error },
-    #[error("{path}: line {line} is longer than {limit} bytes")]
-    LineTooLong {
-        path: String,
-        line: u64,
-        limit: usize,
-    },
-    #[error("the node broke off: {0}")]
-    Download(#[source] io::Error),
+    #[error(transparent)]
+    Lines(#[from] LineBlocksError),
+    #[error(transparent)]
+    Download(#[from] DownloadError),
     #[error("after {keys} keys")]
     After { keys: u64, source: Box<Self> },
     #[error("nobody to ask whether to drop it: say --yes")]
@@ -186,7 +184,8 @@ enum FilterFailure {
 impl From<FilterFailure> for Failure {
     fn from(failure: FilterFailure) -> Self {
         match failure {
-            FilterFailure::Output(error) => Failure::Output(error),
+            FilterFailure::Output(error)
+            | FilterFailure::Download(DownloadError::Output(error)) => Failure::Output(error),
             FilterFailure::NotAsked => {
                 let said = format!("{failure}\n");
                 Failure::Usage(clap::Error::raw(ErrorKind::MissingRequiredArgument, said))

@@ -1,0 +1,93 @@
+//! `table import` and `table export`.
+
+use std::ffi::OsString;
+use std::io::Write;
+
+use serde::Deserialize;
+use ureq::http::Method;
+
+use super::super::download;
+use super::super::line_blocks::{LineBlocks, progress};
+use super::{Context, Done, Outcome, TableFailure, path};
+use crate::client::{Client, RequestBody};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The table
+    table: OsString,
+    /// The file; `-` is standard input or output
+    file: OsString,
+}
+
+/// What the node says of one block.
+#[derive(Default, Deserialize)]
+struct Counts {
+    rows: u64,
+    changed: u64,
+}
+
+pub(super) fn import(args: &Args, client: &Client, context: &Context) -> Done {
+    let mut lines = LineBlocks::open(&args.file)?;
+    let bar = progress(lines.length);
+    let mut total = Counts::default();
+    let outcome = send(&mut lines, args, client, &mut total, &bar);
+    bar.finish_and_clear();
+    match outcome {
+        Err(TableFailure::Client(error)) if error.is_absent() => return Err(error.into()),
+        Err(failure) if total.rows > 0 => {
+            return Err(TableFailure::After {
+                rows: total.rows,
+                source: Box::new(failure),
+            });
+        }
+        outcome => outcome?,
+    }
+    let Counts { rows, changed } = total;
+    let mut output = context.output();
+    writeln!(
+        output,
+        "{rows} rows: {changed} changed, {} not",
+        rows.saturating_sub(changed)
+    )?;
+    output.flush()?;
+    Ok(Outcome::Done)
+}
+
+fn send(
+    lines: &mut LineBlocks,
+    args: &Args,
+    client: &Client,
+    total: &mut Counts,
+    bar: &indicatif::ProgressBar,
+) -> Result<(), TableFailure> {
+    // Asked before the first line: of an empty file it says whether the table is there.
+    let mut first = 1;
+    let mut block: &[u8] = &[];
+    loop {
+        let body = RequestBody::Bytes {
+            media_type: "text/tab-separated-values",
+            bytes: block,
+        };
+        let path = path(&args.table, &format!("/import?line={first}"));
+        let counts: Counts = client.ask(Method::POST, &path, body)?;
+        total.rows += counts.rows;
+        total.changed += counts.changed;
+        bar.inc(block.len() as u64);
+        let rate = total.rows as f64 / bar.elapsed().as_secs_f64().max(1e-3);
+        bar.set_message(format!(
+            "{} rows, {rate:.0}/s, {} changed",
+            total.rows, total.changed
+        ));
+        first = lines.lines + 1;
+        match lines.next()? {
+            Some(next) => block = next,
+            None => return Ok(()),
+        }
+    }
+}
+
+pub(super) fn export(args: &Args, client: &Client, context: &Context) -> Done {
+    let mut input = client.download(&path(&args.table, "/export"))?;
+    download::save(&mut input, &args.file, 0o666, context)?;
+    Ok(Outcome::Done)
+}
