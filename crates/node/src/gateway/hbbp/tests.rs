@@ -115,10 +115,10 @@ fn what_is_said_sealed_is_given_once_and_plain_not_at_all() {
 fn what_cannot_be_sent_is_counted() {
     let keys = tempfile::tempdir().expect("a directory");
     let gateway = gateway(keys.path().to_owned(), Vec::new());
-    let sent = gateway.send("nonexistent", b"task", b"text");
+    let sent = gateway.say("nonexistent", b"task", b"text");
     assert!(matches!(sent, Err(SendError::NoInterface)));
     let long = [0; DATAGRAM_BYTES_MAX];
-    let sent = gateway.send("nonexistent", b"task", &long);
+    let sent = gateway.say("nonexistent", b"task", &long);
     assert!(matches!(sent, Err(SendError::Message(_))));
     let metrics = &gateway.metrics;
     assert_eq!((metrics.sent.get(), metrics.send_failures.get()), (0, 2));
