@@ -333,8 +333,8 @@ impl Replica for Exchange {
             SECTION_FILTERS,
             SECTION_MEMBERS,
             SECTION_BITMAP,
-            SECTION_ROWS,
             SECTION_KNOWLEDGE,
+            SECTION_ROWS,
             SECTION_TABLES,
         ]
     }

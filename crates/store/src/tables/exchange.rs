@@ -1,9 +1,9 @@
 //! The state of tables as other nodes take it over, in three sections.
 //!
-//! Rows first, by the keys of their records: blocks of `length u32 | operation`, each operation
-//! the rows of one table with the operations that made them. Then what is known of origins, and
-//! at last the tables with their floors: rows are judged by the floors as they were before, and
-//! floors by whose rows may be below them.
+//! First what is known of origins. Then rows, by the keys of their records: blocks of `length u32 |
+//! operation`, each operation the rows of one table with the operations that made them. At last
+//! the tables with their floors: rows are judged by the floors as they were before, and what is
+//! below floors by whose it is.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;

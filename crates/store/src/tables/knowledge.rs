@@ -33,7 +33,7 @@ pub(super) struct Known {
     pub(super) origin: Origin,
     /// Of [`Knowledge::removed`].
     pub(super) removed: u64,
-    /// Operations that are in.
+    /// Operations that are in, or were where floors came from.
     pub(super) applied: u64,
     pub(super) vouched: bool,
 }
@@ -97,13 +97,15 @@ impl Knowledge {
         count: usize,
     ) -> Vec<Known> {
         let mut origins: BTreeSet<Origin> = applied.iter_after(after).map(|(o, _)| o).collect();
+        origins.extend(self.taken_over.iter_after(after).map(|(origin, _)| origin));
         origins.extend(self.removed.iter_after(after).map(|(origin, _)| origin));
         let later = |origin: &&Origin| after.is_none_or(|after| **origin > after);
         origins.extend(self.vouched.iter().filter(later));
         let known = |origin: Origin| Known {
             origin,
             removed: self.removed.get(origin),
-            applied: applied.get(origin),
+            // What came from elsewhere had met those operations too.
+            applied: applied.get(origin).max(self.taken_over.get(origin)),
             vouched: self.vouched.contains(&origin),
         };
         origins.into_iter().take(count).map(known).collect()
