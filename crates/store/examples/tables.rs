@@ -6,7 +6,7 @@
 //! ```
 //! The directory must be absent or empty; it is left as it is.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -35,8 +35,8 @@ fn entropy() -> Entropy {
     })
 }
 
-fn open(directory: &PathBuf) -> Result<Collections, Failed> {
-    let disk = RealDisk::new(directory.clone());
+fn open(directory: &Path) -> Result<Collections, Failed> {
+    let disk = RealDisk::new(directory.to_owned());
     disk.create_root()?;
     let options = Options {
         log: LogConfig::default(),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use grapevine_core::table::Row;
 use grapevine_core::version::{Dot, VersionVector};
 use grapevine_store::collections::Collections;
-use grapevine_store::tables::{Deletion, Written};
+use grapevine_store::tables::{Deletion, KeyedRow, Written};
 
 use super::ledger::Ack;
 use super::{Checked, World};
@@ -21,7 +21,7 @@ const NOW_MS: u64 = 0;
 /// What was done with one key of a table.
 #[derive(Debug, Default)]
 pub(super) struct KeyHistory {
-    /// Acknowledged changes with their versions.
+    /// Acknowledged rows with their versions.
     pub(super) changes: Vec<(Ack, i64)>,
     /// Acknowledged deletions with what the node had seen.
     pub(super) deletions: Vec<(Ack, VersionVector)>,
@@ -57,7 +57,7 @@ impl TableLedger {
     }
 }
 
-fn rows(collections: &Collections, name: &[u8]) -> Result<Option<Vec<(Vec<u8>, Row)>>, String> {
+fn rows(collections: &Collections, name: &[u8]) -> Result<Option<Vec<KeyedRow>>, String> {
     let page = collections
         .tables()
         .page(name, b"", usize::MAX, usize::MAX, NOW_MS);
@@ -139,7 +139,6 @@ impl World {
         self.note(|| format!("delete row {} {version} on {node}", key.escape_ascii()));
         self.hit(Branch::RowDeleted);
         let history = self.ledger.tables.key(name, &key);
-        history.changes.push((ack, version));
         history.deletions.push((ack, seen));
         Ok(())
     }
@@ -171,8 +170,8 @@ impl World {
     }
 
     /// A node has every row of an operation that it has, or a later one of its key. With `all`,
-    /// it has those that were safely acknowledged anywhere, and nothing is back that was deleted
-    /// by somebody who had seen it.
+    /// it has those that were safely acknowledged anywhere. Nothing is there that was deleted by
+    /// somebody who had seen it.
     pub(super) fn check_tables(&self, node: usize, all: bool) -> Checked {
         let collections = self.collections(node);
         let applied = collections.journal().applied();
@@ -201,8 +200,8 @@ impl World {
                     ));
                 }
             }
-            if let (true, Some(row)) = (all, row) {
-                check_not_back(node, key, &row, history)?;
+            if let Some(row) = row {
+                check_not_back(node, key, &row, history, must)?;
             }
         }
         Ok(())
@@ -210,7 +209,13 @@ impl World {
 }
 
 /// No deletion was made by somebody who had seen all that put this value there.
-fn check_not_back(node: usize, key: &[u8], row: &Row, history: &KeyHistory) -> Checked {
+fn check_not_back(
+    node: usize,
+    key: &[u8],
+    row: &Row,
+    history: &KeyHistory,
+    must: impl Fn(&Ack) -> bool,
+) -> Checked {
     let key = key.escape_ascii();
     let Some(put) = history.put.get(row.values().unwrap_or_default()) else {
         return Err(format!(
@@ -220,7 +225,7 @@ fn check_not_back(node: usize, key: &[u8], row: &Row, history: &KeyHistory) -> C
     let undone = history
         .deletions
         .iter()
-        .find(|(ack, seen)| ack.is_safe() && put.iter().all(|dot| seen.covers(*dot)));
+        .find(|(ack, seen)| must(ack) && put.iter().all(|dot| seen.covers(*dot)));
     undone.map_or(Ok(()), |(ack, _)| {
         Err(format!(
             "node {node} has {row:?} at {key}, deleted by {ack:?} after {put:?}"

@@ -66,24 +66,8 @@ impl Collections {
         let bitmap = GroupBitmap::new(Arc::clone(&journal), &manifest.bitmap)
             .map_err(ManifestError::from)?;
         let hidden = manifest.hidden.into_iter().map(|name| name.into_vec());
-        let tables = Tables::open(
-            Arc::clone(&disk),
-            Arc::clone(&journal),
-            Arc::clone(&entropy),
-        )?;
+        let tables = open_tables(&disk, &journal, &entropy, manifest.tables)?;
         let in_file = tables.in_file();
-        if in_file > journal.appended() {
-            return Err(OpenError::TablesAhead {
-                position: in_file,
-                end: journal.appended(),
-            });
-        }
-        if in_file < manifest.tables {
-            return Err(OpenError::TablesBehind {
-                position: in_file,
-                expected: manifest.tables,
-            });
-        }
         let filters = Filters::new(
             Arc::clone(&disk),
             identity,
@@ -221,6 +205,24 @@ impl Collections {
             Blocked::ReadOnly(error) => OpenError::ReadOnly(error),
         })
     }
+}
+
+/// The tables, whose file has everything up to `expected` at least and not more than the journal.
+fn open_tables(
+    disk: &Arc<dyn Disk>,
+    journal: &Arc<Journal>,
+    entropy: &Entropy,
+    expected: Position,
+) -> Result<Tables, OpenError> {
+    let tables = Tables::open(Arc::clone(disk), Arc::clone(journal), Arc::clone(entropy))?;
+    let (position, end) = (tables.in_file(), journal.appended());
+    if position > end {
+        return Err(OpenError::TablesAhead { position, end });
+    }
+    if position < expected {
+        return Err(OpenError::TablesBehind { position, expected });
+    }
+    Ok(tables)
 }
 
 /// Identity and manifest of the directory, made if it is empty.

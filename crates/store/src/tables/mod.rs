@@ -56,7 +56,7 @@ pub const ROWS_FILE: &str = "tables/rows.redb";
 /// Most tables that a node makes; those that others made are taken as they come.
 pub const TABLES_MAX: usize = 10_000;
 /// Memory that rows take, in bytes, before they are written to the file.
-const OVERLAY_BYTES_MAX: usize = 32 << 20;
+const OVERLAY_BYTES_MAX: usize = 64 << 20;
 
 /// Why nothing was read, or nothing changed.
 #[derive(Debug, thiserror::Error)]

@@ -33,7 +33,7 @@ const KNOWLEDGE: &str = "knowledge";
 const FORMAT: &str = "format";
 const FORMAT_VERSION: u8 = 1;
 /// Pages of the database kept in memory, in bytes.
-const CACHE_BYTES: usize = 32 << 20;
+const CACHE_BYTES: usize = 128 << 20;
 
 /// An open database.
 pub(super) struct RedbStore {

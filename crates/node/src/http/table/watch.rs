@@ -375,11 +375,11 @@ impl Events {
         use std::fmt::Write;
         let text = &mut self.text;
         // Writing into a string does not fail; JSON on one line has no line end.
-        let _ = write!(text, "event: {event}\n");
+        let _ = writeln!(text, "event: {event}");
         if let Some(id) = id {
-            let _ = write!(text, "id: {id}\n");
+            let _ = writeln!(text, "id: {id}");
         }
-        let _ = write!(text, "data: {data}\n\n");
+        let _ = writeln!(text, "data: {data}\n");
         self.count += 1;
     }
 }

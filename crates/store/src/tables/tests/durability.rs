@@ -310,7 +310,7 @@ fn many_rows_go_to_the_file_by_themselves_also_while_they_are_replayed() {
     let node = open(&disk);
     node.tables().create(b"t").expect("made");
     let values = "v".repeat(60_000);
-    let rows = (0..1200).map(|number| (format!("{number:04}").into_bytes(), row(1, &values)));
+    let rows = (0..1500).map(|number| (format!("{number:04}").into_bytes(), row(1, &values)));
     node.tables().merge(b"t", rows).expect("merged");
     assert!(disk.exists(ROWS_FILE).expect("asked"));
     let held = node.tables().lock().overlay.bytes;
@@ -319,6 +319,6 @@ fn many_rows_go_to_the_file_by_themselves_also_while_they_are_replayed() {
     drop(node);
     disk.kill();
     let node = open(&disk);
-    assert_eq!(shown(&node, "t").len(), 1200);
-    assert_eq!(node.tables().summary(b"t").expect("one").rows, 1200);
+    assert_eq!(shown(&node, "t").len(), 1500);
+    assert_eq!(node.tables().summary(b"t").expect("one").rows, 1500);
 }
