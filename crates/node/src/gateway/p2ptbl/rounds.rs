@@ -42,17 +42,14 @@ impl Rounds {
     }
 
     /// Those that are due now; their next time is a period later, give or take a tenth.
-    pub(super) fn due(
-        &mut self,
-        now: u64,
-        mut random: impl FnMut(u64) -> u64,
-    ) -> impl Iterator<Item = &mut Round> {
-        let due = self.0.iter_mut().filter(move |round| round.due <= now);
-        due.map(move |round| {
+    pub(super) fn due(&mut self, now: u64, mut random: impl FnMut(u64) -> u64) -> Vec<&mut Round> {
+        let mut due = Vec::new();
+        for round in self.0.iter_mut().filter(|round| round.due <= now) {
             let tenth = round.every_ms / 10;
             round.due = now + round.every_ms - tenth + random(2 * tenth + 1);
-            round
-        })
+            due.push(round);
+        }
+        due
     }
 
     /// When the next one is.

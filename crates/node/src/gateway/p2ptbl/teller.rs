@@ -197,10 +197,7 @@ impl Teller {
     pub(super) fn gossip(&mut self, voice: &dyn Voice) {
         let now = self.talk.now();
         let random = &mut self.random;
-        let due: Vec<&mut Round> = self
-            .rounds
-            .due(now, |below| random.random_range(0..below))
-            .collect();
+        let due = self.rounds.due(now, |below| random.random_range(0..below));
         let mut drawn = Vec::new();
         for round in due {
             match draw(&self.engine, round) {

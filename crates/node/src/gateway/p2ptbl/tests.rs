@@ -35,8 +35,11 @@ struct Node {
     said: Said,
 }
 
+/// Interface, key and payload.
+type Saying = (String, Vec<u8>, Vec<u8>);
+
 #[derive(Default)]
-struct Said(Mutex<Vec<(String, Vec<u8>, Vec<u8>)>>);
+struct Said(Mutex<Vec<Saying>>);
 
 impl Voice for Said {
     fn say(&self, interface: &str, key: &[u8], payload: &[u8]) -> Result<(), SendError> {
@@ -144,14 +147,14 @@ impl Node {
     }
 
     /// Tells what changed, without gossip; what it said.
-    fn tell(&self) -> Vec<(String, Vec<u8>, Vec<u8>)> {
+    fn tell(&self) -> Vec<Saying> {
         self.teller.borrow_mut().follow();
         self.teller.borrow().tell(&self.said);
         std::mem::take(&mut self.said.0.lock().expect("one thread"))
     }
 
     /// The same with gossip.
-    fn speak(&self) -> Vec<(String, Vec<u8>, Vec<u8>)> {
+    fn speak(&self) -> Vec<Saying> {
         self.teller.borrow_mut().follow();
         self.teller.borrow().tell(&self.said);
         self.teller.borrow_mut().gossip(&self.said);
