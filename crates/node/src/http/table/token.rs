@@ -128,7 +128,7 @@ mod tests {
         for text in [
             "1",
             "x-1-1",
-            &whole[..40],
+            &whole[..35],
             &format!("{whole}-1"),
             "00-1-1",
             "\u{e9}",
