@@ -146,14 +146,16 @@ impl Collections {
             recovered.keys += insert.hashes().len() as u64;
         }
         let of_tables = matches!(operation, Operation::Table(_) | Operation::Rows(_));
-        if of_tables && position <= in_file {
-            self.journal.replayed(&header, position);
+        // An append gives the end of its entry, and so do rows say when they changed.
+        let end = position + (crate::log::frame::ENTRY_PREFIX_LEN + entry.len()) as Position;
+        if of_tables && end <= in_file {
+            self.journal.replayed(&header, end);
             return Ok(());
         }
         if let Operation::Rows(rows) = &operation {
             recovered.rows += rows.count() as u64;
         }
-        match self.replay_operation(position, &header, &operation) {
+        match self.replay_operation(position, end, &header, &operation) {
             Err(OpenError::Memory(_)) => {
                 // The process before may have used one filter after the other within the same
                 // bound.
@@ -161,22 +163,23 @@ impl Collections {
                     path: FILTERS_DIR.to_owned(),
                     source: std::io::Error::other(error),
                 })?;
-                self.replay_operation(position, &header, &operation)?;
+                self.replay_operation(position, end, &header, &operation)?;
             }
             replayed => replayed?,
         }
-        self.journal.replayed(&header, position);
+        self.journal.replayed(&header, end);
         Ok(())
     }
 
     fn replay_operation(
         &self,
         position: Position,
+        end: Position,
         header: &EntryHeader,
         operation: &Operation<'_>,
     ) -> Result<(), OpenError> {
         let origin = header.dot.origin;
-        let mut there = || Ok(position);
+        let mut there = || Ok(end);
         let effected = match operation {
             Operation::Insert(insert) => self.filters.apply_insert(origin, insert, &mut there),
             Operation::Draw(drawn) => self.filters.apply_draw(origin, drawn, &mut there),
@@ -197,7 +200,7 @@ impl Collections {
             }
             Operation::Bits(bits) => Ok(self.bitmap.apply(*bits, there)?),
             Operation::Table(row) => Ok(self.tables.apply_table(row, there)?),
-            Operation::Rows(rows) => Ok(self.tables.replay_rows(header.dot, rows, position)?),
+            Operation::Rows(rows) => Ok(self.tables.replay_rows(header.dot, rows, end)?),
         };
         effected.map_err(|blocked| match blocked {
             Blocked::Memory(over) => OpenError::Memory(over),

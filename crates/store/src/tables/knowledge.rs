@@ -33,7 +33,7 @@ pub(super) struct Known {
     pub(super) origin: Origin,
     /// Of [`Knowledge::removed`].
     pub(super) removed: u64,
-    /// Operations that are in, or were where floors came from.
+    /// Operations that are in, or were where floors came from; none where there are no floors.
     pub(super) applied: u64,
     pub(super) vouched: bool,
 }
@@ -101,11 +101,17 @@ impl Knowledge {
         origins.extend(self.removed.iter_after(after).map(|(origin, _)| origin));
         let later = |origin: &&Origin| after.is_none_or(|after| **origin > after);
         origins.extend(self.vouched.iter().filter(later));
+        // Where nothing was ever removed, no floors were taken over either, and all rows stand.
+        let floors = !self.removed.is_empty() || !self.taken_over.is_empty();
         let known = |origin: Origin| Known {
             origin,
             removed: self.removed.get(origin),
             // What came from elsewhere had met those operations too.
-            applied: applied.get(origin).max(self.taken_over.get(origin)),
+            applied: if floors {
+                applied.get(origin).max(self.taken_over.get(origin))
+            } else {
+                0
+            },
             vouched: self.vouched.contains(&origin),
         };
         origins.into_iter().take(count).map(known).collect()

@@ -49,6 +49,39 @@ fn rows_are_in_the_log_then_in_the_file() {
     assert_eq!(row.row.expect("there").version, version);
 }
 
+/// What is written while the file is, to the same frame of the log, begins where the file ends.
+#[test]
+fn a_row_that_is_set_while_others_go_to_the_file_is_replayed() {
+    let disk = SimulatedDisk::new();
+    let node = open(&disk);
+    node.tables().create(b"t").expect("made");
+    set(&node, "a", "1");
+    let flushed = node.tables().flush_after(|| {
+        set(&node, "b", "2");
+        node.journal().sync().map(drop)
+    });
+    flushed.expect("it writes");
+    let before = shown(&node, "t");
+    assert_eq!(before.len(), 2);
+    drop(node);
+    disk.kill();
+    assert_eq!(shown(&open(&disk), "t"), before);
+}
+
+#[test]
+fn many_rows_in_the_first_operation_of_a_log_are_replayed() {
+    let disk = SimulatedDisk::new();
+    let node = open(&disk);
+    node.tables().create(b"t").expect("made");
+    let rows = (0..300).map(|number| (format!("{number:03}").into_bytes(), row(1, "")));
+    node.tables().merge(b"t", rows).expect("merged");
+    node.journal().sync().expect("synced");
+    let before = shown(&node, "t");
+    drop(node);
+    disk.kill();
+    assert_eq!(shown(&open(&disk), "t"), before);
+}
+
 /// What a short life was promised: keys with the versions of their acknowledged rows (none: an
 /// acknowledged deletion), and the ones that were tried and not acknowledged.
 #[derive(Default)]
