@@ -1,6 +1,6 @@
 //! Tables of the group: rows set and deleted on any node, and what must come of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use grapevine_core::table::Row;
 use grapevine_core::version::{Dot, VersionVector};
@@ -29,6 +29,8 @@ pub(super) struct KeyHistory {
     tried_deletions: Vec<i64>,
     /// Operations that put a value there. A value is set once, but files carry it on.
     put: BTreeMap<Vec<u8>, Vec<Dot>>,
+    /// Versions with which values were put there.
+    put_versions: BTreeSet<i64>,
 }
 
 /// What is known of tables.
@@ -118,6 +120,7 @@ impl World {
         let dot = self.own_dot(node);
         let history = self.ledger.tables.key(name, &key);
         history.put.entry(value).or_default().push(dot);
+        history.put_versions.insert(version);
         let ack = self.acknowledge(node, position)?;
         self.note(|| format!("set row {} {version} on {node}", key.escape_ascii()));
         let history = self.ledger.tables.key(name, &key);
@@ -162,6 +165,7 @@ impl World {
             let history = self.ledger.tables.key(name, key);
             let value = row.values().unwrap_or_default().to_vec();
             history.put.entry(value).or_default().push(last);
+            history.put_versions.insert(row.version);
         }
         self.acknowledge(node, merged.position)?;
         self.note(|| format!("merge {merged:?} on {node}"));
@@ -208,7 +212,9 @@ impl World {
     }
 }
 
-/// No deletion was made by somebody who had seen all that put this value there.
+/// No deletion was made by somebody who had seen all that put this value there. A row with a version
+/// that nobody put there was written again above a floor, by a node that met it as a stray: that
+/// is one more that put it there, which the deleter had not seen.
 fn check_not_back(
     node: usize,
     key: &[u8],
@@ -222,6 +228,9 @@ fn check_not_back(
             "node {node} has {row:?} at {key}, which nobody set"
         ));
     };
+    if !history.put_versions.contains(&row.version) {
+        return Ok(());
+    }
     let undone = history
         .deletions
         .iter()

@@ -21,7 +21,10 @@ impl Tables {
         self.flush_after(|| Ok(()))
     }
 
-    pub(super) fn flush_after(&self, sync: impl FnOnce() -> Result<(), ReadOnly>) -> Result<(), ReadOnly> {
+    pub(super) fn flush_after(
+        &self,
+        sync: impl FnOnce() -> Result<(), ReadOnly>,
+    ) -> Result<(), ReadOnly> {
         let _alone = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
         let (frozen, descriptions, file) = {
             let mut state = self.lock();
