@@ -96,6 +96,10 @@ impl Teller {
                 Ok(teller) => teller,
                 Err(error) => return tracing::error!("p2ptbl: {error}"),
             };
+            if self.has_more() {
+                // However much changes, a link is not flooded.
+                tokio::time::sleep(PAUSE).await;
+            }
             let sleep = self.sleep();
             tokio::select! {
                 _ = stop.wait_for(|stop| *stop) => return,
@@ -103,6 +107,12 @@ impl Teller {
                 told = changed.changed() => if told.is_err() { return },
             }
         }
+    }
+
+    /// Whether rows are due that the last turn left.
+    fn has_more(&self) -> bool {
+        let next = self.talk.pending().next();
+        next.is_some_and(|due| due <= self.talk.now())
     }
 
     fn sleep(&self) -> Duration {
