@@ -74,8 +74,13 @@ fn built_in_faults_are_found() {
         GroupMutation::RowsRemovedAtOnce,
         GroupMutation::ClockStandsStill,
     ] {
-        let found =
-            (0..SEEDS_TO_FIND_MAX).find(|seed| outcome(*seed, mutation).violation.is_some());
+        // What comes back takes longer to go, and to come.
+        let operations = match mutation {
+            GroupMutation::RowsRemovedAtOnce => 300,
+            _ => OPERATIONS,
+        };
+        let is_found = |seed: &u64| outcome_of(*seed, operations, mutation).violation.is_some();
+        let found = (0..SEEDS_TO_FIND_MAX).find(is_found);
         assert!(
             found.is_some(),
             "{mutation:?} is not found in {SEEDS_TO_FIND_MAX} seeds"
