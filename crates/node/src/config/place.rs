@@ -119,60 +119,35 @@ impl Kind for Directory {
     }
 }
 
-/// The path of a directory, or off.
+/// A path, or off.
 #[derive(Debug)]
-pub(crate) struct DirectoryOrOff;
-
-impl Shape for DirectoryOrOff {
-    fn word(&self) -> &'static str {
-        "path, or off"
-    }
-    fn allowed(&self) -> String {
-        "the path of a directory, or \"off\"".to_owned()
-    }
+pub(crate) struct PathOrOff {
+    word: &'static str,
+    allowed: &'static str,
 }
 
-impl Kind for DirectoryOrOff {
-    type Value = Option<PathBuf>;
-    fn read(
-        &self,
-        _: &'static str,
-        given: &Given,
-        _: &Surroundings,
-    ) -> Result<Option<PathBuf>, Refusal> {
-        path_or_off(given)
-    }
-    fn show(&self, value: &Option<PathBuf>) -> Value {
-        shown_or_off(value.as_deref())
-    }
-}
-
-fn path_or_off(given: &Given) -> Result<Option<PathBuf>, Refusal> {
-    if OFF.contains(&text(given)?) {
-        Ok(None)
-    } else {
-        path_of(given).map(Some)
-    }
-}
-
-fn shown_or_off(path: Option<&Path>) -> Value {
-    quoted(path.map_or_else(|| "off".to_owned(), |path| path.display().to_string()))
-}
+/// The path of a directory, or off.
+pub(crate) const DIRECTORY_OR_OFF: PathOrOff = PathOrOff {
+    word: "path, or off",
+    allowed: "the path of a directory, or \"off\"",
+};
 
 /// The path of a file with a secret in it, or off. Only the path is ever shown.
-#[derive(Debug)]
-pub(crate) struct SecretFile;
+pub(crate) const SECRET_FILE: PathOrOff = PathOrOff {
+    word: "path of a secret, or off",
+    allowed: "the path of a file that only its owner can read, or \"off\"",
+};
 
-impl Shape for SecretFile {
+impl Shape for PathOrOff {
     fn word(&self) -> &'static str {
-        "path of a secret, or off"
+        self.word
     }
     fn allowed(&self) -> String {
-        "the path of a file that only its owner can read, or \"off\"".to_owned()
+        self.allowed.to_owned()
     }
 }
 
-impl Kind for SecretFile {
+impl Kind for PathOrOff {
     type Value = Option<PathBuf>;
     fn read(
         &self,
@@ -180,9 +155,14 @@ impl Kind for SecretFile {
         given: &Given,
         _: &Surroundings,
     ) -> Result<Option<PathBuf>, Refusal> {
-        path_or_off(given)
+        if OFF.contains(&text(given)?) {
+            Ok(None)
+        } else {
+            path_of(given).map(Some)
+        }
     }
     fn show(&self, value: &Option<PathBuf>) -> Value {
-        shown_or_off(value.as_deref())
+        let shown = value.as_ref().map(|path| path.display().to_string());
+        quoted(shown.unwrap_or_else(|| "off".to_owned()))
     }
 }

@@ -15,7 +15,7 @@ use super::kind::{
 use super::layers::Reader;
 use super::list::List;
 use super::origin::Origin;
-use super::place::{Directory, DirectoryOrOff, Listen, Remote, SecretFile};
+use super::place::{DIRECTORY_OR_OFF, Directory, Listen, Remote, SECRET_FILE};
 use super::show::Entry;
 use super::surroundings::Surroundings;
 use crate::gateway::hbbp::{KEY_DIRECTORY, KEY_DIRECTORY_VARIABLE};
@@ -142,7 +142,7 @@ sections! {
         /// Members to contact at the start; one that answers is enough.
         join: Vec<Address> = List(Remote), Default::Text("");
         /// The file with the group's secret. Without it only loopback peers are accepted.
-        secret_file: Option<PathBuf> = SecretFile, Default::Text("off");
+        secret_file: Option<PathBuf> = SECRET_FILE, Default::Text("off");
         /// Find members on the local network by multicast DNS.
         discover: bool = Truth, Default::Text("false");
         /// Log kept for members that are away; one that missed more is sent the state itself.
@@ -209,7 +209,7 @@ sections! {
             Default::Found(hbbp_keys, "`$HBBP_KEYDIR`, else `/etc/hbbp/keys`");
         /// The directory of the programs that packets run, each named as the key it is for.
         /// Without keys anybody on the link can run them.
-        handlers: Option<PathBuf> = DirectoryOrOff, Default::Text("off");
+        handlers: Option<PathBuf> = DIRECTORY_OR_OFF, Default::Text("off");
     }
 
     /// The console, the HTTP API and the metrics.
@@ -217,7 +217,7 @@ sections! {
         /// Where HTTP is served.
         listen: Listener = Listen, Default::Text("127.0.0.1:8675");
         /// The file with the token that HTTP requests must carry. Needed off loopback.
-        token_file: Option<PathBuf> = SecretFile, Default::Text("off");
+        token_file: Option<PathBuf> = SECRET_FILE, Default::Text("off");
     }
 }
 

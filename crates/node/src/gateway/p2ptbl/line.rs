@@ -1,4 +1,4 @@
-//! Rows of tables as lines of p2ptbl's, and back.
+//! Rows of tables as lines of p2ptbl's, in packets and in files, and back.
 
 use grapevine_core::table::{Content, Row, RowError, validate_key, validate_values};
 use grapevine_core::wire::p2ptbl;
@@ -6,7 +6,7 @@ use grapevine_store::tables::KeyedRow;
 
 /// Why a line is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum LineError {
+pub(crate) enum LineError {
     /// Its version is no signed number of 64 bits.
     #[error("a version is no number from -2^63 to 2^63 - 1")]
     Version,
@@ -16,7 +16,7 @@ pub(super) enum LineError {
 }
 
 /// The row that a line stands for. It does not expire: the line cannot say when.
-pub(super) fn read(line: &p2ptbl::Row<'_>) -> Result<KeyedRow, LineError> {
+pub(crate) fn read(line: &p2ptbl::Row<'_>) -> Result<KeyedRow, LineError> {
     let version = line.number().ok_or(LineError::Version)?;
     validate_key(line.key)?;
     validate_values(line.value)?;

@@ -7,7 +7,7 @@
 //! else. Rows that came over one link enter the group like any others, and so go out on the links
 //! of all members. Reading order: `line`, `pending`, `receiver`, `rounds`, `teller`.
 
-mod line;
+pub(crate) mod line;
 mod pending;
 mod receiver;
 mod rounds;

@@ -3,13 +3,17 @@
 //! columns. No escapes, no header; a line may lack its last tab. Empty lines are skipped.
 
 use grapevine_core::limits::{TABLE_KEY_BYTES_MAX, TABLE_VALUES_BYTES_MAX};
-use grapevine_core::table::{Content, Row, RowError, validate_key};
+use grapevine_core::table::{Row, RowError};
+use grapevine_core::wire::p2ptbl;
 use grapevine_store::tables::KeyedRow;
 
-/// Longest version as text, in bytes, with zeros in front of it.
-const VERSION_BYTES_MAX: usize = 64;
-/// Longest line, in bytes.
-const LINE_BYTES_MAX: usize = TABLE_KEY_BYTES_MAX + VERSION_BYTES_MAX + TABLE_VALUES_BYTES_MAX + 2;
+use crate::gateway::p2ptbl::line;
+
+/// How much of a version that is none is repeated, in bytes.
+const VERSION_BYTES_SHOWN: usize = 64;
+/// Longest line, in bytes, with some zeros in front of its version.
+const LINE_BYTES_MAX: usize =
+    TABLE_KEY_BYTES_MAX + VERSION_BYTES_SHOWN + TABLE_VALUES_BYTES_MAX + 2;
 
 /// Why a line is no row.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -90,52 +94,39 @@ fn row(text: &[u8], line: u64) -> Result<Option<KeyedRow>, LineError> {
     if text.is_empty() {
         return Ok(None);
     }
-    let (key, rest) = cut(text);
-    validate_key(key).map_err(|source| LineError::Row { line, source })?;
-    let (version, values) = cut(rest.ok_or(LineError::NoVersion { line })?);
-    let row = Row {
-        version: number(version).ok_or_else(|| LineError::Version {
-            line,
-            text: version[..version.len().min(VERSION_BYTES_MAX)]
-                .escape_ascii()
-                .to_string(),
-        })?,
-        content: Content::Values(values.unwrap_or_default().to_vec()),
-        expires: None,
-    };
-    row.validate()
-        .map_err(|source| LineError::Row { line, source })?;
-    Ok(Some((key.to_vec(), row)))
-}
-
-fn number(text: &[u8]) -> Option<i64> {
-    let text = text.get(..text.len().min(VERSION_BYTES_MAX + 1))?;
-    let text = std::str::from_utf8(text).ok()?;
-    (text.len() <= VERSION_BYTES_MAX).then(|| text.parse().ok())?
-}
-
-/// What is before the first tab, and behind it.
-fn cut(text: &[u8]) -> (&[u8], Option<&[u8]>) {
-    match memchr::memchr(b'\t', text) {
-        Some(tab) => (&text[..tab], Some(&text[tab + 1..])),
-        None => (text, None),
+    if !text.contains(&p2ptbl::SEPARATOR) {
+        return Err(LineError::NoVersion { line });
     }
+    let columns = p2ptbl::Row::parse(text);
+    let row = line::read(&columns).map_err(|why| match why {
+        line::LineError::Version => {
+            let shown = columns.version.len().min(VERSION_BYTES_SHOWN);
+            LineError::Version {
+                line,
+                text: columns.version[..shown].escape_ascii().to_string(),
+            }
+        }
+        line::LineError::Row(source) => LineError::Row { line, source },
+    })?;
+    Ok(Some(row))
 }
 
 /// Writes a row as a line; nothing for one without values.
 pub(super) fn write_line(text: &mut Vec<u8>, key: &[u8], row: &Row) {
-    let Some(values) = row.values() else { return };
-    text.extend_from_slice(key);
-    text.push(b'\t');
-    text.extend_from_slice(row.version.to_string().as_bytes());
-    text.push(b'\t');
-    text.extend_from_slice(values);
-    text.push(b'\n');
+    let Some(value) = row.values() else { return };
+    let version = row.version.to_string();
+    let line = p2ptbl::Row {
+        key,
+        version: version.as_bytes(),
+        value,
+    };
+    line.encode(text);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use grapevine_core::table::Content;
     use proptest::prelude::*;
 
     fn read(pieces: &[&[u8]]) -> (Vec<KeyedRow>, Result<(), LineError>) {
@@ -185,7 +176,7 @@ mod tests {
             (&long_key, "not 1025"),
             (&long_values, "at most 65536 bytes, not 65537"),
             (&vec![b'x'; 200_000], "is longer than 66626 bytes"),
-            (&[b"k\t", &[b'0'; 65][..]].concat(), "the version"),
+            (&[b"k\t", &[b'9'; 65][..]].concat(), "the version"),
         ] {
             let text = [b"a\t1\t\n\n", line, b"\nb\t1\t\n"].concat();
             let pieces: Vec<&[u8]> = text.chunks(1000).collect();
