@@ -24,7 +24,7 @@ use crate::gzip;
 use crate::metrics::P2ptblMetrics;
 
 /// Least time that a row of somebody else's waits, in milliseconds.
-const PATIENCE_MIN_MS: u64 = 50;
+pub(super) const PATIENCE_MIN_MS: u64 = 50;
 /// Changes read at once, and how often in a turn.
 const CHANGES_PER_READ: usize = 1024;
 const READS_PER_TURN: usize = 16;
@@ -41,7 +41,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// Tells links about tables.
 pub struct Teller {
-    talk: Talk,
+    pub(super) talk: Talk,
     engine: Arc<Engine>,
     metrics: P2ptblMetrics,
     rounds: Rounds,
