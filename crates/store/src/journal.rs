@@ -221,8 +221,26 @@ impl Journal {
         version: &VersionVector,
         write: impl FnOnce(&mut EntryBuffer<'_>),
     ) -> Result<Position, ReadOnly> {
-        let (position, _) = self.append(Stream::Local, |_, buffer| write(buffer))?;
-        lock(&self.versions).adopt(version, self.origin);
+        let mut appender = self.log.begin()?;
+        let mut versions = lock(&self.versions);
+        let dot = Dot {
+            origin: self.origin,
+            sequence: versions.local + 1,
+        };
+        let stream = Stream::Local;
+        let header = EntryHeader { stream, dot }.encode();
+        appender.entry_with(|buffer| {
+            buffer.extend_from_slice(&header);
+            write(buffer);
+        })?;
+        // Under the lock that appends, like every change of the version: a bookmark that has the
+        // entry before its position has the version too.
+        versions.adopt(version, self.origin);
+        let position = appender.finish();
+        versions.advance(stream, dot);
+        versions.note(position);
+        drop(versions);
+        self.bell.ring();
         Ok(position)
     }
 

@@ -102,3 +102,35 @@ fn what_came_with_a_snapshot_is_not_in_the_log() {
     let found = journal.read(&wanted(OTHER, 3), None, 1000).expect("read");
     assert_eq!(found, Found::Gone);
 }
+
+/// A bookmark stands for everything before its position: an adoption whose entry lies there is
+/// not replayed, so its version must be in the bookmark.
+#[test]
+fn a_bookmark_taken_during_an_adoption_does_not_lose_it() {
+    let (rounds, adoptions) = (100, 100u64);
+    for _ in 0..rounds {
+        let journal = journal(&SimulatedDisk::new());
+        let adopt = || {
+            for number in 1..=adoptions {
+                let version = [(OTHER, number)].into_iter().collect();
+                let write = |entry: &mut EntryBuffer<'_>| entry.extend_from_slice(b"adopted");
+                journal.append_version(&version, write).expect("appended");
+            }
+        };
+        let look = || {
+            let mut seen = 0;
+            while seen < adoptions {
+                let Bookmark { at, local, .. } = journal.bookmark().expect("a bookmark");
+                let adopted = at.version.get(OTHER);
+                assert_eq!(adopted, local, "every adoption is one entry");
+                seen = local;
+            }
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(look);
+            scope.spawn(look);
+            scope.spawn(look);
+            adopt();
+        });
+    }
+}
