@@ -22,7 +22,7 @@ use thiserror::Error;
 use xxhash_rust::xxh3::{Xxh3Default, xxh3_64};
 
 pub(crate) const MAGIC: &[u8; 8] = b"GrpvnLyr";
-const FORMAT_VERSION: u32 = 1;
+const FORMAT_VERSION: u32 = 2;
 /// Words of a block.
 pub const BLOCK_WORDS: usize = 8192;
 /// Largest head: the rights of a layer shared by thousands of members.
@@ -38,6 +38,9 @@ pub struct LayerHead {
     pub shape: LayerShape,
     /// Who may insert how much, and has.
     pub rights: Rights,
+    /// The layer's revision when it was written, or an earlier one: grows from one file of a layer
+    /// to the next.
+    pub revision: u64,
 }
 
 /// Why a layer cannot be read.
@@ -56,6 +59,14 @@ pub enum LayerFileError {
     FutureVersion {
         /// Its version.
         found: u32,
+    },
+    /// The file was written before the one that the manifest was made with.
+    #[error("is an older copy of itself: revision {found}, the manifest says {expected}")]
+    Older {
+        /// Its revision.
+        found: u64,
+        /// As the manifest says.
+        expected: u64,
     },
     /// The layer is not the one expected here.
     #[error("holds another layer than its name says")]
@@ -82,7 +93,10 @@ pub fn write_rights(out: &mut dyn Write, filter: FilterId, layer: &Layer) -> io:
 }
 
 fn write_head(out: &mut dyn Write, filter: FilterId, layer: &Layer) -> io::Result<()> {
+    // Before the counters and the bits, which may be newer.
+    let revision = layer.revision();
     let head = LayerHead {
+        revision,
         filter,
         shape: layer.shape(),
         rights: layer.rights(),
@@ -243,6 +257,7 @@ impl<R: Read> LayerReader<R> {
         layer
             .merge_rights(&self.head.rights)
             .map_err(|_| LayerFileError::Misplaced)?;
+        layer.raise_revision(self.head.revision);
         self.blocks(|from, words| {
             layer.merge_words(from, words);
         })
@@ -329,6 +344,7 @@ mod tests {
             let copy = read(&file(&layer)).unwrap();
             assert_eq!(words(&copy), words(&layer));
             assert_eq!((copy.inserted(), copy.available()), (keys, capacity - keys));
+            assert_eq!(copy.revision(), layer.revision());
         }
     }
 
@@ -357,7 +373,7 @@ mod tests {
             magic in any::<bool>(),
         ) {
             if magic {
-                bytes.splice(0..bytes.len().min(12), MAGIC.iter().copied().chain([1, 0, 0, 0]));
+                bytes.splice(0..bytes.len().min(12), MAGIC.iter().copied().chain([2, 0, 0, 0]));
             }
             prop_assert!(LayerReader::new(&bytes[..]).is_err());
         }

@@ -9,8 +9,10 @@
 use std::io;
 
 use grapevine_core::bitmap::{Bitmap, BitmapError, ROWS_MAX};
-use grapevine_core::catalogue::FilterRow;
+use grapevine_core::catalogue::{FilterId, FilterRow};
+use grapevine_core::filter::parameters::LayerId;
 use grapevine_core::membership::{GroupIdentity, MemberRow};
+use grapevine_core::origin::Origin;
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 use thiserror::Error;
@@ -23,7 +25,7 @@ use crate::log::Position;
 /// Name of the file in the data directory.
 pub const MANIFEST_FILE: &str = "manifest";
 const MAGIC: &[u8; 8] = b"GrpvnMan";
-const FORMAT_VERSION: u32 = 2;
+const FORMAT_VERSION: u32 = 3;
 const HEADER_BYTES: usize = 16;
 const CHECKSUM_BYTES: usize = 8;
 /// Largest manifest read: room for about a million filters.
@@ -32,6 +34,9 @@ pub(crate) const BYTES_MAX: u64 = 1 << 30;
 /// What is known of everything before the position of [`bookmark`](Self::bookmark).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
+    /// The origin of the directory that it was made in.
+    #[serde(default)]
+    pub directory: Option<Origin>,
     /// Replay the log from here; what was in before.
     pub bookmark: Bookmark,
     /// All filters.
@@ -49,12 +54,25 @@ pub struct Manifest {
     /// The file of rows has everything before this position, at least; 0 where there is none.
     #[serde(default)]
     pub tables: Position,
+    /// Of the files of layers, in the order of the rows and of the layers in them: the revision
+    /// that each has, at least; 0 where there is no file or it is not known.
+    #[serde(default)]
+    pub revisions: Vec<Vec<u64>>,
 }
 
 impl Manifest {
     /// Where to replay the log from.
     pub fn position(&self) -> Position {
         self.bookmark.at.position
+    }
+
+    /// Layers with the revision that their files have at least, where that is known.
+    pub(crate) fn file_revisions(&self) -> impl Iterator<Item = (FilterId, LayerId, u64)> {
+        let rows = self.rows.iter().zip(&self.revisions);
+        rows.flat_map(|(row, revisions)| {
+            let layers = row.layers.iter().zip(revisions);
+            layers.map(|(layer, revision)| (row.id, layer.shape.id, *revision))
+        })
     }
 }
 
@@ -145,11 +163,10 @@ fn file(body: &impl Serialize) -> Vec<u8> {
 mod tests {
     use super::*;
     use crate::journal::Note;
-    use grapevine_core::catalogue::{FilterId, LayerRow, Scope, Storage};
+    use grapevine_core::catalogue::{LayerRow, Scope, Storage};
     use grapevine_core::filter::parameters::{Growth, Parameters};
     use grapevine_core::hash::Seed;
     use grapevine_core::membership::NodeId;
-    use grapevine_core::origin::Origin;
     use grapevine_core::version::Dot;
     use std::collections::BTreeMap;
 
@@ -184,6 +201,7 @@ mod tests {
             version: [(me, position / 3)].into_iter().collect(),
         };
         Manifest {
+            directory: Some(me),
             bookmark: Bookmark {
                 at: note(1 << 40),
                 local: 7,
@@ -203,6 +221,7 @@ mod tests {
             }],
             bitmap: ByteBuf::from(vec![0, 0x40, 1]),
             tables: 1 << 39,
+            revisions: vec![vec![1 << 33]],
         }
     }
 
@@ -240,6 +259,8 @@ mod tests {
         let expected = Manifest {
             bitmap: ByteBuf::new(),
             tables: 0,
+            directory: None,
+            revisions: Vec::new(),
             ..manifest()
         };
         assert_eq!(read, expected);

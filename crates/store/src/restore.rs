@@ -111,6 +111,11 @@ pub fn renew(
         ..fresh
     };
     identity.write(&*disk)?;
+    let manifest = Manifest {
+        directory: Some(identity.origin),
+        ..manifest
+    };
+    manifest.write(&*disk)?;
     let config = LogConfig {
         salt: u64::from_le_bytes(std::array::from_fn(|index| salt[index])),
         ..options.log

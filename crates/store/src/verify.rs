@@ -23,8 +23,8 @@ use grapevine_core::version::Dot;
 use thiserror::Error;
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::collections::{self, Held};
 use crate::disk::{Disk, OpenMode, read_file};
-use crate::filters::FILTERS_DIR;
 use crate::identity::{IDENTITY_FILE, Identity, IdentityError};
 use crate::journal::LOG_DIR;
 use crate::layer_file::LayerFileError;
@@ -70,7 +70,10 @@ pub enum Fault {
     #[error("belongs to another data directory than the identity")]
     OtherDirectory,
     /// The log does not reach from the snapshot on.
-    #[error("the snapshot ends at log position {position}, the log holds {from} to {to}")]
+    #[error(
+        "the snapshot in {MANIFEST_FILE} ends at log position {position}, the log holds {from} to \
+         {to}: segments of it are missing, or the manifest is an older copy"
+    )]
     NotHeld {
         /// The manifest's position.
         position: Position,
@@ -269,8 +272,8 @@ fn verify_once(disk: &dyn Disk) -> io::Result<VerifyReport> {
     let manifest = match Manifest::read(disk) {
         Ok(Some(manifest)) => Some(manifest),
         Ok(None) => {
-            let begun = disk.list(LOG_DIR)?.len() + disk.list(FILTERS_DIR)?.len() > 0;
-            if identity.is_some() && !begun {
+            let held = collections::held(disk).map_err(|(_, error)| error)?;
+            if identity.is_some() && held == Held::Begun {
                 report.note(MANIFEST_FILE, 0, Fault::Unbegun);
             } else {
                 report.find(MANIFEST_FILE, 0, Fault::Missing);
@@ -284,6 +287,10 @@ fn verify_once(disk: &dyn Disk) -> io::Result<VerifyReport> {
     };
     let known = manifest.is_some();
     let manifest = manifest.unwrap_or_default();
+    let origins = identity.zip(manifest.directory);
+    if origins.is_some_and(|(identity, directory)| identity.origin != directory) {
+        report.find(MANIFEST_FILE, 0, Fault::OtherDirectory);
+    }
     let mut replay = Replay::new(&manifest, known, &mut report);
     let checked = log::verify_entries(disk, LOG_DIR, |place, entry| replay.entry(place, entry))?;
     let end = checked.held.map(|(_, to)| to);
@@ -345,7 +352,7 @@ fn judge_log(
         (Some(position), Some((from, to))) if position < from || position > to => {
             report.find(first, 0, Fault::NotHeld { position, from, to });
         }
-        (Some(position), None) if position > 0 => report.find(LOG_DIR, 0, Fault::Missing),
+        (Some(_), None) => report.find(LOG_DIR, 0, Fault::Missing),
         _ => {}
     }
     for finding in checked.findings {
@@ -376,6 +383,8 @@ struct Replay<'a> {
 struct Rows {
     catalogue: Catalogue,
     written: BTreeSet<(FilterId, LayerId)>,
+    /// The revisions that files have at least.
+    revisions: BTreeMap<(FilterId, LayerId), u64>,
 }
 
 impl<'a> Replay<'a> {
@@ -384,6 +393,9 @@ impl<'a> Replay<'a> {
             catalogue: Catalogue::from_rows(manifest.rows.iter().cloned(), []),
             ..Rows::default()
         };
+        let revisions = manifest.file_revisions();
+        rows.revisions
+            .extend(revisions.map(|(filter, layer, revision)| ((filter, layer), revision)));
         for row in &manifest.rows {
             rows.written
                 .extend(row.layers.iter().map(|layer| (row.id, layer.shape.id)));
@@ -470,6 +482,11 @@ impl Rows {
                 .extend(row.layers.iter().map(|layer| (row.id, layer.shape.id))),
             CatalogueChange::AdoptLayer(epoch, layer, _) => {
                 self.written.insert((epoch.filter, layer.shape.id));
+            }
+            // One that comes back has files of its own.
+            CatalogueChange::Drop(epoch) => {
+                self.revisions
+                    .retain(|(filter, _), _| *filter != epoch.filter);
             }
             _ => {}
         }

@@ -246,6 +246,13 @@ impl Layer {
         self.changes.fetch_add(1, Relaxed);
     }
 
+    /// Goes on from the revision of the file that was read into the layer, so that revisions grow
+    /// over restarts too and tell an older copy of a file from a newer one.
+    pub fn raise_revision(&self, to: u64) {
+        let short = to.saturating_sub(self.revision());
+        self.changes.fetch_add(short, Relaxed);
+    }
+
     /// The rights as known here.
     pub fn rights(&self) -> Rights {
         let mut rights = self.lock().clone();

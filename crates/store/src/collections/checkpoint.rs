@@ -47,6 +47,7 @@ impl Collections {
         // What changed rows before the position entered memory before this.
         self.tables.flush()?;
         manifest.tables = self.tables.in_file();
+        manifest.revisions = self.filters.file_revisions(&manifest.rows);
         // The manifest must not say more than the log holds after a power cut.
         self.journal.sync()?;
         self.tried.store(position, Relaxed);
@@ -77,6 +78,7 @@ impl Collections {
             let system = self.lock_system();
             let bitmap = self.bitmap.hold();
             Ok(Manifest {
+                directory: Some(self.journal.origin()),
                 bookmark: self.journal.bookmark()?,
                 rows: catalogue.rows().cloned().collect(),
                 hidden: catalogue.hidden().map(ByteBuf::from).collect(),
@@ -84,6 +86,7 @@ impl Collections {
                 members: system.members.rows().cloned().collect(),
                 bitmap: bitmap.to_bytes().into(),
                 tables: 0,
+                revisions: Vec::new(),
             })
         })
     }

@@ -7,10 +7,10 @@ use grapevine_core::operation::OperationError;
 use thiserror::Error;
 
 use crate::filters::OverBound;
-use crate::identity::IdentityError;
+use crate::identity::{IDENTITY_FILE, IdentityError};
 use crate::journal::ReadOnly;
 use crate::log::{OpenError as LogOpenError, Position, ReadError};
-use crate::manifest::ManifestError;
+use crate::manifest::{MANIFEST_FILE, ManifestError};
 use crate::tables::{ROWS_FILE, RowStoreError};
 
 /// Why a data directory cannot be opened. It was not changed.
@@ -22,12 +22,21 @@ pub enum OpenError {
     /// Its manifest cannot be read.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
-    /// There is an identity and filters but no manifest.
-    #[error("the manifest is missing though there is an identity")]
-    NoManifest,
-    /// There is a log or a manifest but no identity.
-    #[error("the identity is missing though there is {0}")]
-    NoIdentity(&'static str),
+    /// There is no manifest, and the directory was not only being made.
+    #[error(
+        "{MANIFEST_FILE} is missing, though {0} is there; nothing was changed: bring the file back, \
+         restore a backup into another directory, or move this one away to begin anew"
+    )]
+    NoManifest(String),
+    /// There is no identity, and the directory was not only being made.
+    #[error(
+        "{IDENTITY_FILE} is missing, though {0} is there; nothing was changed: bring the file back, \
+         restore a backup into another directory, or move this one away to begin anew"
+    )]
+    NoIdentity(String),
+    /// The manifest was made in another data directory.
+    #[error("{MANIFEST_FILE} belongs to another data directory than {IDENTITY_FILE}")]
+    ForeignManifest,
     /// Its log cannot be opened.
     #[error(transparent)]
     Log(#[from] LogOpenError),

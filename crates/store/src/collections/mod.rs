@@ -10,6 +10,7 @@
 
 mod bitmap;
 mod checkpoint;
+mod creation;
 mod error;
 mod exchange;
 mod foreign;
@@ -27,6 +28,7 @@ use grapevine_core::operation::{Stream, encode_group, encode_member};
 use grapevine_core::version::VersionVector;
 
 pub use bitmap::GroupBitmap;
+pub(crate) use creation::{Held, held};
 pub use error::OpenError;
 pub use exchange::Exchange;
 pub use foreign::Hindrance;

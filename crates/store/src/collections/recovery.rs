@@ -8,13 +8,13 @@ use grapevine_core::catalogue::Catalogue;
 use grapevine_core::membership::{GroupIdentity, Members};
 use grapevine_core::operation::{EntryHeader, Operation, decode};
 
+use super::creation::read_or_make;
 use super::{Collections, GroupBitmap, OpenError, System};
 use crate::disk::Disk;
 use crate::filters::{Blocked, Entropy, FILTERS_DIR, Filters, Options};
-use crate::identity::Identity;
 use crate::journal::{Journal, LOG_DIR};
 use crate::log::{Cut, Log, Position};
-use crate::manifest::{Manifest, ManifestError};
+use crate::manifest::ManifestError;
 use crate::tables::Tables;
 
 /// What opening a data directory found.
@@ -42,16 +42,17 @@ impl Collections {
         options: Options,
         entropy: Entropy,
     ) -> Result<(Self, Recovered), OpenError> {
-        let (identity, manifest, created) = read_state(&*disk, &entropy)?;
+        let mut config = options.log;
+        config.salt = u64::from_le_bytes(entropy()[..8].try_into().expect("eight bytes"));
+        let (identity, manifest, created) = read_or_make(&disk, config, &entropy)?;
         let filters_io = |source| OpenError::Io {
             path: FILTERS_DIR.to_owned(),
             source,
         };
         Filters::make_directory(&*disk).map_err(filters_io)?;
-        let mut config = options.log;
-        config.salt = u64::from_le_bytes(entropy()[..8].try_into().expect("eight bytes"));
         let (id, position) = (identity.origin.bytes(), manifest.position());
         let (log, report) = Log::open(Arc::clone(&disk), LOG_DIR, id, config, position)?;
+        let revisions: Vec<_> = manifest.file_revisions().collect();
         let mut members = Members::default();
         for row in manifest.members {
             let merged = members.merge(row);
@@ -76,6 +77,7 @@ impl Collections {
             Arc::clone(&journal),
             Catalogue::from_rows(manifest.rows, hidden),
         );
+        filters.refuse_older(revisions.into_iter());
         let collections = Collections {
             disk,
             options,
@@ -226,51 +228,4 @@ fn open_tables(
         return Err(OpenError::TablesBehind { position, expected });
     }
     Ok(tables)
-}
-
-/// Identity and manifest of the directory, made if it is empty.
-fn read_state(disk: &dyn Disk, entropy: &Entropy) -> Result<(Identity, Manifest, bool), OpenError> {
-    let (identity, manifest) = (Identity::read(disk)?, Manifest::read(disk)?);
-    let list = |path: &str| {
-        disk.list(path).map_err(|source| OpenError::Io {
-            path: path.to_owned(),
-            source,
-        })
-    };
-    match (identity, manifest) {
-        (Some(identity), Some(manifest)) => Ok((identity, manifest, false)),
-        (Some(identity), None) => {
-            // The process that made the directory ended before it had written its first
-            // manifest, or the manifest was lost; then there is something else as well.
-            if list(LOG_DIR)?.is_empty() && list(FILTERS_DIR)?.is_empty() {
-                let manifest = first_manifest(&identity, entropy);
-                manifest.write(disk)?;
-                return Ok((identity, manifest, true));
-            }
-            Err(OpenError::NoManifest)
-        }
-        (None, Some(_)) => Err(OpenError::NoIdentity("a manifest")),
-        (None, None) => {
-            if !list(LOG_DIR)?.is_empty() {
-                return Err(OpenError::NoIdentity("a log"));
-            }
-            let identity = Identity::random(&**entropy);
-            identity.write(disk)?;
-            let manifest = first_manifest(&identity, entropy);
-            manifest.write(disk)?;
-            Ok((identity, manifest, true))
-        }
-    }
-}
-
-/// A node begins as a group of one.
-fn first_manifest(identity: &Identity, entropy: &Entropy) -> Manifest {
-    Manifest {
-        group: Some(GroupIdentity {
-            id: entropy(),
-            seed: identity.seed,
-            met: false,
-        }),
-        ..Manifest::default()
-    }
 }

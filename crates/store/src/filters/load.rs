@@ -126,7 +126,7 @@ impl Filters {
             summary.capacity = summary.capacity.saturating_add(shape.capacity);
             summary.inserted = summary.inserted.saturating_add(inserted);
             summary.bytes += shape.geometry.bytes();
-            lock(&handle.snapshots).insert(shape.id, inserted);
+            lock(&handle.snapshots).insert(shape.id, head.revision);
         }
         *lock(&handle.summary) = summary;
         Ok(())

@@ -15,6 +15,7 @@ mod arrival;
 mod blocks;
 mod change;
 mod checkpoint;
+mod damage;
 mod error;
 mod exchange;
 mod handle;

@@ -3,15 +3,21 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::disk::SimulatedDisk;
+use crate::disk::{Disk, SimulatedDisk};
 use crate::log::LogConfig;
 
 const ME: Origin = Origin::new([1; 16]);
 const OTHER: Origin = Origin::new([2; 16]);
 
 fn journal(disk: &SimulatedDisk) -> Journal {
-    let disk = Arc::new(disk.clone());
-    let (log, _) = Log::open(disk, LOG_DIR, ME.bytes(), LogConfig::default(), 0).expect("a log");
+    let there = !disk.list(LOG_DIR).expect("a list").is_empty();
+    let (disk, config) = (Arc::new(disk.clone()), LogConfig::default());
+    let log = if there {
+        Log::open(disk, LOG_DIR, ME.bytes(), config, 0).map(|(log, _)| log)
+    } else {
+        Log::create(disk, LOG_DIR, ME.bytes(), config, 0)
+    };
+    let log = log.expect("a log");
     Journal::new(log, ME, Bookmark::default())
 }
 

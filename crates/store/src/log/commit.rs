@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use super::batch::Batch;
 use super::error::{Failure, LogError, Step};
+use super::reached::{self, REACHED_EVERY_BYTES, Reached};
 use super::segment::{self, SEGMENT_HEADER_LEN, SegmentHeader};
 use super::{Log, Position, Writer, frame, lock};
 
@@ -48,8 +49,13 @@ impl Log {
     pub fn mark_synced(&self) -> Result<bool, LogError> {
         let mut writer = lock(&self.writer);
         self.check_working()?;
-        let durable = self.synced() >= writer.data_end;
-        if !durable || writer.carried >= writer.data_end {
+        let data_end = writer.data_end;
+        let durable = self.synced() >= data_end;
+        if !durable {
+            return Ok(false);
+        }
+        if writer.carried >= data_end {
+            self.note_reached(writer.header.start, data_end)?;
             return Ok(false);
         }
         let mut open = lock(&self.open);
@@ -60,8 +66,11 @@ impl Log {
         self.appended.store(open.end(), Ordering::Release);
         drop(open);
         self.write_open(&mut writer)?;
+        let segment = writer.header.start;
         drop(writer);
         self.sync_to(self.committed())?;
+        // The mark itself holds no entry: nothing is lost with it.
+        self.note_reached(segment, data_end)?;
         Ok(true)
     }
 
@@ -136,7 +145,26 @@ impl Log {
         file.sync()
             .map_err(|error| self.fail(Step::Sync, start, &error))?;
         self.counters.syncs.fetch_add(1, Ordering::Relaxed);
-        Ok(self.publish_synced(committed))
+        let synced = self.publish_synced(committed);
+        if committed.saturating_sub(lock(&self.reached).end) >= REACHED_EVERY_BYTES {
+            self.note_reached(start, committed)?;
+        }
+        Ok(synced)
+    }
+
+    /// Notes beside the segments that the log is durable up to `end`, and that `segment` is there.
+    fn note_reached(&self, segment: Position, end: Position) -> Result<(), LogError> {
+        let mut reached = lock(&self.reached);
+        let now = Reached {
+            segment: reached.segment.max(segment),
+            end: reached.end.max(end),
+        };
+        if now != *reached {
+            reached::write(&*self.disk, &self.dir, self.id, now)
+                .map_err(|error| self.fail(Step::Reach, now.segment, &error))?;
+            *reached = now;
+        }
+        Ok(())
     }
 
     fn publish_synced(&self, position: Position) -> Position {
@@ -274,7 +302,8 @@ impl Log {
         *lock(&self.tail) = file;
         self.counters.segments.fetch_add(1, Ordering::Relaxed);
         self.publish_synced(start);
-        Ok(())
+        // Before anything is in it: without it the log would end where this one begins.
+        self.note_reached(start, start)
     }
 }
 

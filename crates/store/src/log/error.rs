@@ -28,6 +28,8 @@ pub enum Step {
     Cut,
     /// Removing a segment.
     Remove,
+    /// Noting how far the log is durable.
+    Reach,
 }
 
 impl fmt::Display for Step {
@@ -41,6 +43,7 @@ impl fmt::Display for Step {
             Self::Read => "read",
             Self::Cut => "cut torn tail",
             Self::Remove => "remove segment",
+            Self::Reach => "note of the durable end",
         })
     }
 }
@@ -123,7 +126,10 @@ pub enum OpenError {
         what: HeaderFault,
     },
     /// A segment is shorter or longer than the distance to the next one.
-    #[error("{file} ends at position {end}, the next segment starts at {next}")]
+    #[error(
+        "{file} ends at position {end}, the next segment starts at {next}: it is cut short or an \
+         older copy, or {end:020}.log is missing beside it"
+    )]
     Gap {
         /// Path of the segment.
         file: String,
@@ -143,7 +149,7 @@ pub enum OpenError {
         newest: u32,
     },
     /// A segment belongs to another data directory.
-    #[error("{file} belongs to data directory {found:02x?}, this is {expected:02x?}")]
+    #[error("{file} belongs to data directory {found:02x?}, the identity says {expected:02x?}")]
     WrongDirectory {
         /// Path of the segment.
         file: String,
@@ -153,7 +159,7 @@ pub enum OpenError {
         found: [u8; 16],
     },
     /// The log does not reach back to where the caller must read on, or there is none.
-    #[error("the log in {dir} does not hold position {replay_from}: it holds {held:?}")]
+    #[error("the log in {dir} does not hold position {replay_from}: {}", held_of(.held))]
     NotHeld {
         /// Directory of the log.
         dir: String,
@@ -161,6 +167,27 @@ pub enum OpenError {
         replay_from: Position,
         /// Start and end of what is there; `None` when there is no log.
         held: Option<(Position, Position)>,
+    },
+    /// The newest segment is not there.
+    #[error("{file} is missing: the log was durable up to position {end}")]
+    Missing {
+        /// Path of the segment.
+        file: String,
+        /// Up to where the log is known to have come.
+        end: Position,
+    },
+    /// The newest segment ends before where it was durable.
+    #[error(
+        "{file} ends at position {end}, and the log was durable up to {reached}: it is cut short, \
+         or an older copy of itself"
+    )]
+    Short {
+        /// Path of the segment.
+        file: String,
+        /// Where its frames end.
+        end: Position,
+        /// Up to where they are known to have come.
+        reached: Position,
     },
     /// A log is to be made where one is.
     #[error("there is a log in {dir} already")]
@@ -188,6 +215,15 @@ pub enum OpenError {
         /// The system's answer.
         source: io::Error,
     },
+}
+
+fn held_of(held: &Option<(Position, Position)>) -> String {
+    match held {
+        Some((from, to)) => format!(
+            "it holds {from} to {to}, so segments of it are missing, or the manifest is an older copy"
+        ),
+        None => "it has no segments, they are missing".to_owned(),
+    }
 }
 
 /// Why entries cannot be read.

@@ -25,9 +25,7 @@ impl HeldSegments {
         let segments = segment::list(disk, dir)?;
         let first = segments.partition_point(|start| *start <= from);
         let Some(first) = first.checked_sub(1) else {
-            // A directory that has just been made has no log yet.
-            let none = segments.is_empty() && from == 0;
-            return Ok(none.then_some(HeldSegments { files: Vec::new() }));
+            return Ok(None);
         };
         let mut held = HeldSegments { files: Vec::new() };
         for start in &segments[first..] {

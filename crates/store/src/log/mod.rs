@@ -12,6 +12,7 @@ mod commit;
 mod error;
 pub mod frame;
 mod held;
+mod reached;
 mod reader;
 mod recovery;
 pub mod segment;
@@ -27,6 +28,9 @@ pub use batch::EntryBuffer;
 use batch::{Batch, Mark};
 pub use error::{Failure, LogError, OpenError, ReadError, Step};
 pub(crate) use held::{HeldSegments, copy_file};
+pub(crate) use reached::REACHED_FILE;
+use reached::Reached;
+pub use reached::ReachedFault;
 pub use reader::{Cursor, Stop};
 pub use recovery::{Cut, KEPT_CUTS, MAX_KEPT_CUT, MAX_SEGMENTS, OpenReport};
 use segment::SegmentHeader;
@@ -140,6 +144,8 @@ pub struct Log {
     writer: Mutex<Writer>,
     syncing: Mutex<()>,
     removing: Mutex<()>,
+    /// What the file beside the segments says; taken last.
+    reached: Mutex<Reached>,
     tail: Mutex<Arc<dyn DiskFile>>,
     /// Starts of all segments, ascending; never empty.
     segments: Mutex<Vec<Position>>,
@@ -169,11 +175,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Log {
-    /// Opens the log in `dir`, or makes it when there is none and `replay_from` is 0.
+    /// Opens the log in `dir`, which must hold one.
     ///
     /// A torn tail is cut, and reported; what was durable and is damaged is an error and left as
     /// it is. `replay_from` is the position from which the caller must be able to read on, thus
-    /// what its newest snapshot covers: a log that begins after it or ends before it is an error.
+    /// what its newest snapshot covers: a log that begins after it or ends before it is an error, and
+    /// so is one that ends before where it is known to have been durable.
     /// When this returns, all that the log holds is durable.
     pub fn open(
         disk: Arc<dyn Disk>,

@@ -2,7 +2,8 @@
 //!
 //! A segment exists only when all before it are durable, so only the last one can have a torn
 //! tail. In it, the first frame that is not valid, at X, is torn unless a later valid frame
-//! carries a synced position beyond X: then X was durable once, and is damaged now.
+//! carries a synced position beyond X, or the file `reached` says that the log came further: then
+//! X was durable once, and is damaged now.
 
 use std::io;
 use std::sync::atomic::AtomicU64;
@@ -11,7 +12,8 @@ use std::sync::{Arc, Mutex, OnceLock};
 use super::batch::Batch;
 use super::error::{OpenError, Step};
 use super::frame::FrameFault;
-use super::segment::{self, HeaderFault, SEGMENT_HEADER_LEN, SegmentHeader};
+use super::reached::{self, Reached, ReachedFault};
+use super::segment::{self, HeaderFault, SegmentHeader};
 use super::window::{Frames, end_position};
 use super::{Counters, DirectoryId, Log, LogConfig, Position, Writer};
 use crate::disk::{Disk, DiskFile, OpenMode, parent};
@@ -29,12 +31,11 @@ const COPY_LEN: u64 = 1 << 20;
 /// What opening found and did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OpenReport {
-    /// There was no log; an empty one was made.
-    pub created: bool,
     /// A torn tail was cut.
     pub cut: Option<Cut>,
-    /// The last segment had no frames and no whole header; it was made anew.
-    pub remade: Option<String>,
+    /// Why the file that says how far the log had come said nothing, if it is there; it was
+    /// written anew.
+    pub unread: Option<ReachedFault>,
     /// Segments there.
     pub segments: usize,
 }
@@ -95,6 +96,11 @@ pub(super) fn create(
     };
     let file = segment::create(&*disk, dir, &header)
         .map_err(|source| recovery.io(Step::Begin, start, source))?;
+    let reached = Reached {
+        segment: start,
+        end: start,
+    };
+    reached::write(&*disk, dir, id, reached).map_err(|source| recovery.reached_io(source))?;
     let walk = Walk {
         end: start,
         data_end: start,
@@ -109,6 +115,7 @@ pub(super) fn create(
         file,
         header,
         &walk,
+        reached,
     ))
 }
 
@@ -126,33 +133,46 @@ pub(super) fn open(
     };
     recovery.make_directory()?;
     let segments = recovery.segments()?;
-    let Some(last) = segments.last().copied() else {
-        if replay_from > 0 {
-            return Err(OpenError::NotHeld {
-                dir: dir.to_owned(),
-                replay_from,
-                held: None,
-            });
+    let (reached, unread) = match reached::read(&*disk, dir) {
+        Ok(Ok(Some((of, reached)))) if of == id => (reached, None),
+        Ok(Ok(Some(_))) => (Reached::default(), Some(ReachedFault::Foreign)),
+        Ok(Ok(None)) => (Reached::default(), None),
+        Ok(Err(fault @ ReachedFault::FutureVersion(_))) => {
+            return Err(recovery.reached_io(io::Error::other(fault)));
         }
-        let log = create(disk, dir, id, config, 0)?;
-        return Ok((
-            log,
-            OpenReport {
-                created: true,
-                segments: 1,
-                ..OpenReport::default()
-            },
-        ));
+        Ok(Err(fault)) => (Reached::default(), Some(fault)),
+        Err(source) => return Err(recovery.reached_io(source)),
+    };
+    let Some(last) = segments.last().copied() else {
+        return Err(OpenError::NotHeld {
+            dir: dir.to_owned(),
+            replay_from,
+            held: None,
+        });
     };
     for pair in segments.windows(2) {
         recovery.check_complete(pair[0], pair[1])?;
     }
     let mut report = OpenReport {
         segments: segments.len(),
-        ..OpenReport::default()
+        unread,
+        cut: None,
     };
-    let (file, header) = recovery.open_last(last, config.salt, &mut report)?;
-    let walk = recovery.walk(&file, header)?;
+    if last < reached.segment {
+        return Err(OpenError::Missing {
+            file: segment::path(dir, reached.segment),
+            end: reached.end,
+        });
+    }
+    if unread.is_some() {
+        let anew = Reached {
+            segment: last,
+            end: last,
+        };
+        reached::write(&*disk, dir, id, anew).map_err(|source| recovery.reached_io(source))?;
+    }
+    let (file, header) = recovery.open_last(last)?;
+    let walk = recovery.walk(&file, header, reached.end)?;
     recovery.check_held(replay_from, segments[0], header, &walk)?;
     if let Some(what) = walk.fault {
         report.cut = Some(recovery.cut(&*file, header, walk.end, what)?);
@@ -165,6 +185,7 @@ pub(super) fn open(
         file,
         header,
         &walk,
+        reached,
     );
     // The tail is durable: let a frame say so before anything is built on it.
     log.mark_synced().map_err(|error| {
@@ -186,6 +207,7 @@ fn assemble(
     file: Arc<dyn DiskFile>,
     header: SegmentHeader,
     walk: &Walk,
+    reached: Reached,
 ) -> Log {
     let Walk {
         end,
@@ -214,6 +236,7 @@ fn assemble(
         writer: Mutex::new(writer),
         syncing: Mutex::new(()),
         removing: Mutex::new(()),
+        reached: Mutex::new(reached),
         tail: Mutex::new(file),
         segments: Mutex::new(segments),
         appended: AtomicU64::new(end),
@@ -237,6 +260,14 @@ impl Recovery<'_> {
         OpenError::Io {
             step: Step::Directory,
             file: self.dir.to_owned(),
+            source,
+        }
+    }
+
+    fn reached_io(&self, source: io::Error) -> OpenError {
+        OpenError::Io {
+            step: Step::Reach,
+            file: reached::path(self.dir),
             source,
         }
     }
@@ -315,43 +346,24 @@ impl Recovery<'_> {
     }
 
     /// Opens the last segment and makes sure that what is read of it is durable.
-    fn open_last(
-        &self,
-        start: Position,
-        salt: u64,
-        report: &mut OpenReport,
-    ) -> Result<(Arc<dyn DiskFile>, SegmentHeader), OpenError> {
+    fn open_last(&self, start: Position) -> Result<(Arc<dyn DiskFile>, SegmentHeader), OpenError> {
         let file = self.open_file(start, OpenMode::ReadWrite)?;
         // A process whose sync failed leaves bytes that are in memory only and count as clean.
         // Reading past the cache shows them for what they are.
         let settled = file.sync().and_then(|()| file.drop_cache());
         settled.map_err(|source| self.io(Step::Sync, start, source))?;
-        let len = file
-            .len()
-            .map_err(|source| self.io(Step::Read, start, source))?;
-        match self.header(&*file, start) {
-            // The header is synced before the first frame is written: without a byte after it,
-            // the segment was only being begun.
-            Err(OpenError::CorruptHeader { what, .. })
-                if len <= SEGMENT_HEADER_LEN as u64
-                    && !matches!(what, HeaderFault::Beyond { .. }) =>
-            {
-                let header = SegmentHeader {
-                    start,
-                    id: self.id,
-                    salt,
-                };
-                let file = segment::create(self.disk, self.dir, &header)
-                    .map_err(|source| self.io(Step::Begin, start, source))?;
-                report.remade = Some(segment::path(self.dir, start));
-                Ok((file, header))
-            }
-            header => Ok((file, header?)),
-        }
+        let header = self.header(&*file, start)?;
+        Ok((file, header))
     }
 
-    /// Walks over the frames of the last segment, up to its end or to the torn tail.
-    fn walk(&self, file: &Arc<dyn DiskFile>, header: SegmentHeader) -> Result<Walk, OpenError> {
+    /// Walks over the frames of the last segment, up to its end or to the torn tail. The log was
+    /// durable up to `reached`.
+    fn walk(
+        &self,
+        file: &Arc<dyn DiskFile>,
+        header: SegmentHeader,
+        reached: Position,
+    ) -> Result<Walk, OpenError> {
         let start = header.start;
         let failed = |source| self.io(Step::Read, start, source);
         let len = file.len().map_err(failed)?;
@@ -365,6 +377,13 @@ impl Recovery<'_> {
         };
         loop {
             match frames.next().map_err(failed)? {
+                None if walk.end < reached => {
+                    return Err(OpenError::Short {
+                        file: segment::path(self.dir, start),
+                        end: walk.end,
+                        reached,
+                    });
+                }
                 None => return Ok(walk),
                 Some(Ok((frame, payload))) => {
                     walk.end = frame.end();
@@ -380,9 +399,10 @@ impl Recovery<'_> {
             }
         }
         let torn_at = walk.end;
-        let damaged = frames
-            .seek(torn_at + 1, |frame| frame.synced > torn_at)
-            .map_err(failed)?;
+        let damaged = torn_at < reached
+            || frames
+                .seek(torn_at + 1, |frame| frame.synced > torn_at)
+                .map_err(failed)?;
         match walk.fault {
             Some(what) if damaged => Err(OpenError::Corrupt {
                 file: segment::path(self.dir, start),

@@ -26,6 +26,8 @@ pub const START_MAX: Position = 1 << 62;
 const CHECKED_LEN: usize = 56;
 const NAME_DIGITS: usize = 20;
 const NAME_SUFFIX: &str = ".log";
+/// How a segment's file ends while it has no header yet.
+pub(crate) const UNFINISHED: &str = ".new";
 
 /// A decoded segment header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,15 +158,19 @@ pub(super) fn list(disk: &dyn Disk, dir: &str) -> io::Result<Vec<Position>> {
         .collect())
 }
 
-/// Makes an empty segment; it is durable, name and header, when this returns.
+/// Makes an empty segment; it is durable, name and header, when this returns. It has its name only
+/// once its header is durable, so a segment without a whole header is damaged, not being begun.
 pub(super) fn create(
     disk: &dyn Disk,
     dir: &str,
     header: &SegmentHeader,
 ) -> io::Result<Arc<dyn DiskFile>> {
-    let file = disk.open(&path(dir, header.start), OpenMode::Create)?;
+    let path = path(dir, header.start);
+    let temporary = format!("{path}{UNFINISHED}");
+    let file = disk.open(&temporary, OpenMode::Create)?;
     file.write_at(0, &header.encode())?;
     file.sync()?;
+    disk.rename(&temporary, &path)?;
     disk.sync_dir(dir)?;
     Ok(file)
 }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use super::frame::{Entries, FRAME_HEADER_LEN, FrameFault, FrameHeader};
-use super::segment::{self, HeaderFault, SEGMENT_HEADER_LEN, SegmentHeader};
+use super::reached::{self, Reached, ReachedFault};
+use super::segment::{self, HeaderFault, SegmentHeader};
 use super::window::{Frames, end_position};
 use super::{DirectoryId, Position};
 use crate::disk::{Disk, OpenMode};
@@ -29,7 +30,7 @@ impl Finding {
     /// Whether it is more than what a power cut leaves, so that the log cannot simply be opened.
     #[must_use]
     pub fn is_corruption(&self) -> bool {
-        !matches!(self.what, Fault::Torn { .. } | Fault::Unfinished)
+        !matches!(self.what, Fault::Torn { .. })
     }
 }
 
@@ -43,7 +44,10 @@ pub enum Fault {
     #[error("{0}")]
     Frame(FrameFault),
     /// A segment ends elsewhere than the next one starts.
-    #[error("the segment ends at position {end}, the next one starts at {next}")]
+    #[error(
+        "the segment ends at position {end}, the next one starts at {next}: it is cut short or an \
+         older copy, or {end:020}.log is missing beside it"
+    )]
     Gap {
         /// Where its bytes end.
         end: Position,
@@ -61,9 +65,26 @@ pub enum Fault {
         /// What is wrong with the first frame of it.
         what: FrameFault,
     },
-    /// The last segment was being begun: opening makes it anew.
-    #[error("the segment has no header and no frames yet")]
-    Unfinished,
+    /// The newest segment is not there.
+    #[error("is missing: the log was durable up to position {end}")]
+    Missing {
+        /// Up to where the log is known to have come.
+        end: Position,
+    },
+    /// The newest segment ends before where it was durable.
+    #[error(
+        "ends at position {end}, and the log was durable up to {reached}: it is cut short, or an \
+         older copy of itself"
+    )]
+    Short {
+        /// Where its frames end.
+        end: Position,
+        /// Up to where they are known to have come.
+        reached: Position,
+    },
+    /// The file that says how far the log has come says nothing.
+    #[error(transparent)]
+    Reached(ReachedFault),
     /// It cannot be read.
     #[error("cannot be read: {0}")]
     Unreadable(io::ErrorKind),
@@ -111,6 +132,8 @@ pub fn verify_entries(
     dir: &str,
     mut visit: impl FnMut(Place<'_>, &[u8]),
 ) -> io::Result<Checked> {
+    // Before the segments: somebody may be writing them.
+    let reached = reached::read(disk, dir)?;
     let segments = segment::list(disk, dir)?;
     let mut check = Check {
         disk,
@@ -121,7 +144,9 @@ pub fn verify_entries(
             ..Checked::default()
         },
         visit: &mut visit,
+        reached: Reached::default(),
     };
+    let of = check.take_reached(reached);
     for (index, start) in segments.iter().enumerate() {
         let next = segments.get(index + 1).copied();
         if let Err(error) = check.segment(*start, next) {
@@ -131,6 +156,7 @@ pub fn verify_entries(
             break;
         }
     }
+    check.end(segments.last().copied(), of);
     check.checked.findings.truncate(MAX_FINDINGS);
     Ok(check.checked)
 }
@@ -140,9 +166,55 @@ struct Check<'a> {
     dir: &'a str,
     checked: Checked,
     visit: &'a mut dyn FnMut(Place<'_>, &[u8]),
+    /// How far the log has come, as the file beside it says.
+    reached: Reached,
 }
 
 impl Check<'_> {
+    /// Takes in what the file beside the log says; gives the directory that it belongs to.
+    fn take_reached(
+        &mut self,
+        reached: Result<Option<(DirectoryId, Reached)>, ReachedFault>,
+    ) -> Option<DirectoryId> {
+        let (of, reached) = reached.unwrap_or_else(|what| {
+            self.find_reached(what);
+            None
+        })?;
+        self.reached = reached;
+        Some(of)
+    }
+
+    fn find_reached(&mut self, what: ReachedFault) {
+        self.checked.findings.push(Finding {
+            file: reached::path(self.dir),
+            offset: 0,
+            what: Fault::Reached(what),
+        });
+    }
+
+    /// Holds the end of the log against where it is known to have come.
+    fn end(&mut self, last: Option<Position>, of: Option<DirectoryId>) {
+        if of.is_some_and(|of| self.checked.id.is_some_and(|id| id != of)) {
+            return self.find_reached(ReachedFault::Foreign);
+        }
+        let Reached {
+            segment,
+            end: reached,
+        } = self.reached;
+        let Some(last) = last else {
+            if of.is_some() {
+                self.find(segment, 0, Fault::Missing { end: reached });
+            }
+            return;
+        };
+        let end = self.checked.held.map_or(0, |(_, end)| end);
+        if last < segment {
+            self.find(segment, 0, Fault::Missing { end: reached });
+        } else if end < reached && self.checked.findings.is_empty() {
+            self.find(last, 0, Fault::Short { end, reached });
+        }
+    }
+
     fn is_full(&self) -> bool {
         self.checked.findings.len() >= MAX_FINDINGS
     }
@@ -179,14 +251,6 @@ impl Check<'_> {
         let len = file.len()?;
         let header = match segment::read_header(&*file, start)? {
             Ok(header) => header,
-            Err(what)
-                if next.is_none()
-                    && len <= SEGMENT_HEADER_LEN as u64
-                    && !matches!(what, HeaderFault::Beyond { .. }) =>
-            {
-                self.find(start, 0, Fault::Unfinished);
-                return Ok(());
-            }
             Err(what) => {
                 self.find(start, 0, Fault::Header(what));
                 return Ok(());
@@ -227,7 +291,8 @@ impl Check<'_> {
                 Some(Err(what)) => what,
             };
             let offset = header.offset(at);
-            if last && !frames.seek(at + 1, |frame| frame.synced > at)? {
+            let torn = last && at >= self.reached.end;
+            if torn && !frames.seek(at + 1, |frame| frame.synced > at)? {
                 let bytes = end - at;
                 self.find(header.start, offset, Fault::Torn { bytes, what });
                 return Ok(());

@@ -13,7 +13,7 @@ use crate::disk::Disk;
 use crate::filters::{FILTERS_DIR, FileReader, layer_path, legacy_path};
 use crate::journal::LOG_DIR;
 use crate::layer_file::{LayerFileError, LayerReader};
-use crate::log::segment;
+use crate::log::{REACHED_FILE, segment};
 use crate::tables::{ROWS_FILE, TABLES_DIR};
 
 const READ_BYTES: usize = 1 << 20;
@@ -52,6 +52,7 @@ pub(super) fn check(
             name if name.ends_with(UNFINISHED) => Fault::Unfinished,
             name if name.starts_with(KEPT) => Fault::Kept,
             name if segment::parse_name(name).is_some() => continue,
+            REACHED_FILE => continue,
             _ => Fault::Unclaimed,
         };
         report.note(format!("{LOG_DIR}/{name}"), 0, what);
@@ -89,7 +90,15 @@ fn check_row(
         let path = layer_path(row.id, shape.id);
         // One that the log opened has no file before the next snapshot.
         if rows.written.contains(&(row.id, shape.id)) || disk.exists(&path)? {
-            check_layer(disk, &path, row.id, shape, report);
+            let expected = rows.revisions.get(&(row.id, shape.id)).copied();
+            check_layer(
+                disk,
+                &path,
+                row.id,
+                shape,
+                expected.unwrap_or_default(),
+                report,
+            );
         }
         files.insert(path);
     }
@@ -106,9 +115,10 @@ fn check_layer(
     path: &str,
     filter: FilterId,
     shape: &LayerShape,
+    revision: u64,
     report: &mut VerifyReport,
 ) {
-    match read_layer(disk, path, filter, shape) {
+    match read_layer(disk, path, filter, shape, revision) {
         Ok(bytes) => {
             report.counts.layers += 1;
             report.counts.bytes += bytes;
@@ -127,6 +137,7 @@ fn read_layer(
     path: &str,
     filter: FilterId,
     shape: &LayerShape,
+    expected: u64,
 ) -> Result<u64, LayerFileError> {
     let reader = LayerReader::new(FileReader::open(disk, path)?)?;
     let head = reader.head();
@@ -134,6 +145,10 @@ fn read_layer(
     let related = rights.merge(&head.rights).is_ok();
     if head.filter != filter || head.shape != *shape || !related {
         return Err(LayerFileError::Misplaced);
+    }
+    if head.revision < expected {
+        let found = head.revision;
+        return Err(LayerFileError::Older { found, expected });
     }
     let end = reader.blocks(|_, _| {})?;
     end.ensure_end()?;

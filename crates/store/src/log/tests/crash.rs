@@ -48,11 +48,10 @@ fn oldest(disk: &SimulatedDisk) -> Position {
 
 /// Runs until the end or until the power goes. Nothing in it may fail for another reason.
 fn run(disk: &SimulatedDisk, actions: &[Action], ledger: &mut Ledger) {
-    let shared: Arc<dyn Disk> = Arc::new(disk.clone());
     // What an earlier life left counts as promised.
     let base = ledger.appended.len();
     let start = oldest(disk);
-    let Ok((log, _)) = Log::open(shared, "log", ID, small(), start) else {
+    let Ok((log, _)) = open_from(disk, small(), start) else {
         assert!(disk.is_down());
         return;
     };
@@ -87,7 +86,7 @@ fn check(disk: &SimulatedDisk, ledger: &Ledger, promised: usize, what: &str) {
     let mut first = None;
     for round in 0..2 {
         let start = oldest(disk);
-        let opened = Log::open(Arc::new(disk.clone()), "log", ID, small(), start);
+        let opened = open_from(disk, small(), start);
         let (log, _) = opened.unwrap_or_else(|error| panic!("{what}: {error}"));
         let read = entries(&log);
         if ledger.dropped == 0 {
@@ -211,7 +210,7 @@ fn a_power_cut_at_any_operation_of_recovery_loses_nothing_more() {
             let disk = torn.fork();
             disk.crash(first);
             disk.cut_power_at_operation(nth);
-            let opened = Log::open(Arc::new(disk.clone()), "log", ID, small(), 0);
+            let opened = open_from(&disk, small(), 0);
             let down = disk.is_down();
             assert_eq!(opened.is_err(), down);
             let plan = CrashPlan {

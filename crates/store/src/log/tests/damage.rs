@@ -19,11 +19,84 @@ fn marked(disk: &SimulatedDisk) -> Vec<Vec<u8>> {
     entries(&log)
 }
 
+/// Names of the segments.
+fn segments(disk: &SimulatedDisk) -> Vec<String> {
+    let names = disk.list("log").expect("list").into_iter();
+    names.filter(|name| name.ends_with(".log")).collect()
+}
+
+/// What was synced and marked is known beside the segments: a newest segment that is gone, or
+/// shorter by whole frames, is not taken for a log that came no further.
+#[test]
+fn a_newest_segment_that_is_gone_or_older_is_named() {
+    let path = |name: &String| format!("log/{name}");
+    let disk = SimulatedDisk::new();
+    marked(&disk);
+    let names = segments(&disk);
+    let last = names.last().expect("segments").clone();
+    let gone = disk.fork();
+    gone.remove(&path(&last)).expect("remove");
+    let (mut empty, mut cut) = (None, Vec::new());
+    let length = disk.bytes(&path(&last)).expect("bytes").len() as u64;
+    for keep in [0, 64, length / 2] {
+        let fork = disk.fork();
+        let file = fork.open(&path(&last), OpenMode::ReadWrite).expect("open");
+        file.set_len(keep).expect("cut");
+        if keep == 0 {
+            empty = Some(fork);
+        } else {
+            cut.push(fork);
+        }
+    }
+    let single = SimulatedDisk::new();
+    let (log, _) = open(&single);
+    log.append(&entry(1)).expect("append");
+    log.close().expect("close");
+    let older = single.bytes(&path(&names[0])).expect("bytes");
+    log.append(&entry(2)).expect("append");
+    log.close().expect("close");
+    drop(log);
+    let file = single
+        .open(&path(&names[0]), OpenMode::Create)
+        .expect("open");
+    file.write_at(0, &older).expect("an older copy");
+    for (disk, name) in [(gone, &last), (single, &names[0])]
+        .into_iter()
+        .chain(cut.into_iter().chain(empty).map(|disk| (disk, &last)))
+    {
+        let refused = open_with(&disk, small()).expect_err("less than was durable");
+        assert!(refused.to_string().contains(&path(name)), "{refused}");
+        let findings = verify(&disk, "log").expect("verify");
+        let named = |finding: &Finding| finding.is_corruption() && finding.file == path(name);
+        assert!(findings.iter().any(named), "{findings:?}");
+    }
+}
+
+/// The file beside the segments is no data: without it, or with one that is not whole, the log is
+/// opened as its segments are.
+#[test]
+fn a_log_whose_reached_end_is_not_known_is_opened_and_it_is_noted_anew() {
+    let disk = SimulatedDisk::new();
+    let expected = marked(&disk);
+    let whole = disk.bytes("log/reached").expect("it is there");
+    let flipped = disk.fork();
+    flipped.flip_bit("log/reached", 20, 1).expect("flip");
+    let findings = verify(&flipped, "log").expect("verify");
+    assert_eq!(findings[0].file, "log/reached");
+    disk.remove("log/reached").expect("remove");
+    for disk in [disk, flipped] {
+        let (log, _) = open(&disk);
+        assert_eq!(entries(&log), expected);
+        assert_eq!(disk.bytes("log/reached").expect("it is there"), whole);
+        assert_eq!(verify(&disk, "log").expect("verify"), []);
+    }
+}
+
 #[test]
 fn every_flipped_bit_of_a_marked_log_is_named() {
     let whole = SimulatedDisk::new();
     let expected = marked(&whole);
-    let names = whole.list("log").expect("list");
+    let names = segments(&whole);
     let (mut corrupt, mut harmless) = (0, 0);
     for (index, name) in names.iter().enumerate() {
         let path = format!("log/{name}");
@@ -73,7 +146,7 @@ fn every_flipped_bit_of_a_marked_log_is_named() {
 fn damage_is_left_as_it_is_and_told_with_file_and_offset() {
     let disk = SimulatedDisk::new();
     marked(&disk);
-    let name = disk.list("log").expect("list").pop().expect("segments");
+    let name = segments(&disk).pop().expect("segments");
     let path = format!("log/{name}");
     disk.flip_bit(&path, 64 + 32, 0).expect("flip");
     let before = disk.bytes(&path).expect("bytes");
@@ -94,7 +167,7 @@ fn damage_is_left_as_it_is_and_told_with_file_and_offset() {
 fn a_missing_or_shortened_segment_in_the_middle_is_named() {
     let disk = SimulatedDisk::new();
     marked(&disk);
-    let names = disk.list("log").expect("list");
+    let names = segments(&disk);
     let missing = disk.fork();
     missing
         .remove(&format!("log/{}", names[1]))
@@ -198,7 +271,13 @@ fn a_segment_that_starts_beyond_all_logs_is_refused() {
     ] {
         let disk = SimulatedDisk::new();
         disk.create_dir("log").expect("directory");
-        disk.open(&segment::path("log", start), OpenMode::Create)
+        let file = disk.open(&segment::path("log", start), OpenMode::Create);
+        let header = segment::SegmentHeader {
+            start,
+            id: ID,
+            salt: 7,
+        };
+        file.and_then(|file| file.write_at(0, &header.encode()))
             .expect("file");
         let opened = Log::open(Arc::new(disk.clone()), "log", ID, small(), start);
         let beyond = HeaderFault::Beyond { named: start };
@@ -211,7 +290,7 @@ fn a_segment_that_starts_beyond_all_logs_is_refused() {
             assert_eq!(findings[0].what, Fault::Header(beyond));
             assert!(findings[0].is_corruption());
         } else {
-            let (log, _) = opened.expect("it is made anew");
+            let (log, _) = opened.expect("it is opened");
             log.append(b"entry").expect("append");
             log.sync().expect("sync");
             assert!(findings.is_empty());

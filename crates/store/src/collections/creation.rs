@@ -1,0 +1,122 @@
+//! Making a data directory, and telling one that was only being made from one that lost a file.
+//!
+//! The order is: the directory of filters, the log with its first segment, the identity, the
+//! manifest. So a manifest implies an identity and a log, and an identity a log; what is there
+//! when the power goes in between is one of a few pictures, none of which holds anything that was
+//! acknowledged. Whatever else lies in the directory without a manifest is somebody's data: a
+//! start never makes a new directory over it.
+
+use std::io;
+use std::sync::Arc;
+
+use grapevine_core::membership::GroupIdentity;
+
+use super::OpenError;
+use crate::disk::{Disk, OpenMode};
+use crate::filters::{Entropy, FILTERS_DIR, Filters};
+use crate::identity::{IDENTITY_FILE, Identity};
+use crate::journal::LOG_DIR;
+use crate::log::segment::{self, SEGMENT_HEADER_LEN};
+use crate::log::{Log, LogConfig, REACHED_FILE};
+use crate::manifest::{MANIFEST_FILE, Manifest};
+use crate::tables::TABLES_DIR;
+
+/// Identity and manifest of the directory, and whether they were made just now.
+pub(super) fn read_or_make(
+    disk: &Arc<dyn Disk>,
+    config: LogConfig,
+    entropy: &Entropy,
+) -> Result<(Identity, Manifest, bool), OpenError> {
+    let (identity, manifest) = (Identity::read(&**disk)?, Manifest::read(&**disk)?);
+    let identity = match (identity, manifest) {
+        (Some(identity), Some(manifest)) => {
+            if manifest
+                .directory
+                .is_some_and(|directory| directory != identity.origin)
+            {
+                return Err(OpenError::ForeignManifest);
+            }
+            return Ok((identity, manifest, false));
+        }
+        (None, Some(_)) => return Err(OpenError::NoIdentity(MANIFEST_FILE.to_owned())),
+        (identity, None) => identity,
+    };
+    let held = held(&**disk).map_err(|(path, source)| OpenError::Io { path, source })?;
+    let identity = match (identity, held) {
+        (Some(identity), Held::Begun) => identity,
+        (Some(_), Held::Nothing) => return Err(OpenError::NoManifest(IDENTITY_FILE.to_owned())),
+        (Some(_), Held::Data(path)) => return Err(OpenError::NoManifest(path)),
+        (None, Held::Data(path)) => return Err(OpenError::NoIdentity(path)),
+        (None, Held::Begun | Held::Nothing) => make(disk, config, entropy)?,
+    };
+    // A node begins as a group of one.
+    let manifest = Manifest {
+        directory: Some(identity.origin),
+        group: Some(GroupIdentity {
+            id: entropy(),
+            seed: identity.seed,
+            met: false,
+        }),
+        ..Manifest::default()
+    };
+    manifest.write(&**disk)?;
+    Ok((identity, manifest, true))
+}
+
+/// Makes everything up to the identity.
+fn make(disk: &Arc<dyn Disk>, config: LogConfig, entropy: &Entropy) -> Result<Identity, OpenError> {
+    let io = |path: &str| {
+        let path = path.to_owned();
+        move |source| OpenError::Io { path, source }
+    };
+    Filters::make_directory(&**disk).map_err(io(FILTERS_DIR))?;
+    let first = segment::path(LOG_DIR, 0);
+    if disk.exists(&first).map_err(io(&first))? {
+        // A segment without a frame, under an identity that nobody was given.
+        let removed = disk.remove(&first).and_then(|()| disk.sync_dir(LOG_DIR));
+        removed.map_err(io(&first))?;
+    }
+    let identity = Identity::random(&**entropy);
+    let id = identity.origin.bytes();
+    Log::create(Arc::clone(disk), LOG_DIR, id, config, 0)?;
+    identity.write(&**disk)?;
+    Ok(identity)
+}
+
+/// What lies in a directory that has no manifest, beside its identity.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Held {
+    /// Nothing.
+    Nothing,
+    /// The first segment of a log, without a frame: the directory was being made.
+    Begun,
+    /// This file, which nothing explains but that others are lost.
+    Data(String),
+}
+
+/// Looks at a directory that has no manifest. The error is of the path it names.
+pub(crate) fn held(disk: &dyn Disk) -> Result<Held, (String, io::Error)> {
+    let list = |dir: &str| disk.list(dir).map_err(|error| (dir.to_owned(), error));
+    for dir in [FILTERS_DIR, TABLES_DIR] {
+        if let Some(name) = list(dir)?.first() {
+            return Ok(Held::Data(format!("{dir}/{name}")));
+        }
+    }
+    let mut begun = false;
+    for name in list(LOG_DIR)? {
+        let path = format!("{LOG_DIR}/{name}");
+        if name.ends_with(segment::UNFINISHED) || name == REACHED_FILE {
+            continue;
+        }
+        let length = disk
+            .open(&path, OpenMode::Read)
+            .and_then(|file| file.len())
+            .map_err(|error| (path.clone(), error))?;
+        let first = segment::parse_name(&name) == Some(0);
+        if !first || length > SEGMENT_HEADER_LEN as u64 {
+            return Ok(Held::Data(path));
+        }
+        begun = true;
+    }
+    Ok(if begun { Held::Begun } else { Held::Nothing })
+}
