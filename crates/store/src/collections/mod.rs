@@ -10,6 +10,7 @@
 
 mod bitmap;
 mod checkpoint;
+mod divergence;
 mod error;
 mod exchange;
 mod foreign;
@@ -27,6 +28,7 @@ use grapevine_core::operation::{Stream, encode_group, encode_member};
 use grapevine_core::version::VersionVector;
 
 pub use bitmap::GroupBitmap;
+pub use divergence::{Diverged, Divergence};
 pub use error::OpenError;
 pub use exchange::Exchange;
 pub use foreign::Hindrance;
@@ -56,6 +58,8 @@ pub struct Collections {
     tried: AtomicU64,
     /// The journal from here on is kept for members that have not seen it.
     keep_from: AtomicU64,
+    /// What members were found to lack.
+    diverged: Mutex<divergence::Counts>,
 }
 
 /// What the node knows of its group.
