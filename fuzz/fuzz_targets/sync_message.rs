@@ -14,7 +14,7 @@ use grapevine_core::sync::limits::{
 };
 use grapevine_core::sync::{Unavailable, 
     Applied, BLOCK_LINES, Blob, BlockHashes, BlockLines, Cursor, Input, LayerName, LegacyName,
-    Line, Machine, Message, Output, Page, PageError, Part, Read, Replica, Run, Wait,
+    Line, Machine, Message, Output, Page, PageError, Part, Read, Replica, Run, Source, Wait,
 };
 use grapevine_core::version::{Dot, VersionVector};
 use libfuzzer_sys::fuzz_target;
@@ -198,7 +198,7 @@ impl Replica for Toy {
         })
     }
 
-    fn merge_page(&mut self, page: &Page, _: &VersionVector) -> Result<Vec<Part>, PageError> {
+    fn merge_page(&mut self, page: &Page, _: Source<'_>) -> Result<Vec<Part>, PageError> {
         let legacy = Part::Legacy(LegacyName {
             filter: FilterId::new([0; 16]),
             index: 0,
@@ -288,6 +288,8 @@ impl Replica for Toy {
         assert_eq!(version.get(ME), 0, "own operations are not adopted");
         self.applied.merge(version);
     }
+
+    fn compared(&mut self, _: Origin) {}
 
     fn forget_partial(&mut self) {}
 

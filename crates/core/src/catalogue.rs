@@ -291,28 +291,16 @@ impl Catalogue {
         }
     }
 
-    /// What is to change here so that the rows of ids in a range are what a merge with a copy's
-    /// makes of them. `theirs` are that copy's rows of the group in the range, which had all of
-    /// `version`; `ours` is what is in here. A row that only one side has was dropped by the
-    /// other if that one knows the operation that made it.
+    /// What is to change here so that this copy has what `theirs` have: rows of another copy.
+    /// `ours` is what is in here: of a row that is there and not here, it was dropped here if the
+    /// operation that made it is in. What was dropped there is told by
+    /// [`unnamed`](Self::unnamed), once all rows of the copy were seen.
     pub fn reconcile(
         &self,
-        after: Option<FilterId>,
-        up_to: Option<FilterId>,
         theirs: &[FilterRow],
-        version: &VersionVector,
         ours: &VersionVector,
     ) -> Vec<CatalogueChange> {
         let mut changes = Vec::new();
-        let known: BTreeSet<FilterId> = theirs.iter().map(|row| row.id).collect();
-        let in_range = self
-            .rows_after(after)
-            .take_while(|row| up_to.is_none_or(|up_to| row.id <= up_to));
-        for row in in_range.filter(|row| row.scope == Scope::Group) {
-            if !known.contains(&row.id) && version.covers(row.created) {
-                changes.push(CatalogueChange::Drop(row.epoch()));
-            }
-        }
         for row in theirs.iter().filter(|row| row.scope == Scope::Group) {
             match self.rows.get(&row.id) {
                 None if ours.covers(row.created) => {}
@@ -328,6 +316,18 @@ impl Catalogue {
             }
         }
         changes
+    }
+
+    /// The rows of the group that `version` has made and a copy with all of that version does not
+    /// name.
+    pub fn unnamed(
+        &self,
+        version: &VersionVector,
+        named: &BTreeSet<FilterId>,
+    ) -> Vec<&FilterRow> {
+        let rows = self.rows.values().filter(|row| row.scope == Scope::Group);
+        rows.filter(|row| version.covers(row.created) && !named.contains(&row.id))
+            .collect()
     }
 
     fn create(&mut self, row: &FilterRow) -> bool {

@@ -70,6 +70,12 @@ pub enum Branch {
     ClockJump,
     /// A node's clock was set back by an hour.
     ClockSetBack,
+    /// A node's clock was wrong, by minutes to a year, while rows had a time to live.
+    ClockWrong,
+    /// A comparison met a copy that seemed to lack rows.
+    RowsUnseen,
+    /// A row that a copy seemed to lack was written again.
+    RowsWrittenAgain,
     /// What a node says of itself changed.
     MemberChanged,
     /// A node that had entered that it left is back.
@@ -149,7 +155,7 @@ impl Branch {
     ];
 
     /// Those of seeds with many nodes.
-    pub const OF_MANY: [Branch; 34] = [
+    pub const OF_MANY: [Branch; 37] = [
         Branch::Kill,
         Branch::PowerCut,
         Branch::FilterFull,
@@ -184,5 +190,8 @@ impl Branch {
         Branch::RowDeleted,
         Branch::RowsMerged,
         Branch::RowsRemoved,
+        Branch::ClockWrong,
+        Branch::RowsUnseen,
+        Branch::RowsWrittenAgain,
     ];
 }

@@ -114,25 +114,17 @@ impl Copy {
 
     /// Takes a snapshot of another copy over, page by page.
     fn take_over(&mut self, other: &Copy, page: usize) {
-        let mut after = None;
-        loop {
-            let rows: Vec<_> = other
-                .catalogue
-                .rows_after(after)
-                .take(page)
-                .cloned()
-                .collect();
-            let up_to = (rows.len() == page).then(|| rows[page - 1].id);
-            let changes =
-                self.catalogue
-                    .reconcile(after, up_to, &rows, &other.version, &self.version);
-            for change in changes {
+        let rows: Vec<FilterRow> = other.catalogue.rows().cloned().collect();
+        for rows in rows.chunks(page) {
+            for change in self.catalogue.reconcile(rows, &self.version) {
                 assert!(self.catalogue.apply(&change), "{change:?}");
             }
-            after = up_to;
-            if after.is_none() {
-                break;
-            }
+        }
+        let named = rows.iter().map(|row| row.id).collect();
+        let unnamed = self.catalogue.unnamed(&other.version, &named);
+        let dropped: Vec<Epoch> = unnamed.into_iter().map(FilterRow::epoch).collect();
+        for epoch in dropped {
+            self.catalogue.apply(&CatalogueChange::Drop(epoch));
         }
         self.version.merge(&other.version);
     }

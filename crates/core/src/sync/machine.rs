@@ -24,6 +24,8 @@ use crate::version::VersionVector;
 pub struct Machine {
     pub(super) me: Origin,
     pub(super) window: u32,
+    /// Rows that expired before this time are due here.
+    pub(super) horizon: u64,
     random: u64,
     pub(super) clock: Clock,
     pub(super) peers: BTreeMap<Origin, Peer>,
@@ -65,6 +67,7 @@ impl Machine {
         Machine {
             me,
             window: WINDOW_BYTES,
+            horizon: 0,
             random: seed,
             clock: Clock::default(),
             peers: BTreeMap::new(),
@@ -91,6 +94,12 @@ impl Machine {
     /// [`SCRUB_MS`](super::limits::SCRUB_MS) unless set.
     pub fn set_scrub(&mut self, every: u64) {
         self.scrub.every = every.max(1);
+    }
+
+    /// Says what is due on this node: rows that expired before this time, in milliseconds since
+    /// 1970. Until then, and with 0, none are. The members are told.
+    pub fn set_horizon(&mut self, horizon: u64) {
+        self.horizon = horizon;
     }
 
     /// Says who belongs to the group: what they are known to have holds the log back, see
@@ -168,6 +177,7 @@ impl Machine {
                 self.rewind_stuck(&mut turn);
                 self.ask_rights(&mut turn);
                 self.check_transfer(&mut turn);
+                self.settle_comparison(&mut turn);
                 self.settle(&mut turn, None);
             }
             Input::Advanced => self.settle(&mut turn, None),

@@ -33,7 +33,7 @@ pub use machine::Machine;
 pub use message::{Content, Entry, Message, MessageError, Report};
 pub use replica::{
     Applied, Blob, BlockHashes, BlockLines, Cursor, LayerName, LegacyName, Line, Page, PageError,
-    Part, Read, Replica, Run, Unavailable, Wait,
+    Part, Read, Replica, Run, Source, Unavailable, Wait,
 };
 pub use stable::Stable;
 

@@ -28,6 +28,8 @@ pub(super) struct Peer {
     pub(super) doubt: bool,
     /// When a report last showed that `known` is exactly what it has.
     pub(super) confirmed_at: Option<u64>,
+    /// What that report said is due there: rows that expired before this time.
+    pub(super) horizon: u64,
     /// Bytes it wants in flight at most.
     pub(super) window: u32,
     /// Its number of own operations of ours beyond those there are, once that was reported.
@@ -84,6 +86,7 @@ impl Peer {
         self.known = Known::default();
         self.doubt = false;
         self.confirmed_at = None;
+        self.horizon = 0;
         self.unknown = 0;
         self.reports.told = None;
         self.told_behind_at = None;

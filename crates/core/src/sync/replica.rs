@@ -173,6 +173,15 @@ pub struct Blob {
     pub bytes: Vec<u8>,
 }
 
+/// Whose state a page is of.
+#[derive(Clone, Copy, Debug)]
+pub struct Source<'a> {
+    /// What the peer had when the page was read, and maybe more.
+    pub version: &'a VersionVector,
+    /// Nothing is known to be lacking here: the states are compared and should be the same.
+    pub comparing: bool,
+}
+
 /// The data of one node, as replication sees it.
 ///
 /// Two version vectors belong to it. `applied` is what is in. `durable` is what would survive a
@@ -222,13 +231,16 @@ pub trait Replica {
     /// `bytes_max` bytes of rows at most. `None`: no such section.
     fn page(&mut self, section: u8, after: &[u8], bytes_max: usize) -> Option<Page>;
 
-    /// Takes a page of a peer whose state includes `version`. Rows of the page's range that are
-    /// here and not in the page, although `version` covers them, were removed there. Says which
+    /// Takes a page of a peer whose state includes the source's version. Rows of the page's range
+    /// that are here and not in the page, although that version covers them, were removed there,
+    /// if operations of it are lacking here that can have removed them. Where nothing is lacking, two
+    /// states that differ are a fault, and nothing is removed: see
+    /// [`compared`](Self::compared). Says which
     /// bits must be compared for the rows to be whole (at most
     /// [`PARTS_MAX`](super::PARTS_MAX)). Rows may be newer than `version`, and then the machine
     /// does not promise to get their bits: until it says [`fetched`](Self::fetched) or
     /// [`give_up`](Self::give_up) they are missing, and an operation that needs them must wait.
-    fn merge_page(&mut self, page: &Page, version: &VersionVector) -> Result<Vec<Part>, PageError>;
+    fn merge_page(&mut self, page: &Page, source: Source<'_>) -> Result<Vec<Part>, PageError>;
 
     /// Fingerprints of up to `count_max` blocks of a layer from block `first` on. `None`: there is
     /// no such layer here (any more).
@@ -274,6 +286,11 @@ pub trait Replica {
     /// Everything up to `version` has been merged: makes it durable and raises what is applied and
     /// durable to it. It never holds more of this node's own operations than there are.
     fn adopt(&mut self, version: &VersionVector);
+
+    /// All pages of a comparison with `peer` were merged, and everything that it had when it read
+    /// them is in: what was here and not there, and still is here unchanged, is not explained
+    /// by an operation that was on its way.
+    fn compared(&mut self, peer: Origin);
 
     /// No snapshot is being taken, and has not been for a while: what came with one that never
     /// became whole is of no use.

@@ -20,10 +20,24 @@ use super::replica::Replica;
 use super::versions::Mine;
 use crate::origin::Origin;
 
+/// What every report of this node says beside what it has.
+#[derive(Clone, Copy)]
+struct Offer {
+    window: u32,
+    horizon: u64,
+}
+
 impl Machine {
+    fn offer(&self) -> Offer {
+        Offer {
+            window: self.window,
+            horizon: self.horizon,
+        }
+    }
+
     /// Sends the reports and acknowledgements that are due, to one peer or to all.
     pub(super) fn report<R: Replica>(&mut self, turn: &mut Turn<'_, R>, only: Option<Origin>) {
-        let window = self.window;
+        let offer = self.offer();
         let periods = self.peers.len().div_ceil(REPORTS_PER_PERIOD_MAX).max(1) as u64;
         let mut refreshed = false;
         let due: Vec<Origin> = match only {
@@ -44,7 +58,7 @@ impl Machine {
                     let acquainted = peer.heard != 0 && peer.is_ready();
                     let periods = if acquainted { periods } else { 1 };
                     peer.reports.due_at = turn.now + periods * REPORT_MS;
-                    tell(turn, name, peer, window, asked, &self.mine);
+                    tell(turn, name, peer, offer, asked, &self.mine);
                 }
             }
             self.acknowledge(turn, name);
@@ -53,12 +67,12 @@ impl Machine {
 
     /// Tells a peer what became of the operations it sent.
     fn acknowledge<R: Replica>(&mut self, turn: &mut Turn<'_, R>, name: Origin) {
-        let window = self.window;
+        let offer = self.offer();
         let Some(peer) = self.peers.get_mut(&name) else {
             return;
         };
         let waited = turn.now.saturating_sub(peer.owed.sent_at) >= ACKNOWLEDGE_MS;
-        let many = peer.owed.bytes >= window as usize / 8;
+        let many = peer.owed.bytes >= offer.window as usize / 8;
         if peer.owed.origins.is_empty() || peer.heard == 0 || !(waited || many) {
             return;
         }
@@ -85,7 +99,7 @@ impl Machine {
         if !entries.is_empty() {
             peer.owed.sent_at = turn.now;
             peer.owed.bytes = 0;
-            say(turn, name, peer, window, Content::Moved(entries));
+            say(turn, name, peer, offer, Content::Moved(entries));
         }
     }
 
@@ -96,6 +110,7 @@ impl Machine {
         name: Origin,
         report: &Report,
     ) {
+        let offer = self.offer();
         let Some(peer) = self.peers.get_mut(&name) else {
             return;
         };
@@ -126,6 +141,7 @@ impl Machine {
             peer.doubt |= newest && !exact;
             if newest && exact && peer.known.is_complete() {
                 peer.confirmed_at = Some(turn.now);
+                peer.horizon = report.horizon;
             }
         }
         if matches!(report.content, Content::Range { .. }) {
@@ -138,7 +154,7 @@ impl Machine {
             peer.forget_sent();
             turn.event(Event::PeerLowered(name));
         }
-        question(turn, name, peer, self.window);
+        question(turn, name, peer, offer);
         if let Content::Moved(entries)
         | Content::News(_, entries)
         | Content::Range { entries, .. } = &report.content
@@ -179,14 +195,14 @@ fn may_tell(peer: &Peer, now: u64) -> bool {
 }
 
 /// Asks a peer for everything it has, if that is not known.
-fn question<R>(turn: &mut Turn<'_, R>, name: Origin, peer: &mut Peer, window: u32) {
+fn question<R>(turn: &mut Turn<'_, R>, name: Origin, peer: &mut Peer, offer: Offer) {
     let recently = |at: u64| turn.now.saturating_sub(at) < REPORT_SPACING_MS;
     let answered = peer.known.is_complete() && !peer.doubt;
     if answered || peer.reports.question_at.is_some_and(recently) {
         return;
     }
     peer.reports.question_at = Some(turn.now);
-    say(turn, name, peer, window, Content::Moved(Vec::new()));
+    say(turn, name, peer, offer, Content::Moved(Vec::new()));
 }
 
 /// Tells a peer everything, what is new, or that nothing is.
@@ -194,39 +210,40 @@ fn tell<R>(
     turn: &mut Turn<'_, R>,
     name: Origin,
     peer: &mut Peer,
-    window: u32,
+    offer: Offer,
     asked: bool,
     mine: &Mine,
 ) {
     match peer.reports.told {
         Some(told) if !asked && told < mine.revision => {
             for content in mine.news(told) {
-                say(turn, name, peer, window, content);
+                say(turn, name, peer, offer, content);
             }
             peer.reports.told = Some(mine.revision);
         }
-        None if peer.heard != 0 => tell_all(turn, name, peer, window, mine),
-        _ if asked => tell_all(turn, name, peer, window, mine),
-        _ => say(turn, name, peer, window, Content::Summary(mine.hash)),
+        None if peer.heard != 0 => tell_all(turn, name, peer, offer, mine),
+        _ if asked => tell_all(turn, name, peer, offer, mine),
+        _ => say(turn, name, peer, offer, Content::Summary(mine.hash)),
     }
 }
 
-fn tell_all<R>(turn: &mut Turn<'_, R>, name: Origin, peer: &mut Peer, window: u32, mine: &Mine) {
+fn tell_all<R>(turn: &mut Turn<'_, R>, name: Origin, peer: &mut Peer, offer: Offer, mine: &Mine) {
     for content in mine.ranges() {
-        say(turn, name, peer, window, content);
+        say(turn, name, peer, offer, content);
     }
     peer.reports.asked = false;
     peer.reports.full_at = Some(turn.now);
     peer.reports.told = Some(mine.revision);
 }
 
-fn say<R>(turn: &mut Turn<'_, R>, name: Origin, peer: &mut Peer, window: u32, content: Content) {
+fn say<R>(turn: &mut Turn<'_, R>, name: Origin, peer: &mut Peer, offer: Offer, content: Content) {
     peer.stamp += 1;
     let report = Report {
         session: peer.session,
         heard: peer.heard,
         stamp: peer.stamp,
-        window,
+        horizon: offer.horizon,
+        window: offer.window,
         ask: peer.theirs == 0 || !peer.known.is_complete() || peer.doubt,
         content,
     };

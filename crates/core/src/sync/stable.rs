@@ -6,6 +6,9 @@
 //! is noted what all members have. Then each of them has to say, after that, all of what it has.
 //! Once all that is in here as well, whatever is still to come from a member was made after it had
 //! what was noted.
+//!
+//! With that each member says what is due there: rows that expired before its *horizon*
+//! (`table/horizon.rs`). What is due at all of them is due.
 
 use std::collections::BTreeSet;
 
@@ -21,6 +24,9 @@ pub struct Stable {
     pub version: VersionVector,
     /// The members, this node among them.
     pub members: BTreeSet<Origin>,
+    /// Rows that expired before this time are due at every member, in milliseconds since 1970; 0:
+    /// none are.
+    pub horizon: u64,
 }
 
 /// Finding out what is stable.
@@ -36,8 +42,17 @@ struct Round {
     members: BTreeSet<Origin>,
     /// When it began.
     since: u64,
-    /// What anybody had, once all have said so since then.
-    said: Option<VersionVector>,
+    /// What was said, once all have spoken since then.
+    said: Option<Said>,
+}
+
+/// What all members together said.
+#[derive(Debug)]
+struct Said {
+    /// What anybody had.
+    version: VersionVector,
+    /// The smallest horizon of the others.
+    horizon: u64,
 }
 
 impl Machine {
@@ -58,21 +73,27 @@ impl Machine {
             },
         };
         if round.said.is_none() && self.all_have_spoken(&round) {
-            let mut said = VersionVector::default();
+            let mut said = Said {
+                version: VersionVector::default(),
+                horizon: u64::MAX,
+            };
             for member in &round.members {
                 if let Some(peer) = self.peers.get(member) {
-                    said.merge(&peer.known.version());
+                    said.version.merge(&peer.known.version());
+                    said.horizon = said.horizon.min(peer.horizon);
                 }
             }
             round.said = Some(said);
         }
-        let settled = |said: &VersionVector| replica.applied().includes(said);
-        if round.said.as_ref().is_some_and(settled) {
+        let settled = |said: &&Said| replica.applied().includes(&said.version);
+        if let Some(said) = round.said.as_ref().filter(settled) {
+            let horizon = said.horizon.min(self.horizon);
             let mut members = round.members;
             members.insert(self.me);
             return Some(Stable {
                 version: round.held,
                 members,
+                horizon,
             });
         }
         self.stability.round = Some(round);

@@ -13,7 +13,7 @@ use super::machine::{Machine, Turn};
 use super::message::Message;
 use super::parts::Parts;
 use super::peer::Peer;
-use super::replica::{LayerName, LegacyName, Page, Part, Replica};
+use super::replica::{LayerName, LegacyName, Page, Part, Replica, Source};
 use super::{Event, SnapshotCount};
 use crate::origin::Origin;
 use crate::version::{Dot, VersionVector};
@@ -125,6 +125,7 @@ impl Machine {
             return;
         }
         self.transfer = Some(self.whole(turn, name, peer));
+        self.scrub.end();
         turn.event(Event::SnapshotBegun(name));
     }
 
@@ -134,6 +135,7 @@ impl Machine {
             let mut transfer = self.whole(turn, name, peer);
             transfer.scrub = true;
             self.transfer = Some(transfer);
+            self.scrub.end();
             turn.event(Event::ScrubBegun(name));
         }
     }
@@ -294,7 +296,16 @@ impl Machine {
         }
         match transfer.purpose {
             Purpose::Snapshot { .. } => {
-                turn.replica.adopt(&transfer.version);
+                if !transfer.scrub || turn.replica.applied().includes(&transfer.version) {
+                    turn.replica.adopt(&transfer.version);
+                } else {
+                    // A comparison does not stand for operations: they are on their way.
+                    (self.fetched_at, self.tidied) = (turn.now, false);
+                }
+                // Pages of one peer after the other show no state that there was.
+                if transfer.scrub && transfer.moved_at.is_none() {
+                    self.scrub.wait_for(transfer.peer, turn.now);
+                }
                 if let Some(peer) = self.peers.get_mut(&transfer.peer) {
                     peer.behind_until = 0;
                 }
@@ -359,7 +370,11 @@ fn receive_page<R: Replica>(turn: &mut Turn<'_, R>, transfer: &mut Transfer, pag
     if page.next.as_ref().is_some_and(|next| *next <= page.after) {
         return false;
     }
-    let parts = match turn.replica.merge_page(page, &transfer.version) {
+    let source = Source {
+        version: &transfer.version,
+        comparing: transfer.scrub,
+    };
+    let parts = match turn.replica.merge_page(page, source) {
         Ok(parts) if parts.len() <= PARTS_MAX => parts,
         Ok(_) => return false,
         Err(error) => {

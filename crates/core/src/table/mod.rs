@@ -8,11 +8,12 @@
 //! Nothing here changes because time passes: a row that has expired is still there, and only who
 //! reads it takes the time into account ([`Row::is_gone`]).
 //!
-//! Read in this order: this file, `version.rs` (numbers of new rows), `floors.rs`,
-//! `description.rs` (what is known of a table beside its rows).
+//! Read in this order: this file, `version.rs` (numbers of new rows), `floors.rs`, `horizon.rs`
+//! (when expired rows may be removed), `description.rs` (what is known of a table beside its rows).
 
 mod description;
 mod floors;
+pub mod horizon;
 #[cfg(test)]
 mod tests;
 mod version;
@@ -21,6 +22,7 @@ use std::cmp::Reverse;
 
 pub use description::{OTHER_FIELD_BYTES_MAX, OTHER_FIELDS_MAX, TableRow};
 pub use floors::{BUCKETS, Floors, FloorsError, bucket};
+pub use horizon::Horizon;
 pub use version::{
     LINK_ADVANCE_MAX, LINK_VERSION_MAX, STEP_SHIFT, VersionsExhausted, accepts_from_link,
     next_version,

@@ -7,6 +7,7 @@
 mod command;
 mod complaints;
 mod courier;
+mod divergences;
 mod frame;
 mod identity;
 mod joining;
@@ -39,7 +40,7 @@ use courier::{Inbox, Input};
 pub use liveness::Liveness;
 use owner::{Facts, Owner};
 use status::Board;
-pub use status::{Counts, Link, MemberStatus, Status};
+pub use status::{Counts, Divergence, Link, MemberStatus, Status};
 use transport::{
     Address, Carriers, Handle, HandleError, Keyring, KeyringFileError, NodeKey, Settings,
     StartError, read_keyring,
@@ -290,6 +291,7 @@ fn nobody(introduction: &Introduction, handle: &Handle) -> Status {
         left: false,
         me: handle.local(),
         members: Vec::new(),
+        divergences: Vec::new(),
     }
 }
 

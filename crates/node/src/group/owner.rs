@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::command::Command;
 use super::complaints::Complaints;
 use super::courier::{Errands, Input};
+use super::divergences;
 use super::frame;
 use super::joining::Joining;
 use super::leaving::Leaving;
@@ -71,6 +72,8 @@ pub(super) struct Owner {
     /// When rows that are gone were last looked for.
     pub(super) collected: u64,
     pub(super) neighbours: Neighbours,
+    /// Copies that were found to lack something, as far as that was told.
+    pub(super) diverged: divergences::Told,
     started: Instant,
     ticks: u64,
     next_tick: u64,
@@ -112,6 +115,7 @@ impl Owner {
             announced: 0,
             collected: 0,
             neighbours: Neighbours::default(),
+            diverged: divergences::Told::new(),
             started: Instant::now(),
             ticks: 0,
             next_tick: 0,

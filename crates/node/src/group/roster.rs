@@ -9,10 +9,10 @@ use grapevine_core::version::VersionVector;
 
 use super::command::CommandError;
 use super::courier::Targets;
-use super::milliseconds;
 use super::owner::Owner;
 use super::status::{Link, MemberStatus, Status};
 use super::transport::{Address, PeerKey, WANTED_MAX};
+use crate::clock::unix_ms;
 
 /// Between two announcements of the failure detector to a member, in milliseconds.
 const ANNOUNCE_MS: u64 = 5000;
@@ -101,8 +101,16 @@ impl Owner {
             return;
         }
         self.collected = now;
+        let tables = self.collections.tables();
+        if tables.read_clocks(unix_ms(), now)
+            && let Err(error) = tables.flush()
+        {
+            self.complaints
+                .warn(now, &format!("keeping what clocks said: {error}"));
+        }
+        self.machine.set_horizon(tables.horizon());
         if let Some(stable) = self.machine.stable(now, &self.exchange)
-            && let Err(error) = self.collections.tables().collect(&stable, milliseconds())
+            && let Err(error) = tables.collect(&stable)
         {
             self.complaints
                 .warn(now, &format!("removing rows that are gone: {error}"));
@@ -133,6 +141,7 @@ impl Owner {
     /// Shows how things are.
     pub(super) fn show(&mut self, now: u64) {
         self.detector.look(now);
+        let divergences = self.divergences(now);
         let group = self.collections.group();
         let members = self.collections.members();
         let peers = self.machine.status(&self.exchange);
@@ -171,6 +180,7 @@ impl Owner {
             left: self.outside,
             me: self.handle.local(),
             members: shown.collect(),
+            divergences,
         };
         self.board.show(status);
     }

@@ -24,6 +24,44 @@ pub struct Status {
     pub me: PeerKey,
     /// All members, those that left included, this node among them; by key.
     pub members: Vec<MemberStatus>,
+    /// What members lacked that should have had it, since this node started.
+    pub divergences: Vec<Divergence>,
+}
+
+/// Something that a member lacked although it has the same operations.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Divergence {
+    /// The member's name.
+    pub member: String,
+    /// `table` or `filter`.
+    pub kind: &'static str,
+    /// The collection's name, printable.
+    pub name: String,
+    /// Rows of the table, or how often the filter was lacking.
+    pub count: u64,
+    /// Milliseconds since it was last seen.
+    pub since_ms: u64,
+}
+
+impl Divergence {
+    /// How long people are told of it, in milliseconds.
+    const TOLD_MS: u64 = 24 * 3600 * 1000;
+
+    /// For people, as long as it is news.
+    #[must_use]
+    pub fn note(&self) -> Option<String> {
+        let Divergence { member, kind, name, count, .. } = self;
+        (self.since_ms < Self::TOLD_MS).then(|| match *kind {
+            "table" => format!(
+                "{member} lacked {count} rows of table {name} that it had been given; they were \
+                 written again: check its disk and the history of its data directory"
+            ),
+            _ => format!(
+                "{member} lacks filter {name}, which it had been given; it is kept here: check its \
+                 disk and the history of its data directory"
+            ),
+        })
+    }
 }
 
 /// A member as this node sees it.
@@ -84,6 +122,11 @@ impl Status {
         self.members
             .iter()
             .filter(|member| member.state == MemberState::Joined && member.key != self.me)
+    }
+
+    /// What people should know although the node works.
+    pub fn notes(&self) -> impl Iterator<Item = String> + '_ {
+        self.divergences.iter().filter_map(Divergence::note)
     }
 
     /// How many have the same as this node, itself included.

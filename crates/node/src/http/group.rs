@@ -52,8 +52,24 @@ fn describe(status: &Status) -> Value {
         },
         "connected": connected.count(),
         "copies": copies(status),
+        "divergences": divergences(status),
         "members": list(status),
     })
+}
+
+fn divergences(status: &Status) -> Vec<Value> {
+    let divergences = status.divergences.iter();
+    divergences
+        .map(|found| {
+            json!({
+                "member": found.member,
+                "kind": found.kind,
+                "name": found.name,
+                "count": found.count,
+                "since_ms": found.since_ms,
+            })
+        })
+        .collect()
 }
 
 fn list(status: &Status) -> Vec<Value> {

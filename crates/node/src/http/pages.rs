@@ -50,10 +50,18 @@ pub(super) async fn ready(State(api): State<Arc<Api>>) -> Response {
         api.engine.filters().journal().read_only()
     };
     let Some(reason) = reason else {
-        return answer::with_type(StatusCode::OK, TEXT_TYPE, "ready\n".into());
+        return answer::with_type(StatusCode::OK, TEXT_TYPE, ready_text(&api).into());
     };
     let said = json!({"error": {"code": "read_only", "message": &*reason}});
     answer::json(StatusCode::SERVICE_UNAVAILABLE, &said)
+}
+
+/// That the node takes writes, and a line for each thing that people should know.
+fn ready_text(api: &Api) -> String {
+    let status = api.group.as_deref().map(crate::group::Group::status);
+    let notes = status.iter().flat_map(|status| status.notes());
+    let lines = notes.map(|note| format!("note: {note}\n"));
+    std::iter::once("ready\n".to_owned()).chain(lines).collect()
 }
 
 /// `GET /metrics`.

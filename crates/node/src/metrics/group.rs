@@ -75,6 +75,11 @@ impl GroupState {
             "Members that are connected",
             links.len() as u64,
         )?;
+        figures.counter(
+            "grapevine_group_divergences",
+            "Rows and filters that members lacked although they have the same operations",
+            status.divergences.iter().map(|found| found.count).sum(),
+        )?;
         for (name, help, figure) in LINK_GAUGES {
             let values = links.iter().map(|(key, link)| (key, figure(link)));
             figures.gauges(name, help, "member", values)?;

@@ -121,6 +121,7 @@ impl Liar {
             session: self.number,
             heard,
             stamp: self.stamp,
+            horizon: 0,
             window: 1 << 20,
             ask,
             content: Content::Range {

@@ -66,6 +66,7 @@ impl World {
                 .map_err(|what| format!("node {node}, filter {id}: {what}"))?;
         }
         self.check_tables(node, false)?;
+        self.check_leases(node, false)?;
         self.check_bits(node, false)
     }
 
@@ -121,6 +122,7 @@ impl World {
             self.check_node(node)?;
             self.check_bits(node, true)?;
             self.check_tables(node, true)?;
+            self.check_leases(node, true)?;
             let collections = self.collections(node);
             let rows = rows(&collections);
             for (id, epoch) in &self.ledger.epochs {

@@ -22,7 +22,8 @@ const HOUR_MS: i64 = 3_600_000;
 impl World {
     /// Starts a new node with an empty directory.
     pub(super) fn add_node(&mut self) -> Checked {
-        let node = Node::new(&mut self.random, self.plan.mutation);
+        let mut node = Node::new(&mut self.random, self.plan.mutation);
+        self.ledger.clocks.equip(&mut node, self.now);
         self.nodes.push(node);
         self.start(self.nodes.len() - 1)
     }
@@ -119,6 +120,7 @@ impl World {
 
     /// One of the faults of this seed.
     pub(super) fn fail(&mut self) -> Checked {
+        self.disturb_clocks();
         let (faults, node) = (
             self.faults,
             self.random.below(self.nodes.len() as u64) as usize,
@@ -262,6 +264,7 @@ impl World {
         self.note(|| "heal".to_owned());
         self.healed = true;
         self.network.heal();
+        self.set_clocks_right();
         for node in 0..self.nodes.len() {
             self.start(node)?;
         }
@@ -352,6 +355,7 @@ impl World {
             if std::mem::take(&mut self.nodes[node].removed) > 0 {
                 self.hit(Branch::RowsRemoved);
             }
+            self.note_unseen(node);
             let entered = self.nodes[node].enter();
             entered.map_err(|error| format!("node {node}: {error}"))?;
         }

@@ -12,6 +12,7 @@ use grapevine_core::version::{Dot, VersionVector};
 use grapevine_store::log::Position;
 
 use super::bits::BitLedger;
+use super::clocks::Clocks;
 use super::tables::TableLedger;
 
 /// The node of an acknowledgement whose own is gone.
@@ -63,14 +64,24 @@ pub(super) struct Epoch {
     pub(super) attempted: BTreeSet<u64>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Ledger {
     pub(super) epochs: BTreeMap<FilterId, Epoch>,
     pub(super) bits: BitLedger,
     pub(super) tables: TableLedger,
+    pub(super) clocks: Clocks,
 }
 
 impl Ledger {
+    pub(super) fn new(seed: u64) -> Self {
+        Ledger {
+            epochs: BTreeMap::new(),
+            bits: BitLedger::default(),
+            tables: TableLedger::default(),
+            clocks: Clocks::new(seed),
+        }
+    }
+
     pub(super) fn epoch(&mut self, id: FilterId) -> &mut Epoch {
         self.epochs.entry(id).or_default()
     }
@@ -93,6 +104,7 @@ impl Ledger {
             !acks.is_empty()
         });
         self.tables.each(&mut change);
+        self.clocks.each(&mut change);
     }
 
     /// A node's log is durable up to `position`.

@@ -7,6 +7,7 @@
 
 mod bits;
 mod check;
+mod clocks;
 pub mod error_bound;
 mod fault;
 mod ledger;
@@ -111,7 +112,7 @@ impl World {
             now: 0,
             nodes: Vec::new(),
             network,
-            ledger: Ledger::default(),
+            ledger: Ledger::new(plan.seed),
             faults,
             healed: false,
             outcome: Outcome::new(),
@@ -148,6 +149,8 @@ impl World {
                 "not the same {HEALED_WITHIN_MS} ms after healing: {difference}"
             ));
         }
+        self.check_end()?;
+        self.see_expired_rows_go()?;
         self.check_end()
     }
 

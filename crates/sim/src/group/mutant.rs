@@ -7,11 +7,14 @@ use grapevine_core::operation::Share;
 use grapevine_core::origin::Origin;
 use grapevine_core::sync::{
     Applied, Blob, BlockHashes, BlockLines, Cursor, LayerName, LegacyName, Line, Page, PageError,
-    Part, Read, Replica, Unavailable,
+    Part, Read, Replica, Source, Unavailable,
 };
 use grapevine_core::version::{Dot, VersionVector};
 use grapevine_store::collections::Exchange;
 use grapevine_store::filters::Filters;
+
+use super::clocks::{is_of_rows, without_rows};
+use crate::random::Random;
 
 /// The section of a snapshot that the bitmap is in.
 const SECTION_BITMAP: u8 = 3;
@@ -37,6 +40,10 @@ pub enum GroupMutation {
     RowsRemovedAtOnce,
     /// A clock that is set back stands still until it is where it was.
     ClockStandsStill,
+    /// Rows that expired are removed by the clock of one node alone, at once.
+    RowsRemovedByOneClock,
+    /// What is here and not in a copy that should be the same is taken for removed there.
+    AbsentTakenForRemoved,
 }
 
 /// The replica of a node, with its fault.
@@ -46,16 +53,26 @@ pub(super) struct Mutant {
     /// With [`GroupMutation::VersionAdvancedEarly`], what the node claims to have.
     claimed: VersionVector,
     applications: u64,
+    /// Draws when a copy seems to lack rows.
+    unseen: Option<Random>,
+    /// How often one did.
+    pub(super) unseen_count: u64,
 }
 
 impl Mutant {
-    pub(super) fn new(exchange: Exchange, mutation: GroupMutation) -> Self {
+    pub(super) fn new(
+        exchange: Exchange,
+        mutation: GroupMutation,
+        unseen: Option<Random>,
+    ) -> Self {
         let claimed = exchange.applied().clone();
         Mutant {
             exchange,
             mutation,
             claimed,
             applications: 0,
+            unseen,
+            unseen_count: 0,
         }
     }
 
@@ -150,8 +167,24 @@ impl Replica for Mutant {
         Some(page)
     }
 
-    fn merge_page(&mut self, page: &Page, version: &VersionVector) -> Result<Vec<Part>, PageError> {
-        self.exchange.merge_page(page, version)
+    fn merge_page(&mut self, page: &Page, source: Source<'_>) -> Result<Vec<Part>, PageError> {
+        let mut page = page.clone();
+        let unseen = &mut self.unseen;
+        let mut blind = || unseen.as_mut().is_some_and(|random| random.one_in(4));
+        if source.comparing && is_of_rows(&page) && blind() && without_rows(&mut page) {
+            self.unseen_count += 1;
+        }
+        if self.mutation == GroupMutation::AbsentTakenForRemoved {
+            // As if something were lacking that nobody has.
+            let mut version = source.version.clone();
+            version.advance(Origin::new([0xff; 16]), 1);
+            let source = Source {
+                version: &version,
+                comparing: false,
+            };
+            return self.exchange.merge_page(&page, source);
+        }
+        self.exchange.merge_page(&page, source)
     }
 
     fn block_hashes(
@@ -199,6 +232,10 @@ impl Replica for Mutant {
 
     fn adopt(&mut self, version: &VersionVector) {
         self.exchange.adopt(version);
+    }
+
+    fn compared(&mut self, peer: Origin) {
+        self.exchange.compared(peer);
     }
 
     fn forget_partial(&mut self) {

@@ -7,11 +7,13 @@ use std::sync::atomic::AtomicU64;
 use grapevine_core::membership::GroupIdentity;
 use grapevine_core::origin::Origin;
 use grapevine_core::sync::{Input, Machine, Output, Stable};
+use grapevine_core::table::horizon::{SLOT_MS, SLOTS};
 use grapevine_store::collections::{Collections, Exchange, MemoryExchange};
 use grapevine_store::disk::SimulatedDisk;
 use grapevine_store::filters::Options;
 
 use super::members::Wish;
+use super::clocks::WallClock;
 use super::mutant::{GroupMutation, Mutant, forget_draws};
 use super::network::Topic;
 use super::{Checked, Time};
@@ -26,6 +28,9 @@ const SCRUB_MS: u64 = 15_000;
 
 /// Ticks of 100 ms after which rows that are gone are removed.
 const COLLECT_TICKS: u64 = 10;
+
+/// Ticks after which what is known of clocks is kept.
+const WRITE_TICKS: u64 = 16;
 
 /// What a clock says at the start of time: late enough to be set back many times.
 const CLOCK_START_MS: Time = 1 << 40;
@@ -42,6 +47,10 @@ pub(super) struct Node {
     pub(super) ahead: i64,
     /// The latest time that it showed.
     clock_max: Time,
+    /// What its rows with a time to live go by.
+    pub(super) wall: WallClock,
+    /// Draws when copies that it compares itself with seem to lack rows.
+    pub(super) unseen: Option<Random>,
     /// What it says of itself.
     pub(super) wish: Wish,
     pub(super) mutation: GroupMutation,
@@ -63,7 +72,7 @@ pub(super) struct Running {
     pub(super) collections: Arc<Collections>,
     pub(super) origin: Origin,
     machine: Machine,
-    replica: Mutant,
+    pub(super) replica: Mutant,
     /// Of the filters that are kept in memory.
     memory: (Machine, MemoryExchange),
 }
@@ -82,6 +91,8 @@ impl Node {
             life: 0,
             ahead: 0,
             clock_max: 0,
+            wall: WallClock::default(),
+            unseen: None,
             wish: Wish::new(seed % 0x1_0000),
             mutation,
             left: false,
@@ -121,7 +132,11 @@ impl Node {
         self.running = Some(Running {
             origin,
             machine,
-            replica: Mutant::new(Exchange::new(Arc::clone(&collections)), self.mutation),
+            replica: Mutant::new(
+                Exchange::new(Arc::clone(&collections)),
+                self.mutation,
+                self.unseen.clone(),
+            ),
             memory: (memory, MemoryExchange::new(Arc::clone(&collections))),
             collections,
         });
@@ -196,6 +211,7 @@ impl Node {
     /// Tells the machine who the members are, and the collections how much log to keep.
     pub(super) fn follow_members(&mut self, now: Time) -> Checked {
         let clock = self.clock(now);
+        self.read_wall_clock(now)?;
         self.ticks += 1;
         let collects = self.ticks.is_multiple_of(COLLECT_TICKS);
         let Some(running) = &mut self.running else {
@@ -213,12 +229,39 @@ impl Node {
             GroupMutation::RowsRemovedAtOnce => Some(Stable {
                 version: running.collections.journal().applied(),
                 members: members.joined().map(|(_, member)| member.origin).collect(),
+                horizon: running.collections.tables().horizon(),
             }),
             _ => running.machine.stable(clock, &running.replica),
         };
-        if let Some(stable) = stable {
-            let removed = running.collections.tables().collect(&stable, clock);
+        if let Some(mut stable) = stable {
+            if self.mutation == GroupMutation::RowsRemovedByOneClock {
+                stable.horizon = u64::MAX;
+            }
+            let removed = running.collections.tables().collect(&stable);
             self.removed += removed.map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// Takes note of the clocks, and now and then keeps that.
+    fn read_wall_clock(&mut self, now: Time) -> Checked {
+        let wall = self.wall.read(now);
+        let Some(running) = &mut self.running else {
+            return Ok(());
+        };
+        let tables = running.collections.tables();
+        let ran = WallClock::running(now);
+        let over = tables.read_clocks(wall, ran);
+        if self.mutation == GroupMutation::RowsRemovedByOneClock {
+            // As if the clock had said so for a day.
+            for later in 1..=SLOTS as u64 {
+                tables.read_clocks(wall, ran + later * SLOT_MS);
+            }
+        }
+        running.machine.set_horizon(tables.horizon());
+        if over && self.ticks.is_multiple_of(WRITE_TICKS) {
+            // A disk that refuses makes the node read-only; it says so itself.
+            drop(tables.flush());
         }
         Ok(())
     }

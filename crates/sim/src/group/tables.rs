@@ -54,6 +54,20 @@ impl TableLedger {
         }
     }
 
+    /// A value is put there with this version.
+    pub(super) fn put(
+        &mut self,
+        name: &'static [u8],
+        key: &[u8],
+        value: Vec<u8>,
+        dot: Dot,
+        version: i64,
+    ) {
+        let history = self.key(name, key);
+        history.put.entry(value).or_default().push(dot);
+        history.put_versions.insert(version);
+    }
+
     fn key(&mut self, name: &'static [u8], key: &[u8]) -> &mut KeyHistory {
         self.keys.entry((name, key.to_vec())).or_default()
     }
@@ -118,9 +132,7 @@ impl World {
             return Err("a table that was there is not".to_owned());
         };
         let dot = self.own_dot(node);
-        let history = self.ledger.tables.key(name, &key);
-        history.put.entry(value).or_default().push(dot);
-        history.put_versions.insert(version);
+        self.ledger.tables.put(name, &key, value, dot, version);
         let ack = self.acknowledge(node, position)?;
         self.note(|| format!("set row {} {version} on {node}", key.escape_ascii()));
         let history = self.ledger.tables.key(name, &key);

@@ -54,6 +54,7 @@ impl World {
             97..100 => self.flush(node)?,
             _ => self.change_table(node)?,
         }
+        self.change_lease(node)?;
         if self.plan.mutation == GroupMutation::RightsIgnored {
             self.ignore_all_rights();
         }

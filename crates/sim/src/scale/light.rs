@@ -10,7 +10,7 @@ use grapevine_core::operation::{INSERT_HEADER_BYTES, encode_insert};
 use grapevine_core::origin::Origin;
 use grapevine_core::sync::{
     Applied, Blob, BlockHashes, BlockLines, Cursor, LayerName, LegacyName, Line, Page, PageError,
-    Part, Read, Replica, Run, Unavailable,
+    Part, Read, Replica, Run, Source, Unavailable,
 };
 use grapevine_core::version::{Dot, VersionVector};
 
@@ -144,7 +144,7 @@ impl Replica for Light {
         None
     }
 
-    fn merge_page(&mut self, page: &Page, _: &VersionVector) -> Result<Vec<Part>, PageError> {
+    fn merge_page(&mut self, page: &Page, _: Source<'_>) -> Result<Vec<Part>, PageError> {
         Err(PageError::Section(page.section))
     }
 
@@ -195,6 +195,8 @@ impl Replica for Light {
         self.applied.merge(version);
         self.durable.merge(version);
     }
+
+    fn compared(&mut self, _: Origin) {}
 
     fn forget_partial(&mut self) {}
 

@@ -10,7 +10,7 @@ use grapevine_core::operation::{Stream, encode_adopted_version, encode_member};
 use grapevine_core::origin::Origin;
 use grapevine_core::sync::{
     Applied, Blob, BlockHashes, BlockLines, Cursor, LayerName, LegacyName, Line, Page, PageError,
-    Part, Read, Replica, Run, Unavailable, Wait,
+    Part, Read, Replica, Run, Source, Unavailable, Wait,
 };
 use grapevine_core::version::{Dot, VersionVector};
 use serde::Serialize;
@@ -21,7 +21,9 @@ use super::{Collections, Hindrance};
 use crate::filters::{Blocked, FilterError, SharedRow};
 use crate::journal::Found;
 use crate::log;
-use crate::tables::TakeOverError;
+use crate::tables::{Kept, TakeOverError};
+
+use super::divergence::Diverged;
 
 /// The catalogue of filters, with the rights of their layers; its keys are their ids.
 const SECTION_FILTERS: u8 = 1;
@@ -35,6 +37,8 @@ const SECTION_ROWS: u8 = 4;
 const SECTION_KNOWLEDGE: u8 = 5;
 /// The tables by name, with their floors.
 const SECTION_TABLES: u8 = 6;
+/// Rows that are kept in mind because a copy lacks them; of more the next comparison tells.
+const KEPT_MAX: usize = 16_384;
 /// What a member's row takes beside its body, about.
 const MEMBER_OVERHEAD_BYTES: usize = 80;
 
@@ -46,6 +50,9 @@ pub struct Exchange {
     durable: VersionVector,
     /// Filters that the pages of a snapshot named so far.
     named: BTreeSet<FilterId>,
+    /// What the state that is being compared lacks, and should not.
+    kept: Vec<Kept>,
+    kept_filters: Vec<FilterId>,
 }
 
 impl Exchange {
@@ -56,6 +63,8 @@ impl Exchange {
             applied: VersionVector::default(),
             durable: VersionVector::default(),
             named: BTreeSet::new(),
+            kept: Vec::new(),
+            kept_filters: Vec::new(),
         };
         exchange.refresh();
         exchange
@@ -97,25 +106,21 @@ impl Exchange {
         }
     }
 
-    fn merge_filters(
-        &mut self,
-        page: &Page,
-        version: &VersionVector,
-    ) -> Result<Vec<Part>, PageError> {
+    fn merge_filters(&mut self, page: &Page) -> Result<Vec<Part>, PageError> {
         let section = page.section;
         let malformed = PageError::Rows { section, at: 0 };
         let after = key(&page.after).ok_or(malformed)?;
         let up_to = page.next.as_deref().map(key);
-        let up_to = up_to
-            .map_or(Some(None), |key| key.map(Some))
-            .ok_or(malformed)?;
+        up_to.map_or(Some(None), |key| key.map(Some)).ok_or(malformed)?;
         let rows: Vec<SharedRow> = decode_rows(page)?;
         if after.is_none() {
             self.named.clear();
+            self.kept.clear();
+            self.kept_filters.clear();
         }
         self.named.extend(rows.iter().map(|shared| shared.row.id));
         let filters = self.view.collections.filters();
-        let merged = filters.merge_rows(after, up_to.flatten(), &rows, version);
+        let merged = filters.merge_rows(after, &rows);
         merged.map_err(|blocked| {
             self.view.note(&format_args!("a snapshot waits: {blocked}"));
             PageError::Room
@@ -151,21 +156,23 @@ impl Exchange {
         }
     }
 
-    fn merge_tables(
-        &mut self,
-        page: &Page,
-        version: &VersionVector,
-    ) -> Result<Vec<Part>, PageError> {
+    fn merge_tables(&mut self, page: &Page, source: Source<'_>) -> Result<Vec<Part>, PageError> {
         let section = page.section;
         let malformed = PageError::Rows { section, at: 0 };
         let tables = &self.view.collections.tables;
         let next = page.next.as_deref();
         let merged = match section {
-            SECTION_ROWS => tables.take_over_rows(&page.after, next, &page.bytes, version),
+            SECTION_ROWS => {
+                let kept = tables.take_over_rows(&page.after, next, &page.bytes, source);
+                kept.map(|kept| {
+                    let room = KEPT_MAX.saturating_sub(self.kept.len());
+                    self.kept.extend(kept.into_iter().take(room));
+                })
+            }
             SECTION_KNOWLEDGE => {
                 let after = origin(&page.after).ok_or(malformed)?;
                 let up_to = next.map_or(Some(None), origin).ok_or(malformed)?;
-                tables.take_over_knowledge(after, up_to, &page.bytes)
+                tables.take_over_knowledge(after, up_to, &page.bytes, source)
             }
             _ => tables.take_over_tables(&page.bytes),
         };
@@ -223,25 +230,32 @@ impl Collections {
 
     /// Everything up to `version` has been merged into memory: makes it durable, then says so.
     /// `named` are the filters that the snapshot has: what `version` made beside them was dropped
-    /// before, also if the operation that made it came here after its page.
+    /// before, also if the operation that made it came here after its page. Where all of `version`
+    /// is in already, no operation is lacking that can have dropped them: they are kept, and given.
     fn adopt(
         &self,
         version: &VersionVector,
         named: &BTreeSet<FilterId>,
-    ) -> Result<(), FilterError> {
+    ) -> Result<Vec<FilterId>, FilterError> {
+        let comparing = self.journal.applied().includes(version);
+        let drop_unnamed = || match comparing {
+            true => Ok(()),
+            false => self.filters.drop_unnamed(version, named),
+        };
         let entered = self
             .filters
             .take_over_arrivals()
-            .and_then(|()| self.filters.drop_unnamed(version, named))
+            .and_then(|()| drop_unnamed())
             .and_then(|()| self.filters.take_over_rights());
         entered.map_err(|blocked| match blocked {
             Blocked::Memory(over) => FilterError::Memory(over),
             Blocked::ReadOnly(error) => error.into(),
             Blocked::UnknownLayer | Blocked::Parts(_) => FilterError::NotFound,
         })?;
-        if self.journal.applied().includes(version) {
+        if comparing {
             // What was merged is in the next snapshot of this node; nothing rests on it before.
-            return Ok(self.filters.relay_drops()?);
+            self.filters.relay_drops()?;
+            return Ok(self.filters.unnamed(version, named));
         }
         if !self.checkpoint_whole()? {
             return Err(FilterError::Damaged(
@@ -255,7 +269,7 @@ impl Collections {
         self.filters.rename_all();
         self.filters.relay_drops()?;
         self.journal.sync()?;
-        Ok(())
+        Ok(Vec::new())
     }
 }
 
@@ -391,12 +405,12 @@ impl Replica for Exchange {
         })
     }
 
-    fn merge_page(&mut self, page: &Page, version: &VersionVector) -> Result<Vec<Part>, PageError> {
+    fn merge_page(&mut self, page: &Page, source: Source<'_>) -> Result<Vec<Part>, PageError> {
         match page.section {
-            SECTION_FILTERS => self.merge_filters(page, version),
+            SECTION_FILTERS => self.merge_filters(page),
             SECTION_MEMBERS => self.merge_members(page),
             SECTION_BITMAP => self.merge_bitmap(page),
-            SECTION_ROWS | SECTION_KNOWLEDGE | SECTION_TABLES => self.merge_tables(page, version),
+            SECTION_ROWS | SECTION_KNOWLEDGE | SECTION_TABLES => self.merge_tables(page, source),
             unknown => Err(PageError::Section(unknown)),
         }
     }
@@ -452,9 +466,33 @@ impl Replica for Exchange {
             return;
         }
         let named = std::mem::take(&mut self.named);
-        if let Err(error) = self.view.collections.adopt(version, &named) {
-            self.view
-                .note(&format_args!("taking a snapshot over: {error}"));
+        match self.view.collections.adopt(version, &named) {
+            Ok(kept) => self.kept_filters = kept.into_iter().take(KEPT_MAX).collect(),
+            Err(error) => {
+                self.view
+                    .note(&format_args!("taking a snapshot over: {error}"));
+            }
+        }
+        self.refresh();
+    }
+
+    fn compared(&mut self, peer: Origin) {
+        let collections = Arc::clone(&self.view.collections);
+        for id in std::mem::take(&mut self.kept_filters) {
+            if let Some(name) = collections.filters().name_of(id) {
+                collections.note_divergence(peer, Diverged::Filter(name), 1);
+            }
+        }
+        let kept = std::mem::take(&mut self.kept);
+        match collections.tables().write_kept(&kept) {
+            Ok(counts) => {
+                for (name, count) in counts {
+                    collections.note_divergence(peer, Diverged::Table(name), count);
+                }
+            }
+            Err(error) => {
+                self.view.note(&error);
+            }
         }
         self.refresh();
     }

@@ -10,7 +10,7 @@ use grapevine_core::operation::{Operation, decode};
 use grapevine_core::origin::Origin;
 use grapevine_core::sync::{
     Applied, Blob, BlockHashes, BlockLines, Cursor, LayerName, LegacyName, Line, Page, PageError,
-    Part, Read, Replica, Unavailable, Wait,
+    Part, Read, Replica, Source, Unavailable, Wait,
 };
 use grapevine_core::version::{Dot, VersionVector};
 
@@ -163,7 +163,7 @@ impl Replica for MemoryExchange {
         })
     }
 
-    fn merge_page(&mut self, page: &Page, _: &VersionVector) -> Result<Vec<Part>, PageError> {
+    fn merge_page(&mut self, page: &Page, _: Source<'_>) -> Result<Vec<Part>, PageError> {
         if page.section != SECTION_LAYERS {
             return Err(PageError::Section(page.section));
         }
@@ -232,6 +232,8 @@ impl Replica for MemoryExchange {
             self.refresh();
         }
     }
+
+    fn compared(&mut self, _: Origin) {}
 
     fn forget_partial(&mut self) {}
 

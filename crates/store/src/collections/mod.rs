@@ -11,6 +11,7 @@
 mod bitmap;
 mod checkpoint;
 mod creation;
+mod divergence;
 mod error;
 mod exchange;
 mod foreign;
@@ -29,6 +30,7 @@ use grapevine_core::version::VersionVector;
 
 pub use bitmap::GroupBitmap;
 pub(crate) use creation::{Held, held};
+pub use divergence::{Diverged, Divergence};
 pub use error::OpenError;
 pub use exchange::Exchange;
 pub use foreign::Hindrance;
@@ -58,6 +60,8 @@ pub struct Collections {
     tried: AtomicU64,
     /// The journal from here on is kept for members that have not seen it.
     keep_from: AtomicU64,
+    /// What members were found to lack.
+    diverged: Mutex<divergence::Counts>,
 }
 
 /// What the node knows of its group.

@@ -90,6 +90,7 @@ impl Collections {
             snapshot_position: AtomicU64::new(position),
             tried: AtomicU64::new(position),
             keep_from: AtomicU64::new(Position::MAX),
+            diverged: Mutex::default(),
         };
         let mut recovered = Recovered {
             created,

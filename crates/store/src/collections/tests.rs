@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use grapevine_core::operation::{Operation as Change, encode_bits};
 use grapevine_core::origin::Origin;
-use grapevine_core::sync::{Page, PageError, Read, Replica};
+use grapevine_core::sync::{Page, PageError, Read, Replica, Source};
 use grapevine_core::version::Dot;
 
 use super::*;
@@ -202,8 +202,12 @@ fn a_snapshot_brings_the_bits_and_none_is_told_as_this_nodes_own() {
     collections.bitmap().set(&[2]).expect("set");
     let mut exchange = Exchange::new(Arc::clone(&collections));
     let version = VersionVector::default();
+    let source = Source {
+        version: &version,
+        comparing: false,
+    };
     for _ in 0..2 {
-        let parts = exchange.merge_page(&page, &version).expect("it merges");
+        let parts = exchange.merge_page(&page, source).expect("it merges");
         assert!(parts.is_empty());
     }
     assert_eq!(bits(&collections), [1, 2, 64_000]);
@@ -242,7 +246,12 @@ fn a_page_that_is_no_bitmap_is_refused() {
     let (second, more) = (misplaced(&[1], None), misplaced(&[], Some(vec![1])));
     let mut exchange = Exchange::new(Arc::clone(&collections));
     for malformed in [page, second, more] {
-        let refused = exchange.merge_page(&malformed, &VersionVector::default());
+        let version = VersionVector::default();
+        let source = Source {
+            version: &version,
+            comparing: false,
+        };
+        let refused = exchange.merge_page(&malformed, source);
         let expected = PageError::Rows {
             section: SECTION_BITMAP,
             at: 0,

@@ -84,19 +84,17 @@ impl Filters {
         row.layers.iter().map(of_layer).collect()
     }
 
-    /// Takes another node's rows of a range of ids in, which had all of `version`. Gives the parts
-    /// whose bits must be compared.
+    /// Takes another node's rows in, those after the id `after`. Gives the parts whose bits must be
+    /// compared. Filters that the other node has dropped stay until
+    /// [`drop_unnamed`](Self::drop_unnamed): a state that never becomes whole drops nothing.
     pub(crate) fn merge_rows(
         &self,
         after: Option<FilterId>,
-        up_to: Option<FilterId>,
         theirs: &[SharedRow],
-        version: &VersionVector,
     ) -> Result<Vec<Part>, Blocked> {
         let rows: Vec<FilterRow> = theirs.iter().map(|shared| shared.row.clone()).collect();
         let ours = self.journal.applied();
-        let changes = self
-            .with_catalogue(|catalogue| catalogue.reconcile(after, up_to, &rows, version, &ours));
+        let changes = self.with_catalogue(|catalogue| catalogue.reconcile(&rows, &ours));
         let mut parts = Vec::new();
         for change in changes {
             match change {
@@ -144,13 +142,28 @@ impl Filters {
         named: &BTreeSet<FilterId>,
     ) -> Effected {
         let dropped: Vec<Epoch> = self.with_catalogue(|catalogue| {
-            let rows = catalogue.rows().filter(|row| row.scope == Scope::Group);
-            rows.filter(|row| version.covers(row.created) && !named.contains(&row.id))
-                .map(FilterRow::epoch)
-                .collect()
+            let unnamed = catalogue.unnamed(version, named);
+            unnamed.into_iter().map(FilterRow::epoch).collect()
         });
         let mut dropped = dropped.into_iter();
         dropped.try_for_each(|epoch| self.take_over(&CatalogueChange::Drop(epoch)))
+    }
+
+    /// The filters of the group that `version` made and a state with all of that does not name.
+    pub(crate) fn unnamed(
+        &self,
+        version: &VersionVector,
+        named: &BTreeSet<FilterId>,
+    ) -> Vec<FilterId> {
+        self.with_catalogue(|catalogue| {
+            let unnamed = catalogue.unnamed(version, named);
+            unnamed.into_iter().map(|row| row.id).collect()
+        })
+    }
+
+    /// The name of a filter that is here.
+    pub(crate) fn name_of(&self, id: FilterId) -> Option<Vec<u8>> {
+        self.with_catalogue(|catalogue| catalogue.row(id).map(|row| row.name.clone()))
     }
 
     /// Drops what came with a snapshot that never became whole: filters that no operation here

@@ -1,8 +1,9 @@
 //! Removing rows that are gone.
 //!
-//! A tombstone, or a row that expired long ago, may go once nobody can bring an older row of its
-//! key any more: all members have it, and everything that a member made before it did is in here.
-//! What is left is a floor. Of a table that is exchanged over a link nothing is removed, since
+//! A tombstone may go once nobody can bring an older row of its key any more: all members have it,
+//! and everything that a member made before it did is in here. A row that has expired may go when
+//! that is so and it is due at all members (`core/src/table/horizon.rs`): no single clock removes
+//! anything. What is left is a floor. Of a table that is exchanged over a link nothing is removed, since
 //! strangers may bring anything at any time.
 
 use grapevine_core::sync::Stable;
@@ -16,15 +17,39 @@ use crate::journal::ReadOnly;
 const EXAMINED_MAX: usize = 4096;
 
 impl Tables {
-    /// Removes rows that are gone at `now` (milliseconds since 1970) and that nobody needs any
-    /// more; `stable` is what the sync machine says of the members. Gives how many it removed. To
-    /// be called now and then; the work of one call is bounded.
+    /// Takes note of the clocks: `wall` in milliseconds since 1970, `running` in milliseconds from
+    /// any point that is the same for this run of the node and does not follow the wall clock. To
+    /// be called at least once a minute. True if what is to be kept of it should be written soon,
+    /// by [`flush`](Self::flush).
+    pub fn read_clocks(&self, wall: u64, running: u64) -> bool {
+        let mut state = self.lock();
+        let over = state.knowledge.horizon.read(wall, running);
+        state.knowledge_dirty = true;
+        over && !state.tables.is_empty()
+    }
+
+    /// Rows that expired before this time are due on this node, in milliseconds since 1970; 0:
+    /// none are.
+    pub fn horizon(&self) -> u64 {
+        self.lock().knowledge.horizon.due_before()
+    }
+
+    /// The same of all members, as of the last [`collect`](Self::collect).
+    pub fn agreed_horizon(&self) -> u64 {
+        self.lock().agreed
+    }
+
+    /// Removes rows that are gone and that nobody needs any more; `stable` is what the sync
+    /// machine says of the members. Gives how many it removed. To be called now and then; the
+    /// work of one call is bounded.
     ///
     /// # Errors
     /// When the file of rows cannot be read.
-    pub fn collect(&self, stable: &Stable, now: u64) -> Result<u64, ReadOnly> {
+    pub fn collect(&self, stable: &Stable) -> Result<u64, ReadOnly> {
         let applied = self.journal.applied();
         let mut state = self.lock();
+        let horizon = stable.horizon.min(state.knowledge.horizon.due_before());
+        state.agreed = horizon;
         if state.tables.is_empty() {
             return Ok(0);
         }
@@ -34,10 +59,10 @@ impl Tables {
         if self.journal.read_only().is_some() {
             return Ok(0);
         }
-        let mut keys = gone_in_memory(&state, now);
+        let mut keys = gone_in_memory(&state, horizon);
         let room = EXAMINED_MAX.saturating_sub(keys.len());
         if let (Some(file), true) = (state.file.clone(), room > 0) {
-            let due = file.due(&state.due_after, now, room);
+            let due = file.due(&state.due_after, horizon, room);
             let due = due.map_err(|error| self.fail(&error))?;
             // From the beginning again, once the end was reached.
             state.due_after = match due.last() {
@@ -54,7 +79,7 @@ impl Tables {
             let Some(record) = newest.unwrap_or(record) else {
                 continue;
             };
-            if may_go(&state, &key, &record, stable, now) {
+            if may_go(&state, &key, &record, stable) {
                 state.knowledge_dirty |= state
                     .knowledge
                     .removed
@@ -70,23 +95,19 @@ impl Tables {
     }
 }
 
-fn may_go(state: &State, key: &[u8], record: &Record, stable: &Stable, now: u64) -> bool {
+fn may_go(state: &State, key: &[u8], record: &Record, stable: &Stable) -> bool {
     let linked = split_key(key)
         .and_then(|(name, _)| state.tables.get(name))
         .is_none_or(|table| table.row.linked);
-    let due = record.due().is_some_and(|at| at <= now);
-    due && !linked && stable.version.covers(record.dot)
+    record.is_due(state.agreed) && !linked && stable.version.covers(record.dot)
 }
 
 /// Keys of rows not in the file yet that are due.
-fn gone_in_memory(state: &State, now: u64) -> Vec<Vec<u8>> {
+fn gone_in_memory(state: &State, horizon: u64) -> Vec<Vec<u8>> {
     if state.overlay.due == 0 {
         return Vec::new();
     }
-    let due = |record: &Option<Record>| {
-        let due = record.as_ref().and_then(Record::due);
-        due.is_some_and(|at| at <= now)
-    };
+    let due = |record: &Option<Record>| record.as_ref().is_some_and(|r| r.is_due(horizon));
     let entries = state.overlay.records.iter();
     let keys = entries.filter(|(_, record)| due(record));
     keys.map(|(key, _)| key.clone())

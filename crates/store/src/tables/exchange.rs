@@ -13,8 +13,9 @@ use grapevine_core::operation::{
     Operation, Rows, Stream, decode, encode_row, encode_rows_of, encode_table,
 };
 use grapevine_core::origin::Origin;
+use grapevine_core::sync::Source;
 use grapevine_core::table::{Floors, Row, TableRow};
-use grapevine_core::version::{Dot, VersionVector};
+use grapevine_core::version::Dot;
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
@@ -52,6 +53,16 @@ pub(crate) enum TakeOverError {
     ReadOnly(#[from] ReadOnly),
 }
 
+/// A row that is here and not in a copy that has the operation which made it, although nothing is
+/// lacking here. It is kept: what is not due is never taken for removed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Kept {
+    /// Of its record.
+    key: Vec<u8>,
+    /// The operation that made it.
+    dot: Dot,
+}
+
 /// A row on a page: its record's key, the row, and the operation that made it.
 struct Theirs {
     row: Row,
@@ -81,17 +92,19 @@ impl Tables {
         Ok((next, blocks.finish()))
     }
 
-    /// Takes over the rows of a copy that has everything up to `version`: those after `after` up
-    /// to `up_to` (none: all). Rows that are here and not there, although `version` has what made
-    /// them, were removed there, and rows that are there and not here, although what made them is
-    /// in, were removed here.
+    /// Takes over the rows of a copy that has everything up to the source's version: those after
+    /// `after` up to `up_to` (none: all). Rows that are there and not here, although what made them
+    /// is in, were removed here. Rows that are here and not there, although that version has what
+    /// made them, were removed there; but where nothing is lacking here that can have removed
+    /// them, those that are not due are kept and given, see [`Kept`].
     pub(crate) fn take_over_rows(
         &self,
         after: &[u8],
         up_to: Option<&[u8]>,
         bytes: &[u8],
-        version: &VersionVector,
-    ) -> Result<(), TakeOverError> {
+        source: Source<'_>,
+    ) -> Result<Vec<Kept>, TakeOverError> {
+        let mut kept = Vec::new();
         let mut theirs = read_blocks(bytes)?;
         let outside =
             |key: &Vec<u8>| key[..] <= *after || up_to.is_some_and(|up_to| key[..] > *up_to);
@@ -121,9 +134,9 @@ impl Tables {
             if let Some((last, _)) = ours.last() {
                 from.clone_from(last);
             }
-            self.reconcile(state, ours, turn, version)?;
+            kept.extend(self.reconcile(state, ours, turn, source)?);
             if ended {
-                return Ok(());
+                return Ok(kept);
             }
         }
     }
@@ -134,16 +147,26 @@ impl Tables {
         mut state: std::sync::MutexGuard<'_, State>,
         ours: Vec<(Vec<u8>, Record)>,
         mut theirs: BTreeMap<Vec<u8>, Theirs>,
-        version: &VersionVector,
-    ) -> Result<(), ReadOnly> {
+        source: Source<'_>,
+    ) -> Result<Vec<Kept>, ReadOnly> {
         let applied = self.journal.applied();
+        let comparing = source.comparing || applied.includes(source.version);
+        let mut kept = Vec::new();
+        let mut sure = Vec::new();
         let mut taken: BTreeMap<Vec<u8>, Vec<Taken>> = BTreeMap::new();
         let mut removed = Vec::new();
         let table = |key: &[u8]| split_key(key).map_or(key, |(name, _)| name).to_vec();
         for (key, record) in ours {
             match theirs.remove(&key) {
-                None if version.covers(record.dot) => removed.push((key, record)),
-                None => {}
+                None if !source.version.covers(record.dot) => {}
+                None if comparing && !state.may_be_absent(&record) => kept.push(Kept {
+                    key,
+                    dot: record.dot,
+                }),
+                None => removed.push((key, record)),
+                Some(there) if record.doubtful && there.row == record.row => {
+                    sure.push((key, record));
+                }
                 Some(there) => {
                     let same = there.row == record.row && there.dot < record.dot;
                     if same || there.row.supersedes(&record.row) {
@@ -161,15 +184,50 @@ impl Tables {
                     .push((key, there, None));
             }
         }
+        for (key, before) in sure {
+            let record = Record {
+                doubtful: false,
+                ..before.clone()
+            };
+            state.enter(key, record, Some(&before));
+        }
         if taken.is_empty() && removed.is_empty() {
-            return Ok(());
+            return Ok(kept);
         }
         self.journal.ensure_writable()?;
         for (name, entries) in taken {
             self.enter_taken(&mut state, &name, entries)?;
         }
         self.remove_taken(&mut state, removed)?;
-        self.end(state)
+        self.end(state)?;
+        Ok(kept)
+    }
+
+    /// Writes rows again that a copy lacks which should be the same: as operations of this node,
+    /// above what was there, so that all copies have them. Gives how many of which table. Those that
+    /// changed since, or are due by now, are passed over.
+    pub(crate) fn write_kept(&self, kept: &[Kept]) -> Result<BTreeMap<Vec<u8>, u64>, ReadOnly> {
+        let mut state = self.lock();
+        let keys: Vec<Vec<u8>> = kept.iter().map(|kept| kept.key.clone()).collect();
+        let records = state.get(&keys).map_err(|error| self.fail(&error))?;
+        let mut rows: BTreeMap<Vec<u8>, Vec<KeyedRow>> = BTreeMap::new();
+        for (kept, record) in kept.iter().zip(records) {
+            let unchanged = record.filter(|r| r.dot == kept.dot && !state.may_be_absent(r));
+            if let (Some(record), Some((name, key))) = (unchanged, split_key(&kept.key)) {
+                let rows = rows.entry(name.to_vec()).or_default();
+                rows.push((key.to_vec(), record.row));
+            }
+        }
+        let counts = rows.iter().map(|(name, rows)| (name.clone(), rows.len() as u64));
+        let counts: BTreeMap<Vec<u8>, u64> = counts.collect();
+        if !counts.is_empty() {
+            self.journal.ensure_writable()?;
+        }
+        for (name, rows) in rows {
+            self.write_again(&mut state, &name, rows)?;
+        }
+        self.end(state)?;
+        Ok(counts)
     }
 
     /// Enters rows of a page, as operations of this node alone.
@@ -208,7 +266,13 @@ impl Tables {
                 if before.is_none() && self.is_stray(state, name, &row_key, &row, dot) {
                     strays.push((row_key, row.clone()));
                 }
-                state.enter(key, Record { row, dot, changed }, before.as_ref());
+                let record = Record {
+                    row,
+                    dot,
+                    changed,
+                    doubtful: false,
+                };
+                state.enter(key, record, before.as_ref());
             }
         }
         let strays: Vec<KeyedRow> = strays;
@@ -268,16 +332,20 @@ impl Tables {
         after: Option<Origin>,
         up_to: Option<Origin>,
         bytes: &[u8],
+        source: Source<'_>,
     ) -> Result<(), TakeOverError> {
         let theirs: Vec<Known> =
             rmp_serde::from_slice(bytes).map_err(|_| TakeOverError::Malformed)?;
+        let comparing = source.comparing || self.journal.applied().includes(source.version);
         let mut state = self.lock();
         if after.is_none() {
             state.fresh = state.knowledge.removed.is_empty();
         }
         let fresh = state.fresh;
         let before = state.knowledge.clone();
-        state.knowledge.take_over(after, up_to, &theirs, fresh);
+        state
+            .knowledge
+            .take_over(after, up_to, &theirs, fresh, !comparing);
         state.knowledge_dirty |= state.knowledge != before;
         Ok(())
     }

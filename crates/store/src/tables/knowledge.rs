@@ -1,4 +1,4 @@
-//! What is known of who knows of removed tombstones.
+//! What is known of who knows of removed tombstones, and of when rows may be removed.
 //!
 //! Where a tombstone was removed, an older row of its key can still come: from a node that made
 //! it alone and joins later. It is told from the others' rows by whose it is. An origin is
@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use grapevine_core::origin::Origin;
 use grapevine_core::sync::Stable;
+use grapevine_core::table::Horizon;
 use grapevine_core::version::{Dot, VersionVector};
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +26,11 @@ pub(super) struct Knowledge {
     /// another key's floor hides, so it is taken as it is, and the next comparison of the whole
     /// state removes it if it has to go.
     pub(super) taken_over: VersionVector,
+    /// The same of those whose whole state was taken over since operations were lacking here: only
+    /// those can know of a removal that this node does not.
+    pub(super) doubts: VersionVector,
+    /// Which rows that have expired are due here.
+    pub(super) horizon: Horizon,
 }
 
 /// What a snapshot says of one origin.
@@ -45,10 +51,16 @@ impl Knowledge {
         !self.vouched.contains(&dot.origin) && !self.taken_over.covers(dot)
     }
 
+    /// Whether a row of a key that is absent, which an operation brings, may have been removed where
+    /// floors came from.
+    pub(super) fn is_doubtful(&self, dot: Dot) -> bool {
+        self.doubts.covers(dot)
+    }
+
     /// All members have `stable`, and everything that they made before is in; true if that
     /// changed anything.
     pub(super) fn settle(&mut self, stable: &Stable, applied: &VersionVector) -> bool {
-        let before = (self.vouched.len(), self.taken_over.len());
+        let before = (self.taken_over.len(), self.doubts.len());
         let vouched: BTreeSet<Origin> = if stable.version.includes(&self.removed) {
             stable.members.clone()
         } else {
@@ -60,17 +72,22 @@ impl Knowledge {
         if applied.includes(&self.taken_over) {
             self.taken_over = VersionVector::default();
         }
-        changed || before != (self.vouched.len(), self.taken_over.len())
+        if applied.includes(&self.doubts) {
+            self.doubts = VersionVector::default();
+        }
+        changed || before != (self.taken_over.len(), self.doubts.len())
     }
 
     /// Takes over what another copy says of the origins after `after` up to `up_to` (none: to the
-    /// end), which ascend. `fresh`: nothing was removed here before.
+    /// end), which ascend. `fresh`: nothing was removed here before. `lacking`: operations are
+    /// lacking here that the copy has.
     pub(super) fn take_over(
         &mut self,
         after: Option<Origin>,
         up_to: Option<Origin>,
         theirs: &[Known],
         fresh: bool,
+        lacking: bool,
     ) {
         let theirs: BTreeMap<Origin, &Known> =
             theirs.iter().map(|known| (known.origin, known)).collect();
@@ -83,6 +100,9 @@ impl Knowledge {
         for (origin, known) in theirs.iter().filter(|(origin, _)| in_range(**origin)) {
             self.removed.advance(*origin, known.removed);
             self.taken_over.advance(*origin, known.applied);
+            if lacking {
+                self.doubts.advance(*origin, known.applied);
+            }
             if fresh && known.vouched {
                 self.vouched.insert(*origin);
             }
@@ -122,6 +142,7 @@ impl Knowledge {
     }
 
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
-        rmp_serde::from_slice(bytes).ok()
+        let read: Knowledge = rmp_serde::from_slice(bytes).ok()?;
+        read.horizon.is_sound().then_some(read)
     }
 }

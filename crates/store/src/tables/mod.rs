@@ -37,7 +37,7 @@ use grapevine_core::catalogue::NameError;
 use grapevine_core::table::{Row, RowError, VersionsExhausted};
 
 pub use changes::{Changed, Changes};
-pub(crate) use exchange::TakeOverError;
+pub(crate) use exchange::{Kept, TakeOverError};
 pub(crate) use inspection::{copy_rows, head, inspect};
 pub use read::{Lookup, Page, TableSummary};
 pub use row_store::RowStoreError;

@@ -4,7 +4,8 @@
 //! record = flags u8 | version i64 | origin 16 | sequence u64 | changed u64
 //!          | expires u64 (with flag 2) | values (to the end; none with flag 1)
 //! ```
-//! Integers are little endian. Flag 1: a tombstone. Flag 2: it expires. A record's key is the
+//! Integers are little endian. Flag 1: a tombstone. Flag 2: it expires. Flag 4: it is doubtful.
+//! A record's key is the
 //! table's name, a tab and the row's key: no name has a tab, so the rows of a table lie together,
 //! in the order of their keys.
 
@@ -16,9 +17,7 @@ use crate::log::Position;
 
 const TOMBSTONE: u8 = 1;
 const EXPIRES: u8 = 2;
-
-/// How long a row that has expired stays: longer than clocks of a group are apart.
-pub(super) const EXPIRED_KEPT_MS: u64 = 24 * 3600 * 1000;
+const DOUBTFUL: u8 = 4;
 
 /// A row, who made it, and since when it is here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,15 +27,24 @@ pub(super) struct Record {
     pub(super) dot: Dot,
     /// The position of the journal at which it came here, another one for each row.
     pub(super) changed: Position,
+    /// It came with an operation that a copy whose floors were taken over already had: it may have
+    /// been removed there. A copy that has the operation and not the row says so.
+    pub(super) doubtful: bool,
 }
 
 impl Record {
-    /// When it may be removed, in milliseconds since 1970; none: never.
+    /// From which horizon on it may be removed, in milliseconds since 1970: a tombstone at any, a
+    /// row when it expired before the horizon; none: never.
     pub(super) fn due(&self) -> Option<u64> {
         if self.row.is_tombstone() {
             return Some(0);
         }
-        Some(self.row.expires?.saturating_add(EXPIRED_KEPT_MS))
+        Some(self.row.expires?.saturating_add(1))
+    }
+
+    /// Whether it may be removed at this horizon.
+    pub(super) fn is_due(&self, horizon: u64) -> bool {
+        self.due().is_some_and(|at| at <= horizon)
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
@@ -49,7 +57,8 @@ impl Record {
         } else {
             0
         };
-        bytes.push(tombstone | expires);
+        let doubtful = if self.doubtful { DOUBTFUL } else { 0 };
+        bytes.push(tombstone | expires | doubtful);
         bytes.extend_from_slice(&self.row.version.to_le_bytes());
         bytes.extend_from_slice(&self.dot.origin.bytes());
         bytes.extend_from_slice(&self.dot.sequence.to_le_bytes());
@@ -74,7 +83,7 @@ impl Record {
         } else {
             (None, rest)
         };
-        let content = match flags & !EXPIRES {
+        let content = match flags & !(EXPIRES | DOUBTFUL) {
             0 => Content::Values(values.to_vec()),
             TOMBSTONE if values.is_empty() => Content::Tombstone,
             _ => return None,
@@ -90,6 +99,7 @@ impl Record {
                 sequence: u64::from_le_bytes(*sequence),
             },
             changed: Position::from_le_bytes(*changed),
+            doubtful: flags & DOUBTFUL != 0,
         })
     }
 }
@@ -132,6 +142,7 @@ mod tests {
                 sequence: 9,
             },
             changed: 77,
+            doubtful: false,
         }
     }
 
@@ -141,6 +152,10 @@ mod tests {
             record(Content::Values(b"a\tb".to_vec()), None),
             record(Content::Values(Vec::new()), Some(5)),
             record(Content::Tombstone, None),
+            Record {
+                doubtful: true,
+                ..record(Content::Values(b"b".to_vec()), Some(9))
+            },
         ];
         for record in records {
             let bytes = record.encode();
@@ -150,7 +165,7 @@ mod tests {
                 assert_eq!(Record::decode(&bytes[..length]), None);
             }
         }
-        assert_eq!(Record::decode(&[4; 60]), None, "unknown flags");
+        assert_eq!(Record::decode(&[8; 60]), None, "unknown flags");
     }
 
     #[test]
@@ -158,8 +173,9 @@ mod tests {
         let due = |content, expires| record(content, expires).due();
         assert_eq!(due(Content::Tombstone, None), Some(0));
         assert_eq!(due(Content::Values(Vec::new()), None), None);
-        let at = due(Content::Values(Vec::new()), Some(10));
-        assert_eq!(at, Some(10 + EXPIRED_KEPT_MS));
+        assert_eq!(due(Content::Values(Vec::new()), Some(10)), Some(11));
+        let lease = record(Content::Values(Vec::new()), Some(10));
+        assert!(!lease.is_due(10) && lease.is_due(11));
     }
 
     #[test]

@@ -31,7 +31,7 @@ const STATE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("state");
 const POSITION: &str = "position";
 const KNOWLEDGE: &str = "knowledge";
 const FORMAT: &str = "format";
-const FORMAT_VERSION: u8 = 1;
+const FORMAT_VERSION: u8 = 2;
 /// Pages of the database kept in memory, in bytes.
 const CACHE_BYTES: usize = 128 << 20;
 
@@ -242,7 +242,7 @@ impl RowStore for RedbStore {
         Ok(())
     }
 
-    fn due(&self, after: &[u8], now: u64, count: usize) -> Result<Vec<Due>, RowStoreError> {
+    fn due(&self, after: &[u8], horizon: u64, count: usize) -> Result<Vec<Due>, RowStoreError> {
         let table = self.begin_read()?.open_table(DUE).map_err(refused)?;
         let range = (Bound::Excluded(after), Bound::Unbounded);
         let mut due = Vec::new();
@@ -251,7 +251,7 @@ impl RowStore for RedbStore {
             let Some((at, key)) = place.value().split_first_chunk() else {
                 return Err(corrupt("an entry of what is due is cut short"));
             };
-            if u64::from_be_bytes(*at) > now {
+            if u64::from_be_bytes(*at) > horizon {
                 break;
             }
             due.push(Due {

@@ -66,9 +66,9 @@ pub(super) trait RowStore: Send + Sync {
         visit: Visit<'_>,
     ) -> Result<(), RowStoreError>;
 
-    /// Up to `count` keys of records that are due at `now` (milliseconds since 1970), behind
+    /// Up to `count` keys of records that are due at `horizon` (milliseconds since 1970), behind
     /// `after`, each with its place.
-    fn due(&self, after: &[u8], now: u64, count: usize) -> Result<Vec<Due>, RowStoreError>;
+    fn due(&self, after: &[u8], horizon: u64, count: usize) -> Result<Vec<Due>, RowStoreError>;
 
     /// Makes a commit durable; when it fails nothing of it is in.
     fn commit(&self, commit: &Commit<'_>) -> Result<(), RowStoreError>;

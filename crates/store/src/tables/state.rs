@@ -109,6 +109,8 @@ pub(super) struct State {
     pub(super) knowledge_dirty: bool,
     /// Whether nothing had been removed here when the snapshot began that is being taken over.
     pub(super) fresh: bool,
+    /// Rows that expired before this time are due at all members, as was last agreed.
+    pub(super) agreed: u64,
     /// Where the next collection goes on.
     pub(super) due_after: Vec<u8>,
 }
@@ -282,6 +284,11 @@ impl State {
             }
         }
         Ok(())
+    }
+
+    /// Whether a copy that has the operation which made a row and not the row may be right.
+    pub(super) fn may_be_absent(&self, record: &Record) -> bool {
+        record.doubtful || record.is_due(self.knowledge.horizon.due_before())
     }
 
     /// Puts a record in, in place of `before`.

@@ -197,19 +197,20 @@ impl Tables {
         Ok(Deletion::Deleted { version, position })
     }
 
-    /// Makes a deletion of a row that expired before `now`, in milliseconds since 1970; false:
-    /// there is none.
+    /// Makes a deletion of a row that has expired and is due at all members: a link knows no other
+    /// way to be told that it is gone. False: there is none.
     ///
     /// # Errors
     /// As [`set`](Self::set).
-    pub fn retire(&self, name: &[u8], key: &[u8], now: u64) -> Result<bool, TableError> {
+    pub fn retire(&self, name: &[u8], key: &[u8]) -> Result<bool, TableError> {
         let mut state = self.lock();
         let Some(table) = state.tables.get(name) else {
             return Ok(false);
         };
         let floor = table.floors.of(key);
         let before = state.get_one(record_key(name, key))?;
-        let expired = |record: &Record| record.row.is_gone(now) && !record.row.is_tombstone();
+        let agreed = state.agreed;
+        let expired = |record: &Record| record.is_due(agreed) && !record.row.is_tombstone();
         let Some(record) = before.filter(expired) else {
             return Ok(false);
         };
@@ -362,7 +363,12 @@ impl Tables {
             for (at, change) in written.into_iter().enumerate() {
                 let Change { key, row, before } = change;
                 let changed = position_of(position, at, count);
-                let record = Record { row, dot, changed };
+                let record = Record {
+                    row,
+                    dot,
+                    changed,
+                    doubtful: false,
+                };
                 state.enter(record_key(name, &key), record, before.as_ref());
             }
         }
@@ -439,19 +445,25 @@ impl Tables {
             let before = entered.unwrap_or(before);
             let dot = incoming.made_by.unwrap_or(dot);
             let mut changed = position_of(position, at, count);
+            let mut doubtful = false;
             match &before {
                 Some(known) if incoming.row == known.row && dot < known.dot => {
-                    changed = known.changed;
+                    (changed, doubtful) = (known.changed, known.doubtful);
                 }
                 Some(known) if !incoming.row.supersedes(&known.row) => continue,
                 Some(_) => {}
                 None if self.is_stray(state, name, incoming.key, &incoming.row, dot) => {
                     strays.push((incoming.key.to_vec(), incoming.row.clone()));
                 }
-                None => {}
+                None => doubtful = state.knowledge.is_doubtful(dot),
             }
-            let row = incoming.row;
-            state.enter(key, Record { row, dot, changed }, before.as_ref());
+            let record = Record {
+                row: incoming.row,
+                dot,
+                changed,
+                doubtful,
+            };
+            state.enter(key, record, before.as_ref());
         }
         Ok(strays)
     }

@@ -149,6 +149,9 @@ pub struct Report {
     pub heard: u64,
     /// Counts the sender's reports of this session: of two, the one with more is newer.
     pub stamp: u64,
+    /// Rows that expired before this time are due at the sender, in milliseconds since 1970; 0:
+    /// none are.
+    pub horizon: u64,
     /// Bytes of operations that the sender is willing to have in flight to it.
     pub window: u32,
     /// Whether the sender needs to be told everything that the receiver has.
@@ -324,7 +327,12 @@ impl Message {
 
 fn encode_report(buffer: &mut Vec<u8>, report: &Report) {
     buffer.push(REPORT);
-    for number in [report.session, report.heard, report.stamp] {
+    for number in [
+        report.session,
+        report.heard,
+        report.stamp,
+        report.horizon,
+    ] {
         buffer.extend_from_slice(&number.to_le_bytes());
     }
     buffer.extend_from_slice(&report.window.to_le_bytes());
@@ -366,7 +374,8 @@ fn encode_report(buffer: &mut Vec<u8>, report: &Report) {
 
 fn decode_report(reader: &mut Reader<'_>) -> Result<Report, MessageError> {
     let (session, heard) = (reader.u64("session")?, reader.u64("session heard")?);
-    let (stamp, window) = (reader.u64("stamp")?, reader.u32("window")?);
+    let (stamp, horizon) = (reader.u64("stamp")?, reader.u64("horizon")?);
+    let window = reader.u32("window")?;
     let ask = reader.flag("question")?;
     let content = match reader.u8("content")? {
         SUMMARY => Content::Summary(reader.u64("hash")?),
@@ -404,6 +413,7 @@ fn decode_report(reader: &mut Reader<'_>) -> Result<Report, MessageError> {
         session,
         heard,
         stamp,
+        horizon,
         window,
         ask,
         content,

@@ -67,12 +67,13 @@ fn content() -> impl Strategy<Value = Content> {
 }
 
 fn report() -> impl Strategy<Value = Message> {
-    let head = any::<(u64, u64, u64, u32, bool)>();
-    (head, content()).prop_map(|((session, heard, stamp, window, ask), content)| {
+    let head = any::<(u64, u64, u64, u64, u32, bool)>();
+    (head, content()).prop_map(|((session, heard, stamp, horizon, window, ask), content)| {
         Message::Report(Report {
             session,
             heard,
             stamp,
+            horizon,
             window,
             ask,
             content,
@@ -315,6 +316,7 @@ fn a_report_has_these_bytes() {
         session: 1,
         heard: 2,
         stamp: 3,
+        horizon: 5,
         window: 4,
         ask: true,
         content: Content::Range {
@@ -328,7 +330,8 @@ fn a_report_has_these_bytes() {
         },
     });
     let mut expected = vec![REPORT, 1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0];
-    expected.extend([3, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 1, RANGE, 2]);
+    expected.extend([3, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0]);
+    expected.extend([4, 0, 0, 0, 1, RANGE, 2]);
     expected.extend([9; 16]);
     expected.extend([5; 16]);
     expected.extend([0xac, 2, 1]);
@@ -341,6 +344,7 @@ fn news_have_these_bytes() {
         session: 1,
         heard: 2,
         stamp: 3,
+        horizon: 5,
         window: 4,
         ask: false,
         content: Content::News(
@@ -353,7 +357,8 @@ fn news_have_these_bytes() {
         ),
     });
     let mut expected = vec![REPORT, 1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0];
-    expected.extend([3, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0, NEWS]);
+    expected.extend([3, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0]);
+    expected.extend([4, 0, 0, 0, 0, NEWS]);
     expected.extend([2, 1, 0, 0, 0, 0, 0, 0]);
     expected.extend([5; 16]);
     expected.extend([1, 0]);

@@ -11,6 +11,8 @@ pub(super) struct Bench {
     pub(super) machine: Machine,
     pub(super) events: Vec<Event>,
     stamp: u64,
+    /// What is due at the peers, as they say.
+    pub(super) horizon: u64,
 }
 
 impl Bench {
@@ -21,6 +23,7 @@ impl Bench {
             machine: Machine::new(origin(0), 7),
             events: vec![],
             stamp: 0,
+            horizon: 0,
         }
     }
 
@@ -65,6 +68,7 @@ impl Bench {
             session,
             heard,
             stamp: self.stamp,
+            horizon: self.horizon,
             window,
             ask: false,
             content,

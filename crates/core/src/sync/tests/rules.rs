@@ -250,6 +250,7 @@ fn who_missed_news_asks_for_everything_and_gets_it() {
         session: 1001,
         heard: 2,
         stamp: 1 << 20,
+        horizon: 0,
         window: 1 << 20,
         ask: true,
         content: Content::Moved(vec![]),

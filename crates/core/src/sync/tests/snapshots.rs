@@ -256,3 +256,59 @@ fn serving_a_snapshot_is_bounded() {
     bench.now += SERVE_PERIOD_MS;
     assert_eq!(bench.receive(1, request).len(), 1);
 }
+
+/// An empty page that ends a section.
+fn last_page(section: u8) -> Message {
+    Message::Page(Page {
+        section,
+        after: vec![],
+        next: None,
+        bytes: vec![],
+    })
+}
+
+#[test]
+fn a_comparison_is_over_once_all_is_in_that_the_peer_had_when_it_read_its_pages() {
+    let mut bench = Bench::new();
+    bench.machine.set_scrub(1000);
+    bench.join(1, &[(1, 1)]);
+    bench.receive(1, super::bench::run(1, 1, vec![super::bench::put(1)]));
+    bench.after(1200);
+    assert!(bench.events.contains(&Event::ScrubBegun(origin(1))));
+    bench.machine.set_scrub(1 << 40);
+    for section in [1, 2] {
+        bench.receive(1, last_page(section));
+    }
+    assert_eq!(bench.toy.adopted, 1);
+    bench.tell(1, &[(1, 2)]);
+    let confirm = |bench: &mut Bench| {
+        let hash = fingerprint::versions_hash([(origin(1), 2, 2)]);
+        let report = bench.report(1001, 2, 1 << 20, Content::Summary(hash));
+        bench.receive(1, report);
+    };
+    confirm(&mut bench);
+    bench.after(RETIRED_MS + 200);
+    assert!(bench.toy.compared.is_empty(), "that may have been before");
+    confirm(&mut bench);
+    bench.after(1000);
+    assert!(bench.toy.compared.is_empty(), "an operation is on its way");
+    bench.receive(1, super::bench::run(1, 2, vec![super::bench::put(2)]));
+    bench.after(200);
+    assert_eq!(bench.toy.compared, [origin(1)]);
+    bench.after(RETIRED_MS);
+    assert_eq!(bench.toy.compared.len(), 1, "once");
+}
+
+#[test]
+fn a_comparison_while_operations_are_lacking_is_not_taken_for_having_them() {
+    let mut bench = Bench::new();
+    bench.machine.set_scrub(300);
+    bench.join(1, &[(1, 1)]);
+    bench.after(500);
+    assert!(bench.events.contains(&Event::ScrubBegun(origin(1))));
+    for section in [1, 2] {
+        bench.receive(1, last_page(section));
+    }
+    assert_eq!(bench.toy.adopted, 0);
+    assert_eq!(bench.toy.live.applied.get(origin(1)), 0);
+}

@@ -98,6 +98,37 @@ fn other_members_are_another_round() {
     assert_eq!(stable(&mut bench), None, "the third has not spoken");
 }
 
+#[test]
+fn what_is_due_is_what_is_due_at_all_members() {
+    let mut bench = Bench::new();
+    bench.machine.set_members(members(3));
+    bench.machine.set_horizon(500);
+    let mut round = |bench: &mut Bench, horizons: [u64; 2]| {
+        stable(bench);
+        for (peer, horizon) in (1..).zip(horizons) {
+            bench.horizon = horizon;
+            confirm(bench, peer, &[]);
+        }
+        stable(bench).expect("all spoke").horizon
+    };
+    for peer in [1, 2] {
+        bench.join(peer, &[]);
+    }
+    assert_eq!(round(&mut bench, [900, 700]), 500, "here");
+    assert_eq!(round(&mut bench, [900, 400]), 400, "there");
+    assert_eq!(round(&mut bench, [900, 0]), 0, "unknown there");
+    assert_eq!(round(&mut bench, [u64::MAX, u64::MAX]), 500);
+    bench.machine.set_horizon(0);
+    assert_eq!(round(&mut bench, [900, 700]), 0, "unknown here");
+    // Who joins has not said anything yet.
+    bench.machine.set_horizon(500);
+    bench.machine.set_members(members(4));
+    for peer in [1, 2] {
+        confirm(&mut bench, peer, &[]);
+    }
+    assert_eq!(stable(&mut bench), None);
+}
+
 /// What each operation's maker had when it made it.
 #[derive(Default)]
 struct Causes(BTreeMap<Dot, VersionVector>);

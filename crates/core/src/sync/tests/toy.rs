@@ -62,6 +62,7 @@ pub(super) struct Toy {
     /// An operation that this node does not understand.
     pub(super) refuses: Option<Dot>,
     pub(super) adopted: u64,
+    pub(super) compared: Vec<Origin>,
     pub(super) given_up: u64,
 }
 
@@ -105,6 +106,7 @@ impl Toy {
             granted: 0,
             refuses: None,
             adopted: 0,
+            compared: vec![],
             given_up: 0,
         }
     }
@@ -367,7 +369,7 @@ impl Replica for Toy {
         })
     }
 
-    fn merge_page(&mut self, page: &Page, _: &VersionVector) -> Result<Vec<Part>, PageError> {
+    fn merge_page(&mut self, page: &Page, _: Source<'_>) -> Result<Vec<Part>, PageError> {
         let section = page.section;
         let mut parts = Vec::new();
         match section {
@@ -516,6 +518,10 @@ impl Replica for Toy {
         }
         self.adopted += 1;
         self.sync();
+    }
+
+    fn compared(&mut self, peer: Origin) {
+        self.compared.push(peer);
     }
 
     fn forget_partial(&mut self) {}

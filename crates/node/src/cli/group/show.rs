@@ -30,6 +30,10 @@ pub(super) fn status(args: &Args, client: &Client, context: &Context) -> Done {
         for key in ["members", "in_step"] {
             writeln!(output, "copies.{key}\t{}", plain(&status["copies"][key]))?;
         }
+        for found in status["divergences"].as_array().into_iter().flatten() {
+            let columns = ["member", "kind", "name", "count"].map(|key| plain(&found[key]));
+            writeln!(output, "divergence\t{}", columns.join("\t"))?;
+        }
     }
     output.flush()?;
     Ok(Outcome::Done)

@@ -33,9 +33,6 @@ const ROWS_PER_TURN: usize = 1024;
 const PAUSE: Duration = Duration::from_millis(20);
 /// Bytes of rows that one packet is drawn from; more could not be packed into one anyway.
 const DRAWN_FROM_BYTES: usize = 1 << 20;
-/// How long ago a row must have expired for this node to say so to links, in milliseconds: its
-/// clock may be ahead of the others'.
-const RETIRED_AFTER_MS: u64 = 60_000;
 /// The longest that the teller sleeps.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
@@ -327,8 +324,8 @@ impl Line<'_> {
     }
 }
 
-/// The rows that a round draws from. Those that expired a while ago become deletions: a link
-/// cannot be told otherwise that they are gone.
+/// The rows that a round draws from. Those that have expired and are due at all members become
+/// deletions: a link cannot be told otherwise that they are gone.
 fn draw(engine: &Engine, round: &mut Round) -> Result<Vec<KeyedRow>, TableError> {
     let tables = engine.collections().tables();
     let page =
@@ -340,11 +337,11 @@ fn draw(engine: &Engine, round: &mut Round) -> Result<Vec<KeyedRow>, TableError>
     }
     .unwrap_or_default();
     round.after = page.next.take().unwrap_or_default();
-    let long_ago = unix_ms().saturating_sub(RETIRED_AFTER_MS);
+    let horizon = tables.agreed_horizon();
     for (key, row) in &mut page.rows {
-        let expired = |row: &Row| row.is_gone(long_ago) && !row.is_tombstone();
-        if expired(row)
-            && tables.retire(&round.table, key, long_ago)?
+        let is_due = |row: &Row| row.expires.is_some_and(|at| at < horizon);
+        if is_due(row)
+            && tables.retire(&round.table, key)?
             && let Some(retired) = tables.find(&round.table, key)?
         {
             *row = retired;

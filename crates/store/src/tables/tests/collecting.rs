@@ -7,12 +7,9 @@ use super::*;
 use crate::disk::{CrashPlan, NameFate, WriteFate};
 use crate::tables::Changes;
 
-/// A day and a bit.
-const DAY_MS: u64 = 25 * 3600 * 1000;
-
 fn collect(node: &Collections, nodes: &[&Collections]) -> u64 {
     let stable = stable(nodes);
-    node.tables().collect(&stable, 0).expect("collected")
+    node.tables().collect(&stable).expect("collected")
 }
 
 fn tombstones(node: &Collections) -> u64 {
@@ -56,23 +53,6 @@ fn nothing_goes_before_all_have_it_nor_from_a_linked_table() {
     b.tables().link(b"t").expect("linked");
     assert_eq!(collect(&b, &[&a, &b]), 0);
     assert_eq!(tombstones(&b), 1);
-}
-
-#[test]
-fn expired_rows_go_a_day_later() {
-    let (_, node) = node_with_table();
-    let set = node.tables().set(b"t", b"lease", b"x", Some(1000));
-    set.expect("set");
-    for flushed in [false, true] {
-        if flushed {
-            node.tables().flush().expect("flushed");
-        }
-        let early = node.tables().collect(&stable(&[&node]), 2000);
-        assert_eq!(early.expect("collected"), 0);
-    }
-    let late = node.tables().collect(&stable(&[&node]), 1000 + DAY_MS);
-    assert_eq!(late.expect("collected"), 1);
-    assert_eq!(node.tables().summary(b"t").expect("a table").rows, 0);
 }
 
 #[test]

@@ -120,7 +120,7 @@ impl Ledger {
         self.set(node, "b")?;
         self.delete(node, "a")?;
         node.tables().flush()?;
-        node.tables().collect(&stable(&[node]), 0)?;
+        node.tables().collect(&stable(&[node]))?;
         self.set(node, "c")?;
         node.tables().flush()?;
         self.set(node, "a")?;
@@ -130,7 +130,7 @@ impl Ledger {
         self.set(node, "d")?;
         let snapshot = node.checkpoint();
         snapshot.map_err(|_| ReadOnly("the snapshot failed".into()))?;
-        node.tables().collect(&stable(&[node]), 0)?;
+        node.tables().collect(&stable(&[node]))?;
         self.set(node, "e")
     }
 

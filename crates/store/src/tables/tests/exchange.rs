@@ -1,6 +1,6 @@
 //! Nodes that tell each other of their rows, by operations and by their state.
 
-use grapevine_core::sync::{PageError, Read, Replica};
+use grapevine_core::sync::{PageError, Read, Replica, Source};
 use grapevine_core::version::Dot;
 
 use super::*;
@@ -18,6 +18,17 @@ pub(super) fn send_own(from: &Arc<Collections>, to: &Arc<Collections>) {
     let own = origin(from);
     let count = from.journal().applied().get(own);
     send_of(from, to, &[(own, count)].into_iter().collect());
+}
+
+/// The same of those that `maker` made, as far as `from` has them.
+pub(super) fn send_first(
+    maker: &Arc<Collections>,
+    from: &Arc<Collections>,
+    to: &Arc<Collections>,
+) {
+    let made = origin(maker);
+    let count = from.journal().applied().get(made);
+    send_of(from, to, &[(made, count)].into_iter().collect());
 }
 
 fn send_of(from: &Arc<Collections>, to: &Arc<Collections>, version: &VersionVector) {
@@ -54,18 +65,43 @@ pub(super) fn settle(nodes: &[&Arc<Collections>]) {
     }
 }
 
-/// `to` takes over the state of `from`, in pages of about `bytes`. Without `adopting` it is a
-/// comparison of the whole state.
+/// `to` takes over the state of `from`, in pages of about `bytes`.
 pub(super) fn take_over(from: &Arc<Collections>, to: &Arc<Collections>, bytes: usize) {
+    let version = from.journal().applied();
+    let mut ours = pages(from, to, bytes, false);
+    ours.adopt(&version);
+    assert_eq!(ours.take_trouble(), None);
+    assert!(to.journal().applied().includes(&version));
+}
+
+/// `to` compares its state with that of `from`, from which nothing is on its way.
+pub(super) fn compare(from: &Arc<Collections>, to: &Arc<Collections>) {
+    let mut ours = pages(from, to, 1 << 20, true);
+    ours.adopt(&from.journal().applied());
+    ours.compared(origin(from));
+    assert_eq!(ours.take_trouble(), None);
+}
+
+/// The pages of `from` merged into `to`.
+pub(super) fn pages(
+    from: &Arc<Collections>,
+    to: &Arc<Collections>,
+    bytes: usize,
+    comparing: bool,
+) -> Exchange {
     let mut theirs = Exchange::new(Arc::clone(from));
     let mut ours = Exchange::new(Arc::clone(to));
     from.journal().sync().expect("synced");
     let version = from.journal().applied();
+    let source = Source {
+        version: &version,
+        comparing,
+    };
     for section in SECTIONS {
         let mut after = Vec::new();
         loop {
             let page = theirs.page(section, &after, bytes).expect("a page");
-            let parts = ours.merge_page(&page, &version).expect("it merges");
+            let parts = ours.merge_page(&page, source).expect("it merges");
             assert!(parts.is_empty());
             match page.next {
                 Some(next) => after = next,
@@ -73,9 +109,7 @@ pub(super) fn take_over(from: &Arc<Collections>, to: &Arc<Collections>, bytes: u
             }
         }
     }
-    ours.adopt(&version);
-    assert_eq!(ours.take_trouble(), None);
-    assert!(to.journal().applied().includes(&version));
+    ours
 }
 
 pub(super) fn node() -> (SimulatedDisk, Arc<Collections>) {
@@ -176,10 +210,14 @@ fn pages_that_are_none_are_refused() {
     let (_, a) = node_with_table();
     let mut exchange = Exchange::new(Arc::clone(&a));
     let version = VersionVector::default();
+    let source = Source {
+        version: &version,
+        comparing: false,
+    };
     for section in SECTIONS {
         let mut page = exchange.page(section, &[], 1 << 10).expect("a page");
         page.bytes = vec![0xC1; 9];
-        let refused = exchange.merge_page(&page, &version);
+        let refused = exchange.merge_page(&page, source);
         assert_eq!(refused.err(), Some(PageError::Rows { section, at: 0 }));
     }
     let (_, b) = node_with_table();
@@ -187,7 +225,7 @@ fn pages_that_are_none_are_refused() {
     let mut theirs = Exchange::new(Arc::clone(&b));
     let mut page = theirs.page(4, &[], 1 << 10).expect("a page");
     page.after = b"t\tz".to_vec();
-    let refused = exchange.merge_page(&page, &version);
+    let refused = exchange.merge_page(&page, source);
     assert!(refused.is_err(), "a row outside the page's range");
     assert!(shown(&a, "t").is_empty());
 }

@@ -1,5 +1,6 @@
 //! Tables of one node and of a few, in process.
 
+mod clocks;
 mod collecting;
 mod durability;
 mod exchange;
@@ -100,5 +101,6 @@ fn stable(nodes: &[&Collections]) -> Stable {
     Stable {
         version,
         members: nodes.iter().map(|node| origin(node)).collect(),
+        horizon: nodes.iter().map(|node| node.tables().horizon()).min().unwrap_or(0),
     }
 }
