@@ -8,6 +8,7 @@ use super::batch::Batch;
 use super::error::{Failure, LogError, Step};
 use super::segment::{self, SEGMENT_HEADER_LEN, SegmentHeader};
 use super::{Log, Position, Writer, frame, lock};
+use crate::disk::{OpenMode, is_passing};
 
 impl Log {
     /// Makes sure that everything before `up_to` was handed to the operating system. One caller
@@ -80,8 +81,13 @@ impl Log {
         if writer.end - writer.header.start < bytes.max(1) {
             return Ok(false);
         }
-        self.begin_segment(&mut writer)?;
-        Ok(true)
+        self.begin_segment(&mut writer)
+    }
+
+    /// Waits for the write and the sync under way. Of a log that has failed none follows.
+    pub(crate) fn wait_for_writers(&self) {
+        drop(lock(&self.writer));
+        drop(lock(&self.syncing));
     }
 
     /// Removes the segments that end at or before `position`, oldest first. The newest one stays.
@@ -146,15 +152,23 @@ impl Log {
     }
 
     /// Remembers the first failure; from here on nothing is taken.
-    fn fail(&self, step: Step, segment: Position, error: &io::Error) -> LogError {
+    pub(super) fn fail(&self, step: Step, segment: Position, error: &io::Error) -> LogError {
         let cause = Failure {
             step,
             segment,
             kind: error.kind(),
             message: error.to_string(),
         };
+        let mut first = false;
+        let cause = self.failure.get_or_init(|| {
+            first = true;
+            cause
+        });
+        if first && let Some(alarm) = self.alarm.get() {
+            alarm(cause);
+        }
         LogError::Failed {
-            cause: self.failure.get_or_init(|| cause).clone(),
+            cause: cause.clone(),
         }
     }
 
@@ -185,11 +199,11 @@ impl Log {
                 .saturating_sub(self.segment_len(writer));
             let mut last = last_that_fits(batch, first, free);
             if last == first {
-                if writer.end > writer.header.start {
-                    self.begin_segment(writer)?;
+                if writer.end > writer.header.start && self.begin_segment(writer)? {
                     continue;
                 }
-                // Alone in its segment, whatever its length.
+                // Alone in its segment, whatever its length, or in one that is to be the last for
+                // now.
                 last = first + 1;
             }
             self.write_frames(writer, batch, first, last)?;
@@ -249,7 +263,8 @@ impl Log {
 
     /// Syncs the present segment for good and begins the next one. A segment thus exists only when
     /// all before it are whole and durable, so damage in those is never taken for a torn tail.
-    fn begin_segment(&self, writer: &mut Writer) -> Result<(), LogError> {
+    /// False when no file can be opened for the moment: the present segment goes on.
+    fn begin_segment(&self, writer: &mut Writer) -> Result<bool, LogError> {
         // Not two syncs of one file at once: the system reports an error to one of them only.
         let _syncing = lock(&self.syncing);
         self.check_working()?;
@@ -260,12 +275,17 @@ impl Log {
             .map_err(|error| self.fail(Step::Sync, complete, &error))?;
         self.counters.syncs.fetch_add(1, Ordering::Relaxed);
         let start = writer.end;
+        let path = segment::path(&self.dir, start);
+        let file = match self.disk.open(&path, OpenMode::Create) {
+            Err(error) if is_passing(&error) => return Ok(false),
+            opened => opened.map_err(|error| self.fail(Step::Begin, start, &error))?,
+        };
         let header = SegmentHeader {
             start,
             id: self.id,
             salt: self.config.salt,
         };
-        let file = segment::create(&*self.disk, &self.dir, &header)
+        let file = segment::begin(&*self.disk, &self.dir, file, &header)
             .map_err(|error| self.fail(Step::Begin, start, &error))?;
         writer.file = Arc::clone(&file);
         writer.header = header;
@@ -274,7 +294,7 @@ impl Log {
         *lock(&self.tail) = file;
         self.counters.segments.fetch_add(1, Ordering::Relaxed);
         self.publish_synced(start);
-        Ok(())
+        Ok(true)
     }
 }
 

@@ -9,12 +9,12 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use super::batch::Batch;
-use super::error::{OpenError, Step};
+use super::error::{LogError, OpenError, Step};
 use super::frame::FrameFault;
 use super::segment::{self, HeaderFault, SEGMENT_HEADER_LEN, SegmentHeader};
 use super::window::{Frames, end_position};
 use super::{Counters, DirectoryId, Log, LogConfig, Position, Writer};
-use crate::disk::{Disk, DiskFile, OpenMode, parent};
+use crate::disk::{Disk, DiskFile, OpenMode, is_full, parent};
 
 /// Most segments that a log may have.
 pub const MAX_SEGMENTS: usize = 1 << 20;
@@ -151,11 +151,15 @@ pub(super) fn open(
         segments: segments.len(),
         ..OpenReport::default()
     };
-    let (file, header) = recovery.open_last(last, config.salt, &mut report)?;
+    let mut no_room = None;
+    let (file, header) = recovery.open_last(last, config.salt, &mut report, &mut no_room)?;
     let walk = recovery.walk(&file, header)?;
     recovery.check_held(replay_from, segments[0], header, &walk)?;
     if let Some(what) = walk.fault {
-        report.cut = Some(recovery.cut(&*file, header, walk.end, what)?);
+        match recovery.cut(&*file, header, walk.end, what) {
+            Ok(cut) => report.cut = Some(cut),
+            Err(error) => no_room = Some(unless_full(error)?),
+        }
     }
     let log = assemble(
         Arc::clone(&disk),
@@ -166,16 +170,33 @@ pub(super) fn open(
         header,
         &walk,
     );
-    // The tail is durable: let a frame say so before anything is built on it.
-    log.mark_synced().map_err(|error| {
-        let source = io::Error::other(error);
-        OpenError::Io {
-            step: Step::Write,
-            file: segment::path(dir, last),
-            source,
+    if let Some((step, error)) = no_room {
+        // What is held can be read; it is opened as a log that has failed.
+        drop(log.fail(step, last, &error));
+        return Ok((log, report));
+    }
+    // The tail is durable: let a frame say so before anything is built on it. Where there is no
+    // room for one, the log has failed, and can be read.
+    match log.mark_synced() {
+        Ok(_) => {}
+        Err(LogError::Failed { cause }) if is_full(&cause.kind.into()) => {}
+        Err(error) => {
+            return Err(OpenError::Io {
+                step: Step::Write,
+                file: segment::path(dir, last),
+                source: io::Error::other(error),
+            });
         }
-    })?;
+    }
     Ok((log, report))
+}
+
+/// What was being done when there was no room for it; any other error stays one.
+fn unless_full(error: OpenError) -> Result<(Step, io::Error), OpenError> {
+    match error {
+        OpenError::Io { step, source, .. } if is_full(&source) => Ok((step, source)),
+        error => Err(error),
+    }
 }
 
 fn assemble(
@@ -220,6 +241,7 @@ fn assemble(
         committed: AtomicU64::new(end),
         synced: AtomicU64::new(end),
         failure: OnceLock::new(),
+        alarm: OnceLock::new(),
         counters: Counters::default(),
     }
 }
@@ -320,6 +342,7 @@ impl Recovery<'_> {
         start: Position,
         salt: u64,
         report: &mut OpenReport,
+        no_room: &mut Option<(Step, io::Error)>,
     ) -> Result<(Arc<dyn DiskFile>, SegmentHeader), OpenError> {
         let file = self.open_file(start, OpenMode::ReadWrite)?;
         // A process whose sync failed leaves bytes that are in memory only and count as clean.
@@ -341,10 +364,16 @@ impl Recovery<'_> {
                     id: self.id,
                     salt,
                 };
-                let file = segment::create(self.disk, self.dir, &header)
-                    .map_err(|source| self.io(Step::Begin, start, source))?;
-                report.remade = Some(segment::path(self.dir, start));
-                Ok((file, header))
+                match segment::create(self.disk, self.dir, &header) {
+                    Ok(file) => {
+                        report.remade = Some(segment::path(self.dir, start));
+                        Ok((file, header))
+                    }
+                    Err(source) => {
+                        *no_room = Some(unless_full(self.io(Step::Begin, start, source))?);
+                        Ok((file, header))
+                    }
+                }
             }
             header => Ok((file, header?)),
         }

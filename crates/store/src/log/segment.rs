@@ -163,6 +163,16 @@ pub(super) fn create(
     header: &SegmentHeader,
 ) -> io::Result<Arc<dyn DiskFile>> {
     let file = disk.open(&path(dir, header.start), OpenMode::Create)?;
+    begin(disk, dir, file, header)
+}
+
+/// Makes an empty segment of the file that was opened for it.
+pub(super) fn begin(
+    disk: &dyn Disk,
+    dir: &str,
+    file: Arc<dyn DiskFile>,
+    header: &SegmentHeader,
+) -> io::Result<Arc<dyn DiskFile>> {
     file.write_at(0, &header.encode())?;
     file.sync()?;
     disk.sync_dir(dir)?;

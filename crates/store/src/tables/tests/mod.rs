@@ -3,6 +3,7 @@
 mod collecting;
 mod durability;
 mod exchange;
+mod failing;
 mod rows;
 
 use std::sync::Arc;
