@@ -26,6 +26,10 @@ const TIDY_EVERY: Duration = Duration::from_millis(500);
 /// How often, at most, the same trouble is logged.
 const COMPLAINT_EVERY: Duration = Duration::from_secs(10);
 
+/// What an operator does about a node that takes no writes.
+pub(crate) const REMEDY: &str =
+    "Make room on the disk of the data directory, or mend it, then restart the node";
+
 /// What a new filter is like when its creator does not say.
 #[derive(Clone, Copy, Debug)]
 pub struct FilterDefaults {
@@ -113,6 +117,17 @@ impl Engine {
         defaults: FilterDefaults,
         durability: Durability,
     ) -> Arc<Self> {
+        let journal = collections.journal();
+        if durability.sync == SyncMode::Always {
+            journal.promise_synced();
+        }
+        // At that moment and outside every limiter: nothing else that is logged matters as much.
+        journal.set_alarm(|reason| {
+            tracing::error!(
+                "read-only from now on: {reason}. What is here is served, changes are refused. \
+                 {REMEDY}"
+            );
+        });
         let tables_changed = watch::Sender::new(());
         let bell = tables_changed.clone();
         collections.tables().set_bell(move || {

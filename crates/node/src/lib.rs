@@ -10,6 +10,7 @@ pub mod client;
 mod clock;
 pub mod config;
 pub mod data_directory;
+mod descriptors;
 pub mod engine;
 pub mod failure;
 pub mod gateway;

@@ -1,8 +1,13 @@
-//! A panic ends the process with a report.
+//! A panic ends the process with a report; a full disk ends its writes, with one.
 
+mod harness;
+
+use std::net::TcpStream;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 use std::{env, thread};
+
+use harness::{Node, http, wait_for};
 
 /// Set in the child only: this test runs its own executable again to watch it end.
 const CHILD: &str = "GRAPEVINE_FAILURE_TEST_CHILD";
@@ -41,4 +46,142 @@ fn a_panic_in_any_thread_is_reported_and_aborts() -> Result<(), Box<dyn std::err
         assert!(report.contains(part), "{part:?} is not in:\n{report}");
     }
     Ok(())
+}
+
+#[test]
+fn connections_take_no_descriptor_that_files_need() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let settings = ["durability.sync=os", "filters.checkpoint_log=1MiB"];
+    let mut node = Node::start_under("-n 128", directory.path(), &settings);
+    let mut client = node.bloomd();
+    assert_eq!(client.ask("create f"), "Done\n");
+    assert_eq!(client.ask("s f key"), "Yes\n");
+    assert_eq!(client.ask("flush"), "Done\n");
+    assert_eq!(client.ask("close f"), "Done\n");
+    let address = node.address("http.listen");
+    // More than the process may have, of both kinds, that ask nothing and stay.
+    let crowd: Vec<TcpStream> = ["http.listen", "bloomd.tcp"]
+        .iter()
+        .flat_map(|key| (0..150).map(|_| node.address(key)))
+        .map(|address| TcpStream::connect(address).expect("the system queues it"))
+        .collect();
+    wait_for("a health check", || {
+        (http(address, "GET /livez", "") == (200, "alive\n".to_owned())).then_some(())
+    });
+    let busy = wait_for("a refusal", || {
+        let (status, said) = http(address, "GET /api/v1/filters", "");
+        (status != 0).then_some((status, said))
+    });
+    assert_eq!(busy.0, 503, "{}", busy.1);
+    assert_eq!(client.ask("c f key"), "Yes\n", "its file is read");
+    for round in 0..40 {
+        let keys: String = (0..2000).map(|key| format!(" {round}-{key}")).collect();
+        let answer = client.ask(&format!("b f{keys}"));
+        assert!(answer.starts_with("Yes"), "{answer}");
+    }
+    assert_eq!(client.ask("flush"), "Done\n", "a snapshot is taken");
+    wait_for("a health check", || {
+        (http(address, "GET /readyz", "").0 == 200).then_some(())
+    });
+    drop(crowd);
+    wait_for("room again", || {
+        (http(address, "GET /api/v1/filters", "").0 == 200).then_some(())
+    });
+    terminate(&mut node);
+    let log = node.errors();
+    assert!(log.contains("limits.connections is 4096"), "{log}");
+    assert!(!log.contains("ERROR"), "{log}");
+}
+
+/// SIGTERM, and waits for the end.
+fn terminate(node: &mut Node) {
+    let pid = rustix::process::Pid::from_raw(i32::try_from(node.id()).expect("an id"));
+    let pid = pid.expect("an id");
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it takes signals");
+    node.wait();
+}
+
+/// Bytes of a row's values: a few dozen of them fill the log's segment up to the limit.
+const VALUE_BYTES: usize = 30_000;
+
+fn set_row(node: &Node, key: usize) -> u16 {
+    let body = format!("{{\"values\":[\"{}\"]}}", "v".repeat(VALUE_BYTES));
+    let request = format!("PUT /api/v1/tables/t/rows/k{key}");
+    http(node.address("http.listen"), &request, &body).0
+}
+
+/// Everything that was acknowledged is told, and no change is taken.
+fn serves_read_only(node: &Node, acknowledged: usize) {
+    let address = node.address("http.listen");
+    for key in 0..acknowledged {
+        let (status, _) = http(address, &format!("GET /api/v1/tables/t/rows/k{key}"), "");
+        assert_eq!(status, 200, "row k{key} of {acknowledged}");
+    }
+    let (status, _) = http(
+        address,
+        &format!("GET /api/v1/tables/t/rows/k{acknowledged}"),
+        "",
+    );
+    assert_eq!(status, 404, "a row that was refused");
+    let (status, page) = http(address, "GET /api/v1/tables/t/rows?limit=3", "");
+    assert_eq!(status, 200, "{page}");
+    let (status, exported) = http(address, "GET /api/v1/tables/t/export", "");
+    assert_eq!(
+        (status, exported.matches("\tv").count()),
+        (200, acknowledged)
+    );
+    let mut client = node.bloomd();
+    assert_eq!(client.ask("c f key"), "Yes\n");
+    assert_eq!(client.ask("create g"), "Internal Error\n");
+    assert_eq!(set_row(node, 0), 503);
+    let (status, said) = http(address, "GET /readyz", "");
+    assert_eq!(status, 503);
+    assert!(said.contains("restart the node"), "{said}");
+    assert_eq!(http(address, "GET /livez", "").0, 200);
+}
+
+/// The one line that says that the node takes no more writes.
+fn told_once(mut node: Node) {
+    terminate(&mut node);
+    let log = node.errors();
+    let told: Vec<&str> = log.lines().filter(|line| line.contains("ERROR")).collect();
+    let of_this = told
+        .iter()
+        .filter(|line| line.contains("read-only from now on"));
+    assert_eq!(of_this.count(), 1, "{log}");
+    let line = told[0];
+    assert!(
+        line.contains("log segment") && line.contains("restart the node"),
+        "{line}"
+    );
+}
+
+#[test]
+fn a_full_disk_ends_writes_alone_and_a_node_starts_on_one() {
+    for sync in ["os", "interval", "always"] {
+        let directory = tempfile::tempdir().expect("a directory");
+        let setting = format!("durability.sync={sync}");
+        let settings = [setting.as_str()];
+        // Blocks of 512 bytes.
+        let full = "-f 2048";
+        let node = Node::start_under(full, directory.path(), &settings);
+        let address = node.address("http.listen");
+        assert_eq!(http(address, "PUT /api/v1/tables/t", "").0, 201);
+        let mut client = node.bloomd();
+        assert_eq!(client.ask("create f"), "Done\n");
+        assert_eq!(client.ask("s f key"), "Yes\n");
+        let acknowledged = (0..)
+            .find(|key| set_row(&node, *key) != 200)
+            .expect("an end");
+        assert!(acknowledged > 10, "{acknowledged}");
+        serves_read_only(&node, acknowledged);
+        told_once(node);
+        // Nothing of what a start writes to the log has room.
+        let node = Node::start_under("-f 8", directory.path(), &settings);
+        serves_read_only(&node, acknowledged);
+        told_once(node);
+        let node = Node::start(directory.path(), &settings);
+        assert_eq!(set_row(&node, acknowledged), 200, "there is room again");
+        assert!(node.stop().success());
+    }
 }

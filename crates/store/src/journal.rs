@@ -102,7 +102,27 @@ pub struct Journal {
     durable: Mutex<Note>,
     /// The first write outside the log that failed.
     failure: OnceLock<Arc<str>>,
+    alarm: Arc<Alarm>,
+    /// What is acknowledged was synced, not only handed to the operating system.
+    promises_synced: AtomicBool,
     bell: Bell,
+}
+
+/// Tells once that the node takes no more writes.
+#[derive(Default)]
+struct Alarm {
+    tell: OnceLock<Box<dyn Fn(&str) + Send + Sync>>,
+    told: AtomicBool,
+}
+
+impl Alarm {
+    fn ring(&self, reason: &str) {
+        if let Some(tell) = self.tell.get()
+            && !self.told.swap(true, Ordering::AcqRel)
+        {
+            tell(reason);
+        }
+    }
 }
 
 /// Wakes one thread at the next append.
@@ -133,9 +153,14 @@ impl Journal {
         let mut notes = earlier;
         notes.retain(|note| note.position < at.position);
         notes.push(at.clone());
+        let alarm = Arc::new(Alarm::default());
+        let of_log = Arc::clone(&alarm);
+        log.set_alarm(Box::new(move |failure| of_log.ring(&failure.to_string())));
         Journal {
             log,
             origin,
+            alarm,
+            promises_synced: AtomicBool::new(false),
             durable: Mutex::new(at.clone()),
             versions: Mutex::new(Versions {
                 applied: at.version,
@@ -360,6 +385,37 @@ impl Journal {
         }
     }
 
+    /// Called once, with the reason, when the node begins to take no more writes; at once if it
+    /// takes none already. Whoever made the write that failed calls it: it must not block, and not
+    /// call back. Only the first one counts.
+    pub fn set_alarm(&self, tell: impl Fn(&str) + Send + Sync + 'static) {
+        // Later ones would take the alarm from the first.
+        drop(self.alarm.tell.set(Box::new(tell)));
+        if let Some(reason) = self.read_only() {
+            self.alarm.ring(&reason);
+        }
+    }
+
+    /// What is acknowledged was synced from now on; before, it was handed to the operating system.
+    pub fn promise_synced(&self) {
+        self.promises_synced.store(true, Ordering::Release);
+    }
+
+    /// Everything before this position is as durable as what is acknowledged.
+    pub fn settled(&self) -> Position {
+        if self.promises_synced.load(Ordering::Acquire) {
+            self.log.synced()
+        } else {
+            self.log.committed()
+        }
+    }
+
+    /// The same after the log has failed: it will not move any more.
+    pub(crate) fn settled_at_last(&self) -> Position {
+        self.log.wait_for_writers();
+        self.settled()
+    }
+
     /// Whether the log itself has failed, so that nothing that is appended will be written.
     pub(crate) fn log_failed(&self) -> bool {
         self.log.state() != LogState::Open
@@ -374,6 +430,7 @@ impl Journal {
     /// From now on nothing more is written, for this reason or an earlier one.
     pub fn fail(&self, reason: impl FnOnce() -> String) -> ReadOnly {
         let reason = self.failure.get_or_init(|| reason().into());
+        self.alarm.ring(reason);
         ReadOnly(Arc::clone(reason))
     }
 

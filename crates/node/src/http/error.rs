@@ -37,6 +37,8 @@ pub(super) enum ApiError {
         rows: u64,
         changed: u64,
     },
+    #[error("{limit} connections are open (limits.connections); try again later")]
+    Connections { limit: usize },
     #[error("{limit} clients watch tables; try again later")]
     Watchers { limit: usize },
     #[error(transparent)]
@@ -107,7 +109,9 @@ impl ApiError {
             }
             ApiError::Ttl { .. } => (S::BAD_REQUEST, "ttl"),
             ApiError::Line { .. } => (S::BAD_REQUEST, "line"),
-            ApiError::Watchers { .. } => (S::SERVICE_UNAVAILABLE, "busy"),
+            ApiError::Connections { .. } | ApiError::Watchers { .. } => {
+                (S::SERVICE_UNAVAILABLE, "busy")
+            }
             ApiError::Group(error) => group_status(error),
             ApiError::NoGroup => (S::CONFLICT, "no_group"),
             ApiError::NoPath => (S::NOT_FOUND, "no_path"),
@@ -168,7 +172,9 @@ fn table_status(error: &TableError) -> (StatusCode, &'static str) {
         TableError::Versions(_) => (S::CONFLICT, "versions"),
         TableError::ReadOnly(_) => (S::SERVICE_UNAVAILABLE, "read_only"),
         TableError::Store(RowStoreError::Corrupt { .. }) => (S::SERVICE_UNAVAILABLE, "damaged"),
-        TableError::Store(RowStoreError::Refused { .. }) => (S::SERVICE_UNAVAILABLE, "disk"),
+        TableError::Store(RowStoreError::Refused { .. } | RowStoreError::Full { .. }) => {
+            (S::SERVICE_UNAVAILABLE, "disk")
+        }
     }
 }
 
@@ -183,6 +189,7 @@ fn filter_status(error: &FilterError) -> (StatusCode, &'static str) {
         FilterError::Layer(_) => (StatusCode::CONFLICT, "layers"),
         FilterError::Memory(_) => (StatusCode::INSUFFICIENT_STORAGE, "memory"),
         FilterError::ReadOnly(_) => (StatusCode::SERVICE_UNAVAILABLE, "read_only"),
+        FilterError::NoFile(_) => (StatusCode::SERVICE_UNAVAILABLE, "no_file"),
         FilterError::Damaged(_) => (StatusCode::SERVICE_UNAVAILABLE, "damaged"),
         FilterError::Unlike { .. } => (StatusCode::CONFLICT, "unlike"),
         FilterError::Import(_) => (StatusCode::BAD_REQUEST, "file"),

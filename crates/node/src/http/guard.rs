@@ -20,6 +20,11 @@ use super::{Api, body};
 /// Paths that anyone may ask: they tell only whether the node is up.
 const OPEN_PATHS: [&str; 2] = ["/livez", "/readyz"];
 
+/// Whether anyone may ask for this path.
+pub(super) fn is_open(path: &str) -> bool {
+    OPEN_PATHS.contains(&path)
+}
+
 /// Serves a request or refuses it.
 pub(super) async fn admit(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
     let response = match refusal(&api, &request) {
@@ -41,7 +46,7 @@ pub(super) async fn admit(State(api): State<Arc<Api>>, request: Request, next: N
 }
 
 fn refusal(api: &Api, request: &Request) -> Option<ApiError> {
-    if OPEN_PATHS.contains(&request.uri().path()) {
+    if is_open(request.uri().path()) {
         return None;
     }
     let headers = request.headers();

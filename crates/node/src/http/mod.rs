@@ -31,15 +31,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use axum::response::IntoResponse;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 
+use crate::descriptors::{HEALTH_CONNECTIONS, Spare, are_used_up};
 use crate::engine::Engine;
 use crate::group::Group;
 use crate::metrics::Metrics;
+use error::ApiError;
 pub use token::TokenSource;
 
 /// Most bytes read from a connection at once, and of a request's head.
@@ -53,6 +57,8 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 const TRANSFERS_MAX: usize = 4;
 /// Streams of changes at one time: each may keep a few megabytes.
 const WATCHERS_MAX: usize = 128;
+/// How long a connection beyond the bound may take for its one request.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long accepting pauses when the system has no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -143,6 +149,8 @@ impl Server {
             stop: stop.clone(),
         });
         let router = routes::router(Arc::clone(&api));
+        let health = Arc::new(Semaphore::new(HEALTH_CONNECTIONS));
+        let mut spare = Spare::new();
         let stopped = stop.clone();
         loop {
             let accepted = tokio::select! {
@@ -153,21 +161,37 @@ impl Server {
                 Ok((stream, _)) => stream,
                 Err(error) => {
                     api.engine.complain("accepting an HTTP connection", &error);
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    // The next one is asked how the node is, with the descriptor in reserve.
+                    if !(are_used_up(&error) && spare.give_up()) {
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                        spare.take_back();
+                    }
                     continue;
                 }
             };
-            let Ok(permit) = Arc::clone(&open).try_acquire_owned() else {
-                api.metrics.http.connections_refused.inc();
-                let limit = format!("{} are open (limits.connections)", api.limits.connections);
-                api.engine.complain("refused an HTTP connection", &limit);
-                continue;
+            spare.take_back();
+            let permit = Arc::clone(&open)
+                .try_acquire_owned()
+                .ok()
+                .filter(|_| spare.is_there());
+            let (permit, served) = match (permit, Arc::clone(&health).try_acquire_owned()) {
+                (Some(permit), _) => (permit, Served::All),
+                (None, Ok(permit)) => (permit, Served::Health),
+                (None, Err(_)) => {
+                    api.metrics.http.connections_refused.inc();
+                    let limit = format!("{} are open (limits.connections)", api.limits.connections);
+                    api.engine.complain("refused an HTTP connection", &limit);
+                    continue;
+                }
             };
             let (api, router, stop) = (Arc::clone(&api), router.clone(), stopped.clone());
             tokio::spawn(async move {
                 api.metrics.http.connections.inc();
                 api.metrics.http.connections_total.inc();
-                serve_connection(stream, router, stop).await;
+                match served {
+                    Served::All => serve_connection(stream, &api, router, stop).await,
+                    Served::Health => serve_health(stream, &api, router).await,
+                }
                 api.metrics.http.connections.dec();
                 drop(permit);
             });
@@ -180,8 +204,48 @@ impl Server {
     }
 }
 
+/// What a connection may ask.
+#[derive(Clone, Copy)]
+enum Served {
+    All,
+    /// How the node is: it was accepted beyond the bound.
+    Health,
+}
+
+/// Answers one request about how the node is, without delay; any other one is refused.
+async fn serve_health(stream: TcpStream, api: &Arc<Api>, router: axum::Router) {
+    let limit = api.limits.connections;
+    let refused = Arc::clone(api);
+    let all = TowerToHyperService::new(router);
+    let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+        let (all, api) = (all.clone(), Arc::clone(&refused));
+        async move {
+            if guard::is_open(request.uri().path()) {
+                return all.call(request).await;
+            }
+            api.metrics.http.connections_refused.inc();
+            Ok(ApiError::Connections { limit }.into_response())
+        }
+    });
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .keep_alive(false)
+        .max_headers(HEADERS_MAX)
+        .max_header_size(BUFFER_BYTES)
+        .max_buf_size(BUFFER_BYTES);
+    let io = TokioIo::new(stream);
+    let connection = builder.serve_connection(io, service);
+    match tokio::time::timeout(HEALTH_TIMEOUT, connection).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!("HTTP connection: {error}"),
+        Err(_) => tracing::debug!("HTTP connection: nothing was asked in time"),
+    }
+}
+
 async fn serve_connection(
     stream: TcpStream,
+    api: &Api,
     router: axum::Router,
     mut stop: watch::Receiver<bool>,
 ) {

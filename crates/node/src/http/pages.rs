@@ -9,6 +9,7 @@ use axum::response::Response;
 use serde_json::json;
 
 use super::{Api, answer};
+use crate::engine::REMEDY;
 
 /// The description of the API, held to the table of routes by a test.
 pub(super) const OPENAPI: &str = include_str!("openapi.json");
@@ -52,7 +53,12 @@ pub(super) async fn ready(State(api): State<Arc<Api>>) -> Response {
     let Some(reason) = reason else {
         return answer::with_type(StatusCode::OK, TEXT_TYPE, ready_text(&api).into());
     };
-    let said = json!({"error": {"code": "read_only", "message": &*reason}});
+    let message = if api.stopping.load(Ordering::Relaxed) {
+        reason.to_string()
+    } else {
+        format!("the node is read-only: {reason}. {REMEDY}")
+    };
+    let said = json!({"error": {"code": "read_only", "message": message}});
     answer::json(StatusCode::SERVICE_UNAVAILABLE, &said)
 }
 

@@ -1,11 +1,13 @@
 //! Binding what the configuration names, and telling where that was.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, Write};
+use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use grapevine_store::disk::is_full;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, UdpSocket};
 
@@ -245,18 +247,35 @@ impl ListenersFile {
             .map(|(key, address)| (key, address.to_string()))
             .collect();
         let temporary = data_dir.join(format!("{LISTENERS_FILE}.new"));
+        let mut text = serde_json::to_vec_pretty(&addresses).expect("addresses are plain text");
+        text.push(b'\n');
         let write = || -> io::Result<()> {
-            let mut file = std::fs::File::create(&temporary)?;
-            serde_json::to_writer_pretty(&mut file, &addresses)?;
-            file.write_all(b"\n")?;
+            std::fs::write(&temporary, &text)?;
             std::fs::rename(&temporary, &path)
         };
-        write().map_err(|source| BindError::File {
-            path: path.clone(),
-            source,
-        })?;
+        match write() {
+            Err(full) if is_full(&full) => {
+                // What the last life of the node left has its room.
+                drop(std::fs::remove_file(&temporary));
+                if let Err(error) = write_over(&path, &text) {
+                    tracing::warn!(
+                        "{}: {error}; commands find the node by its address, with --node",
+                        path.display()
+                    );
+                }
+            }
+            Err(source) => return Err(BindError::File { path, source }),
+            Ok(()) => {}
+        }
         Ok(ListenersFile { path })
     }
+}
+
+/// Writes over a file that is there: it may need no more room than it has.
+fn write_over(path: &Path, text: &[u8]) -> io::Result<()> {
+    let file = std::fs::OpenOptions::new().write(true).open(path)?;
+    file.write_all_at(text, 0)?;
+    file.set_len(text.len() as u64)
 }
 
 impl Drop for ListenersFile {

@@ -21,6 +21,7 @@ use tokio::task::JoinSet;
 
 use crate::config::{Config, ConfigErrors, SecretError};
 use crate::data_directory::{self, DataDirectoryError, Opened};
+use crate::descriptors::{self, Division};
 use crate::engine::{Engine, FilterDefaults, Keepers};
 use crate::gateway::{bloomd, hbbp, p2ptbl, rmbd};
 use crate::group::{Group, GroupError};
@@ -101,7 +102,7 @@ pub fn run(
     log: &LogControl,
     reload: &Reload,
 ) -> Result<(), ServeError> {
-    raise_file_limit();
+    descriptors::raise_limit();
     let (_lock, engine) = open(config, &service)?;
     let runtime = runtime(service.workers)?;
     let keepers = start(&engine)?;
@@ -207,20 +208,6 @@ fn start(engine: &Arc<Engine>) -> Result<Keepers, ServeError> {
     })
 }
 
-/// Lets the process open as many files as the system allows it; a soft limit of 1024 is a
-/// default for programs that know only `select`.
-fn raise_file_limit() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
-    };
-    if let Err(error) = setrlimit(Resource::Nofile, raised) {
-        tracing::warn!("raising the limit of open files: {error}");
-    }
-}
-
 async fn serve(
     config: &Config,
     engine: &Arc<Engine>,
@@ -301,8 +288,9 @@ fn spawn(
     stopping: &watch::Receiver<bool>,
 ) -> Result<JoinSet<()>, ServeError> {
     let metrics = Arc::new(Metrics::with_group(Arc::clone(engine), group.clone()));
+    let connections = connections(config);
     let limits = bloomd::Limits {
-        connections: config.limits.connections,
+        connections,
         line: config.limits.line,
         output: config.limits.output,
         idle: config.limits.idle_timeout,
@@ -343,7 +331,7 @@ fn spawn(
     }
     if let Some(listener) = bound.http {
         let limits = http::Limits {
-            connections: config.limits.connections,
+            connections,
             line: config.limits.line,
         };
         let server = http::Server::new(Arc::clone(engine), metrics, token.clone())
@@ -353,6 +341,22 @@ fn spawn(
         tasks.spawn(async move { server.serve(listener, stopping).await });
     }
     Ok(tasks)
+}
+
+/// Connections per gateway: as configured, or as many as the system's limit of open files leaves.
+fn connections(config: &Config) -> usize {
+    let wanted = config.limits.connections;
+    let division = Division::here(wanted);
+    if division.connections < wanted {
+        tracing::warn!(
+            "limits.connections is {wanted}, but this process may open {} files: {} connections \
+             per gateway leave the others for files and the group (raise ulimit -n, \
+             LimitNOFILE=)",
+            division.limit,
+            division.connections
+        );
+    }
+    division.connections
 }
 
 /// Makes the tables that are exchanged over links, and says of them that they are.

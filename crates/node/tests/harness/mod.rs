@@ -38,8 +38,24 @@ impl Node {
     /// Starts a node in `data_dir` with `settings` (`section.key=value`) and waits until it
     /// serves.
     pub(crate) fn start(data_dir: &Path, settings: &[&str]) -> Node {
-        let mut node = Node::spawn(data_dir, settings);
-        let file = data_dir.join("listeners.json");
+        Node::spawn(data_dir, settings).ready()
+    }
+
+    /// The same under limits of the system, as the shell's `ulimit` takes them.
+    pub(crate) fn start_under(limits: &str, data_dir: &Path, settings: &[&str]) -> Node {
+        let mut command = Command::new("sh");
+        // A write over the limit is to be refused, not to end the process.
+        let script = format!("trap '' XFSZ; ulimit {limits}; exec \"$0\" \"$@\"");
+        command
+            .args(["-c", &script])
+            .arg(env!("CARGO_BIN_EXE_grapevine"));
+        Node::spawn_as(command, data_dir, settings).ready()
+    }
+
+    /// Waits until it serves.
+    fn ready(mut self) -> Node {
+        let node = &mut self;
+        let file = node.data_dir.join("listeners.json");
         node.listeners = wait_for("the node to be ready", || {
             if let Some(status) = node.child.try_wait().expect("the child can be waited for") {
                 panic!("the node ended with {status}: {}", node.errors());
@@ -51,14 +67,18 @@ impl Node {
                 .map(|(key, address)| (key, address.parse().expect("an address")));
             Some(addresses.collect())
         });
-        node
+        self
     }
 
     /// Starts a node that may never serve.
     pub(crate) fn spawn(data_dir: &Path, settings: &[&str]) -> Node {
+        let command = Command::new(env!("CARGO_BIN_EXE_grapevine"));
+        Node::spawn_as(command, data_dir, settings)
+    }
+
+    fn spawn_as(mut command: Command, data_dir: &Path, settings: &[&str]) -> Node {
         // A killed node leaves the file of its last life behind.
         drop(std::fs::remove_file(data_dir.join("listeners.json")));
-        let mut command = Command::new(env!("CARGO_BIN_EXE_grapevine"));
         command.arg("serve").arg("--data-dir").arg(data_dir);
         for listener in [
             "group.listen",
@@ -144,6 +164,21 @@ impl Drop for Node {
         drop(self.child.kill());
         drop(self.child.wait());
     }
+}
+
+/// What an HTTP server answers to one request: the status and everything behind the head.
+pub(crate) fn http(address: SocketAddr, request: &str, body: &str) -> (u16, String) {
+    let client = Client::connect(address);
+    let length = body.len();
+    let request = format!(
+        "{request} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+         Content-Length: {length}\r\n\r\n{body}"
+    );
+    let answer = client.exchange_or_nothing(request.as_bytes());
+    let answer = String::from_utf8_lossy(&answer);
+    let status = answer.split(' ').nth(1).and_then(|code| code.parse().ok());
+    let text = answer.split_once("\r\n\r\n").map_or("", |(_, text)| text);
+    (status.unwrap_or(0), text.to_owned())
 }
 
 /// A command that prints lines for as long as it runs.

@@ -54,10 +54,7 @@ impl Collections {
         if !whole {
             return Ok(false);
         }
-        let failed = |error: io::Error| {
-            self.journal
-                .fail(|| format!("writing a snapshot failed: {error}"))
-        };
+        let failed = |error: io::Error| self.filters.snapshot_failed(&error);
         manifest.write(&*self.disk).map_err(|error| match error {
             ManifestError::Io(error) => failed(error),
             error => failed(io::Error::other(error.to_string())),

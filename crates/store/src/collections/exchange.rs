@@ -89,7 +89,7 @@ impl Exchange {
             Hindrance::Needs(dot) => Some(Wait::For(dot)),
             Hindrance::Parts(parts) => Some(Wait::Parts(parts)),
             // Tried again: room may be made, a node that takes no writes is restarted.
-            Hindrance::Memory(_) | Hindrance::ReadOnly(_) => {
+            Hindrance::Memory(_) | Hindrance::NoFile(_) | Hindrance::ReadOnly(_) => {
                 self.view
                     .note(&format_args!("operations of {origin} wait: {hindrance}"));
                 None
@@ -249,6 +249,7 @@ impl Collections {
             .and_then(|()| self.filters.take_over_rights());
         entered.map_err(|blocked| match blocked {
             Blocked::Memory(over) => FilterError::Memory(over),
+            Blocked::NoFile(reason) => FilterError::NoFile(reason),
             Blocked::ReadOnly(error) => error.into(),
             Blocked::UnknownLayer | Blocked::Parts(_) => FilterError::NotFound,
         })?;

@@ -1,5 +1,7 @@
 //! Operations of other origins, as peers send them.
 
+use std::sync::Arc;
+
 use grapevine_core::membership::MemberError;
 use grapevine_core::operation::{CatalogueChange, Operation, OperationError, decode};
 use grapevine_core::sync::Part;
@@ -33,6 +35,9 @@ pub enum Hindrance {
     /// What it makes or changes does not fit the memory bound now.
     #[error(transparent)]
     Memory(#[from] OverBound),
+    /// No file can be opened for the moment.
+    #[error("no file can be opened now: {0}")]
+    NoFile(Arc<str>),
     /// The node takes no writes.
     #[error(transparent)]
     ReadOnly(#[from] ReadOnly),
@@ -44,6 +49,7 @@ impl From<Blocked> for Hindrance {
             Blocked::Memory(over) => Hindrance::Memory(over),
             Blocked::UnknownLayer => Hindrance::UnknownLayer,
             Blocked::Parts(parts) => Hindrance::Parts(parts),
+            Blocked::NoFile(reason) => Hindrance::NoFile(reason),
             Blocked::ReadOnly(error) => Hindrance::ReadOnly(error),
         }
     }

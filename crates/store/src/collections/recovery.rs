@@ -108,8 +108,10 @@ impl Collections {
         let begun = collections.filters.begin_again(alone);
         begun.map_err(filters_other)?;
         // Files are removed once what dropped them is durable.
-        collections.journal.sync()?;
-        collections.filters.remove_orphans().map_err(filters_io)?;
+        if collections.journal.read_only().is_none() {
+            collections.journal.sync()?;
+            collections.filters.remove_orphans().map_err(filters_io)?;
+        }
         recovered.damaged = collections.filters.damaged();
         Ok((collections, recovered))
     }
@@ -208,6 +210,10 @@ impl Collections {
         effected.map_err(|blocked| match blocked {
             Blocked::Memory(over) => OpenError::Memory(over),
             Blocked::UnknownLayer | Blocked::Parts(_) => OpenError::UnknownLayer { position },
+            Blocked::NoFile(reason) => OpenError::Io {
+                path: FILTERS_DIR.to_owned(),
+                source: std::io::Error::other(reason.to_string()),
+            },
             Blocked::ReadOnly(error) => OpenError::ReadOnly(error),
         })
     }

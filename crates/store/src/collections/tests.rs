@@ -1,5 +1,7 @@
 //! The bitmap of the group: what is kept, what others are told, what they bring.
 
+mod descriptors;
+
 use std::io::ErrorKind;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 

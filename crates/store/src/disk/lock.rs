@@ -1,11 +1,13 @@
 //! One process per data directory.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::io::{self, Read};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
+
+use super::is_full;
 
 /// Name of the lock file in the data directory.
 pub const LOCK_FILE: &str = "lock";
@@ -68,9 +70,17 @@ impl DirectoryLock {
             }
             Err(TryLockError::Error(source)) => return Err(failed(source)),
         }
-        file.set_len(0).map_err(failed)?;
-        file.write_all(format!("{}\n", std::process::id()).as_bytes())
-            .map_err(failed)?;
+        let pid = format!("{}\n", std::process::id());
+        // Over what is there, cut afterwards: on a full disk that needs no room. Where there is
+        // none for the first id either, the lock holds without it.
+        let written = file
+            .write_all_at(pid.as_bytes(), 0)
+            .and_then(|()| file.set_len(pid.len() as u64));
+        if let Err(error) = written
+            && !is_full(&error)
+        {
+            return Err(failed(error));
+        }
         Ok(Self { _file: file })
     }
 }

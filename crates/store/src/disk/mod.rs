@@ -14,6 +14,8 @@ mod simulated;
 use std::io;
 use std::sync::Arc;
 
+use rustix::io::Errno;
+
 pub use lock::{DirectoryLock, LOCK_FILE, LockError, lock_holder};
 pub use real::RealDisk;
 pub use simulated::{CrashPlan, NameFate, Operation, SimulatedDisk, WriteFate};
@@ -96,6 +98,23 @@ pub trait DiskFile: Send + Sync {
     /// taken for durable ones by the process that comes after. Call it after a `sync`. It is
     /// advice: a system may ignore it.
     fn drop_cache(&self) -> io::Result<()>;
+}
+
+/// Whether the disk has no room for what was to be written, so that room mends it.
+#[must_use]
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+    )
+}
+
+/// Whether the process, or the system, has no file descriptor left: nothing was opened and nothing
+/// written, and once others are closed the same call succeeds.
+#[must_use]
+pub fn is_passing(error: &io::Error) -> bool {
+    let passing = [Errno::MFILE, Errno::NFILE].map(|errno| Some(errno.raw_os_error()));
+    passing.contains(&error.raw_os_error())
 }
 
 /// Replaces the file at `path` by `bytes`, atomically and durably: whoever reads it after a crash

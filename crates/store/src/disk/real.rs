@@ -5,27 +5,53 @@ use std::io;
 use std::num::NonZeroU64;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::Advice;
 
-use super::{Disk, DiskFile, OpenMode, check_dir, check_path};
+use super::{Disk, DiskFile, OpenMode, check_dir, check_path, is_passing};
 
 /// Files and directories are the owner's only: a log holds what users stored.
 const FILE_MODE: u32 = 0o600;
 const DIRECTORY_MODE: u32 = 0o700;
+/// What the descriptor in reserve is open on.
+const RESERVE: &str = "/dev/null";
 
 /// A [`Disk`] rooted at one directory.
 #[derive(Clone, Debug)]
 pub struct RealDisk {
     root: PathBuf,
+    reserve: Arc<Mutex<Option<File>>>,
 }
 
 impl RealDisk {
     /// The disk of the directory `root`, which should exist; [`RealDisk::create_root`] makes it.
     #[must_use]
     pub fn new(root: PathBuf) -> Self {
-        Self { root }
+        let reserve = File::open(RESERVE).ok();
+        Self {
+            root,
+            reserve: Arc::new(Mutex::new(reserve)),
+        }
+    }
+
+    /// Opens a directory for a moment. Where no descriptor is left, the one in reserve serves:
+    /// what was begun, such as a rename, must be made durable.
+    fn with_directory<T>(
+        &self,
+        path: &Path,
+        with: impl FnOnce(File) -> io::Result<T>,
+    ) -> io::Result<T> {
+        match File::open(path) {
+            Err(error) if is_passing(&error) => {
+                let mut reserve = self.reserve.lock().unwrap_or_else(PoisonError::into_inner);
+                drop(reserve.take());
+                let done = File::open(path).and_then(with);
+                *reserve = File::open(RESERVE).ok();
+                done
+            }
+            opened => with(opened?),
+        }
     }
 
     /// Makes the root directory (and its parents) when missing.
@@ -109,7 +135,7 @@ impl Disk for RealDisk {
     }
 
     fn sync_dir(&self, dir: &str) -> io::Result<()> {
-        File::open(self.resolve_dir(dir)?)?.sync_all()
+        self.with_directory(&self.resolve_dir(dir)?, |directory| directory.sync_all())
     }
 
     fn exists(&self, path: &str) -> io::Result<bool> {

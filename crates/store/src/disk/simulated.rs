@@ -72,6 +72,12 @@ impl SimulatedDisk {
         self.lock().capacity = bytes;
     }
 
+    /// While `none_left`, no file can be opened: the process has no file descriptor left. Those
+    /// that are open work.
+    pub fn take_descriptors(&self, none_left: bool) {
+        self.lock().faults.take_descriptors(none_left);
+    }
+
     /// Makes the `nth` (0 = next) coming operation of this kind fail with `error`. A failed write
     /// leaves half of its bytes; a failed sync leaves what it should have synced clean in memory
     /// and absent from the device, as Linux does.
@@ -170,6 +176,7 @@ impl Disk for SimulatedDisk {
         check_path(path)?;
         let mut state = self.lock();
         state.faults.check_up()?;
+        state.faults.check_descriptors()?;
         let found = state.tree.file(path);
         let inode = match (mode, found) {
             (OpenMode::Create, Ok(inode)) => {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::sync::Arc;
 
 use grapevine_core::catalogue::{Catalogue, FilterId, FilterRow, LayerRow, Storage};
 use grapevine_core::filter::rights::Rights;
@@ -9,7 +10,7 @@ use grapevine_core::operation::{CatalogueChange, Epoch, Grant, Insert, Spent};
 use grapevine_core::origin::Origin;
 
 use super::Filters;
-use super::error::FilterError;
+use super::error::{FilterError, LoadError};
 use super::handle::{Bits, FILTERS_DIR, Handle, Loaded, lock};
 use super::memory::OverBound;
 use crate::disk::Disk;
@@ -29,6 +30,9 @@ pub enum Blocked {
     /// Its bits never were operations: they are to be fetched from who has them.
     #[error("bits of {} layers are to be fetched first", .0.len())]
     Parts(Vec<Part>),
+    /// No file can be opened for the moment.
+    #[error("no file can be opened now: {0}")]
+    NoFile(Arc<str>),
     /// The node takes no writes.
     #[error(transparent)]
     ReadOnly(#[from] ReadOnly),
@@ -109,8 +113,11 @@ impl Filters {
                     append()?;
                     return Ok(());
                 }
-                Err(FilterError::Memory(over)) => return Err(over.into()),
-                Err(_) => {}
+                Err(error) => {
+                    if let Ok(blocked) = error.hindrance() {
+                        return Err(blocked);
+                    }
+                }
             }
         }
         append()?;
@@ -218,8 +225,11 @@ impl Filters {
         let handle = self.by_id(epoch.filter);
         let bits = match handle.as_ref().map(|handle| self.loaded(handle)) {
             Some(Ok(bits)) => Some(bits),
-            Some(Err(FilterError::Memory(over))) => return Err(over.into()),
-            Some(Err(_)) | None => None,
+            Some(Err(error)) => match error.hindrance() {
+                Ok(blocked) => return Err(blocked),
+                Err(_) => None,
+            },
+            None => None,
         };
         let mut catalogue = lock(&self.catalogue);
         if let Some(Bits::Loaded(loaded)) = bits.as_deref() {
@@ -299,8 +309,14 @@ impl Filters {
     /// A filter whose layers all have files.
     pub(super) fn handle_of_files(&self, row: &FilterRow) -> Handle {
         let handle = Handle::new(row, Bits::Unloaded);
-        if let Err(error) = self.read_summary(&handle, row) {
-            *handle.bits_write() = Bits::Damaged(error.to_string().into());
+        match self.read_summary(&handle, row) {
+            Ok(()) => {}
+            Err(LoadError::NotOpened { .. }) => {
+                // They are there all the same, and are read when the filter is used.
+                let ids = row.layers.iter().map(|layer| (layer.shape.id, u64::MAX));
+                lock(&handle.snapshots).extend(ids);
+            }
+            Err(error) => *handle.bits_write() = Bits::Damaged(error.to_string().into()),
         }
         handle
     }

@@ -3,6 +3,7 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::sync::Arc;
 
 use grapevine_core::catalogue::{FilterId, FilterRow, LayerRow, Storage};
@@ -15,8 +16,8 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::Filters;
 use super::apply::{Append, Blocked, Effected};
-use super::error::FilterError;
 use super::handle::{Bits, Handle, Loaded, lock};
+use crate::disk::is_passing;
 use crate::journal::ReadOnly;
 
 /// Bits on their way here, of what is not entered yet.
@@ -230,10 +231,8 @@ impl Filters {
         self.merge_all_rights(handle, row, rights)?;
         // What came of them is in memory only.
         let _alone = lock(&self.snapshot);
-        self.write_layers(handle).map_err(|error| {
-            let reason = || format!("writing an imported filter failed: {error}");
-            Blocked::ReadOnly(self.journal.fail(reason))
-        })?;
+        self.write_layers(handle)
+            .map_err(|error| self.not_kept("an imported filter", &error))?;
         append()?;
         // It may answer to its name from now on.
         let catalogue = lock(&self.catalogue);
@@ -269,10 +268,7 @@ impl Filters {
         }
         let _alone = lock(&self.snapshot);
         let written = self.write_files(row.id, &loaded.filter, &layers);
-        written.map_err(|error| {
-            let reason = || format!("writing an imported filter failed: {error}");
-            self.journal.fail(reason).into()
-        })
+        written.map_err(|error| self.not_kept("an imported filter", &error))
     }
 
     /// Takes in a layer that another node merged from a file, once its bits are here.
@@ -295,8 +291,10 @@ impl Filters {
         let ready = {
             let bits = match self.loaded(&handle) {
                 Ok(bits) => bits,
-                Err(FilterError::Memory(over)) => return Err(over.into()),
-                Err(_) => {
+                Err(error) => {
+                    if let Ok(blocked) = error.hindrance() {
+                        return Err(blocked);
+                    }
                     append()?;
                     return Ok(());
                 }
@@ -323,11 +321,17 @@ impl Filters {
         {
             let _alone = lock(&self.snapshot);
             let written = self.write_layer_file(epoch.filter, &ready, handle.storage);
-            written.map_err(|error| {
-                let reason = || format!("writing a merged layer failed: {error}");
-                Blocked::ReadOnly(self.journal.fail(reason))
-            })?;
+            written.map_err(|error| self.not_kept("a merged layer", &error))?;
         }
         self.enter_adopted(epoch, layer, rights, append)
+    }
+
+    /// Bits that came were not written: for good, unless no file could be opened.
+    fn not_kept(&self, what: &str, error: &io::Error) -> Blocked {
+        if is_passing(error) {
+            return Blocked::NoFile(error.to_string().into());
+        }
+        let reason = || format!("writing {what} failed: {error}");
+        self.journal.fail(reason).into()
     }
 }

@@ -1,5 +1,6 @@
 //! Why the filters of a node cannot do what they were asked.
 
+use std::io;
 use std::sync::Arc;
 
 use grapevine_core::catalogue::NameError;
@@ -7,7 +8,9 @@ use grapevine_core::filter::AddLayerError;
 use grapevine_core::filter::parameters::ParametersError;
 use thiserror::Error;
 
+use super::apply::Blocked;
 use super::memory::OverBound;
+use crate::disk::is_passing;
 use crate::journal::ReadOnly;
 use crate::layer_file::LayerFileError;
 
@@ -34,6 +37,9 @@ pub enum FilterError {
     /// request's own change survives a restart is not known.
     #[error("the node is read-only: {0}")]
     ReadOnly(Arc<str>),
+    /// No file can be opened for the moment. The same may be tried again.
+    #[error("no file can be opened now, try again: {0}")]
+    NoFile(Arc<str>),
     /// A file of the filter is corrupt. Other filters are not concerned.
     #[error("the filter is damaged: {0}")]
     Damaged(Arc<str>),
@@ -71,6 +77,33 @@ pub(super) enum LoadError {
     },
     #[error("{path}: {what}")]
     Legacy { path: String, what: String },
+    /// The file could not be opened for the moment; nothing is known of it.
+    #[error("{path}: {source}")]
+    NotOpened { path: String, source: io::Error },
     #[error(transparent)]
     Layer(#[from] AddLayerError),
+}
+
+impl LoadError {
+    /// Of a layer's file.
+    pub(super) fn of_file(path: String, source: LayerFileError) -> Self {
+        match source {
+            LayerFileError::Io(source) if is_passing(&source) => {
+                LoadError::NotOpened { path, source }
+            }
+            source => LoadError::File { path, source },
+        }
+    }
+}
+
+impl FilterError {
+    /// What makes an operation on the filter wait: it is to be tried again. The error is given
+    /// back when the operation is to pass the filter over.
+    pub(super) fn hindrance(self) -> Result<Blocked, FilterError> {
+        match self {
+            FilterError::Memory(over) => Ok(Blocked::Memory(over)),
+            FilterError::NoFile(reason) => Ok(Blocked::NoFile(reason)),
+            error => Err(error),
+        }
+    }
 }

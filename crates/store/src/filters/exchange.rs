@@ -217,8 +217,7 @@ impl Filters {
     ) -> Effected {
         let bits = match self.loaded(handle) {
             Ok(bits) => bits,
-            Err(FilterError::Memory(over)) => return Err(over.into()),
-            Err(_) => return Ok(()),
+            Err(error) => return error.hindrance().map_or(Ok(()), Err),
         };
         let Bits::Loaded(loaded) = &*bits else {
             return Ok(());

@@ -15,7 +15,7 @@ use super::error::{FilterError, LoadError};
 use super::handle::{
     Bits, FILTERS_DIR, Handle, Loaded, Summary, directory, layer_path, legacy_path, lock,
 };
-use crate::disk::{Disk, DiskFile, OpenMode, parent, read_file};
+use crate::disk::{Disk, DiskFile, OpenMode, is_passing, parent, read_file};
 use crate::layer_file::{LayerFileError, LayerHead, LayerReader, write_layer, write_rights};
 
 /// Buffer between a layer and its file, in bytes.
@@ -42,6 +42,9 @@ impl Filters {
                 Ok(())
             }
             Err(LoadError::Memory(error)) => Err(error.into()),
+            Err(error @ LoadError::NotOpened { .. }) => {
+                Err(FilterError::NoFile(error.to_string().into()))
+            }
             Err(error) => {
                 let reason: Arc<str> = error.to_string().into();
                 *bits = Bits::Damaged(Arc::clone(&reason));
@@ -88,10 +91,7 @@ impl Filters {
             }
             reader.load(layer)?.ensure_end()
         };
-        read().map_err(|source| LoadError::File {
-            path: path.clone(),
-            source,
-        })
+        read().map_err(|source| LoadError::of_file(path.clone(), source))
     }
 
     fn read_legacy(&self, handle: &Handle, shape: &LegacyShape) -> Result<BloomdLayer, LoadError> {
@@ -100,7 +100,13 @@ impl Filters {
             path: path.clone(),
             what,
         };
-        let bytes = read_file(&*self.disk, &path, shape.bytes).map_err(|e| wrong(e.to_string()))?;
+        let bytes = read_file(&*self.disk, &path, shape.bytes).map_err(|error| {
+            let said = error.to_string();
+            match LoadError::of_file(path.clone(), error.into()) {
+                passing @ LoadError::NotOpened { .. } => passing,
+                _ => wrong(said),
+            }
+        })?;
         if bytes.len() as u64 != shape.bytes || xxh3_64(&bytes) != shape.checksum {
             return Err(wrong("corrupt: the checksum does not match".to_owned()));
         }
@@ -147,10 +153,7 @@ impl Filters {
                 Err(LayerFileError::Misplaced)
             }
         };
-        read().map_err(|source| LoadError::File {
-            path: path.clone(),
-            source,
-        })
+        read().map_err(|source| LoadError::of_file(path.clone(), source))
     }
 
     /// Writes the files of those layers that have changed since their last. Others go on using
@@ -216,7 +219,12 @@ impl Filters {
         Ok(())
     }
 
-    pub(super) fn snapshot_failed(&self, error: &io::Error) -> FilterError {
+    /// What becomes of a file that was not written: the node takes no more writes, unless no file
+    /// could be opened. What is replaced by a rename is whole all the same.
+    pub(crate) fn snapshot_failed(&self, error: &io::Error) -> FilterError {
+        if is_passing(error) {
+            return FilterError::NoFile(error.to_string().into());
+        }
         let reason = || format!("writing a snapshot failed: {error}");
         self.journal.fail(reason).into()
     }

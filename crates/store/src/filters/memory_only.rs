@@ -173,7 +173,9 @@ impl Filters {
             if handle.storage == Storage::Durable {
                 continue;
             }
-            let result = if handle.scope == Scope::Group && !alone {
+            // A node that takes no writes makes none anew: the empty one stands.
+            let kept = self.journal.read_only().is_some();
+            let result = if kept || (handle.scope == Scope::Group && !alone) {
                 self.load(&handle)
             } else {
                 self.renew(&handle, renewed.insert(handle.name.clone()))

@@ -9,6 +9,7 @@ use super::error::{Failure, LogError, Step};
 use super::reached::{self, REACHED_EVERY_BYTES, Reached};
 use super::segment::{self, SEGMENT_HEADER_LEN, SegmentHeader};
 use super::{Log, Position, Writer, frame, lock};
+use crate::disk::{OpenMode, is_passing};
 
 impl Log {
     /// Makes sure that everything before `up_to` was handed to the operating system. One caller
@@ -89,8 +90,13 @@ impl Log {
         if writer.end - writer.header.start < bytes.max(1) {
             return Ok(false);
         }
-        self.begin_segment(&mut writer)?;
-        Ok(true)
+        self.begin_segment(&mut writer)
+    }
+
+    /// Waits for the write and the sync under way. Of a log that has failed none follows.
+    pub(crate) fn wait_for_writers(&self) {
+        drop(lock(&self.writer));
+        drop(lock(&self.syncing));
     }
 
     /// Removes the segments that end at or before `position`, oldest first. The newest one stays.
@@ -153,6 +159,7 @@ impl Log {
     }
 
     /// Notes beside the segments that the log is durable up to `end`, and that `segment` is there.
+    /// Where no file can be opened for the moment, the note before stands: it is less, and true.
     fn note_reached(&self, segment: Position, end: Position) -> Result<(), LogError> {
         let mut reached = lock(&self.reached);
         let now = Reached {
@@ -160,9 +167,11 @@ impl Log {
             end: reached.end.max(end),
         };
         if now != *reached {
-            reached::write(&*self.disk, &self.dir, self.id, now)
-                .map_err(|error| self.fail(Step::Reach, now.segment, &error))?;
-            *reached = now;
+            match reached::write(&*self.disk, &self.dir, self.id, now) {
+                Ok(()) => *reached = now,
+                Err(error) if is_passing(&error) => {}
+                Err(error) => return Err(self.fail(Step::Reach, now.segment, &error)),
+            }
         }
         Ok(())
     }
@@ -174,15 +183,23 @@ impl Log {
     }
 
     /// Remembers the first failure; from here on nothing is taken.
-    fn fail(&self, step: Step, segment: Position, error: &io::Error) -> LogError {
+    pub(super) fn fail(&self, step: Step, segment: Position, error: &io::Error) -> LogError {
         let cause = Failure {
             step,
             segment,
             kind: error.kind(),
             message: error.to_string(),
         };
+        let mut first = false;
+        let cause = self.failure.get_or_init(|| {
+            first = true;
+            cause
+        });
+        if first && let Some(alarm) = self.alarm.get() {
+            alarm(cause);
+        }
         LogError::Failed {
-            cause: self.failure.get_or_init(|| cause).clone(),
+            cause: cause.clone(),
         }
     }
 
@@ -213,11 +230,11 @@ impl Log {
                 .saturating_sub(self.segment_len(writer));
             let mut last = last_that_fits(batch, first, free);
             if last == first {
-                if writer.end > writer.header.start {
-                    self.begin_segment(writer)?;
+                if writer.end > writer.header.start && self.begin_segment(writer)? {
                     continue;
                 }
-                // Alone in its segment, whatever its length.
+                // Alone in its segment, whatever its length, or in one that is to be the last for
+                // now.
                 last = first + 1;
             }
             self.write_frames(writer, batch, first, last)?;
@@ -277,7 +294,8 @@ impl Log {
 
     /// Syncs the present segment for good and begins the next one. A segment thus exists only when
     /// all before it are whole and durable, so damage in those is never taken for a torn tail.
-    fn begin_segment(&self, writer: &mut Writer) -> Result<(), LogError> {
+    /// False when no file can be opened for the moment: the present segment goes on.
+    fn begin_segment(&self, writer: &mut Writer) -> Result<bool, LogError> {
         // Not two syncs of one file at once: the system reports an error to one of them only.
         let _syncing = lock(&self.syncing);
         self.check_working()?;
@@ -288,12 +306,17 @@ impl Log {
             .map_err(|error| self.fail(Step::Sync, complete, &error))?;
         self.counters.syncs.fetch_add(1, Ordering::Relaxed);
         let start = writer.end;
+        let path = segment::unfinished_path(&self.dir, start);
+        let file = match self.disk.open(&path, OpenMode::Create) {
+            Err(error) if is_passing(&error) => return Ok(false),
+            opened => opened.map_err(|error| self.fail(Step::Begin, start, &error))?,
+        };
         let header = SegmentHeader {
             start,
             id: self.id,
             salt: self.config.salt,
         };
-        let file = segment::create(&*self.disk, &self.dir, &header)
+        let file = segment::begin(&*self.disk, &self.dir, file, &header)
             .map_err(|error| self.fail(Step::Begin, start, &error))?;
         writer.file = Arc::clone(&file);
         writer.header = header;
@@ -303,7 +326,8 @@ impl Log {
         self.counters.segments.fetch_add(1, Ordering::Relaxed);
         self.publish_synced(start);
         // Before anything is in it: without it the log would end where this one begins.
-        self.note_reached(start, start)
+        self.note_reached(start, start)?;
+        Ok(true)
     }
 }
 

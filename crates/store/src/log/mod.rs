@@ -153,8 +153,13 @@ pub struct Log {
     committed: AtomicU64,
     synced: AtomicU64,
     failure: OnceLock<Failure>,
+    /// Told of the failure at the moment it happens.
+    alarm: OnceLock<Alarm>,
     counters: Counters,
 }
+
+/// What is called at the first failure.
+pub(crate) type Alarm = Box<dyn Fn(&Failure) + Send + Sync>;
 
 impl fmt::Debug for Log {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -286,6 +291,13 @@ impl Log {
         self.failure
             .get()
             .map_or(LogState::Open, |failure| LogState::Failed(failure.clone()))
+    }
+
+    /// Called once, when a write or sync fails, by whoever made it: it must not block, and not call
+    /// back. Only the first one counts; of a failure before this call it is not told.
+    pub(crate) fn set_alarm(&self, alarm: Alarm) {
+        // Later ones would take the alarm from the first.
+        drop(self.alarm.set(alarm));
     }
 
     /// What the log did since it was opened.

@@ -10,13 +10,13 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use super::batch::Batch;
-use super::error::{OpenError, Step};
+use super::error::{LogError, OpenError, Step};
 use super::frame::FrameFault;
 use super::reached::{self, Reached, ReachedFault};
 use super::segment::{self, HeaderFault, SegmentHeader};
 use super::window::{Frames, end_position};
 use super::{Counters, DirectoryId, Log, LogConfig, Position, Writer};
-use crate::disk::{Disk, DiskFile, OpenMode, parent};
+use crate::disk::{Disk, DiskFile, OpenMode, is_full, parent};
 
 /// Most segments that a log may have.
 pub const MAX_SEGMENTS: usize = 1 << 20;
@@ -158,6 +158,7 @@ pub(super) fn open(
         unread,
         cut: None,
     };
+    let mut no_room = None;
     if last < reached.segment {
         return Err(OpenError::Missing {
             file: segment::path(dir, reached.segment),
@@ -169,13 +170,18 @@ pub(super) fn open(
             segment: last,
             end: last,
         };
-        reached::write(&*disk, dir, id, anew).map_err(|source| recovery.reached_io(source))?;
+        if let Err(source) = reached::write(&*disk, dir, id, anew) {
+            no_room = Some(unless_full(recovery.reached_io(source))?);
+        }
     }
     let (file, header) = recovery.open_last(last)?;
     let walk = recovery.walk(&file, header, reached.end)?;
     recovery.check_held(replay_from, segments[0], header, &walk)?;
     if let Some(what) = walk.fault {
-        report.cut = Some(recovery.cut(&*file, header, walk.end, what)?);
+        match recovery.cut(&*file, header, walk.end, what) {
+            Ok(cut) => report.cut = Some(cut),
+            Err(error) => no_room = Some(unless_full(error)?),
+        }
     }
     let log = assemble(
         Arc::clone(&disk),
@@ -187,16 +193,33 @@ pub(super) fn open(
         &walk,
         reached,
     );
-    // The tail is durable: let a frame say so before anything is built on it.
-    log.mark_synced().map_err(|error| {
-        let source = io::Error::other(error);
-        OpenError::Io {
-            step: Step::Write,
-            file: segment::path(dir, last),
-            source,
+    if let Some((step, error)) = no_room {
+        // What is held can be read; it is opened as a log that has failed.
+        drop(log.fail(step, last, &error));
+        return Ok((log, report));
+    }
+    // The tail is durable: let a frame say so before anything is built on it. Where there is no
+    // room for one, the log has failed, and can be read.
+    match log.mark_synced() {
+        Ok(_) => {}
+        Err(LogError::Failed { cause }) if is_full(&cause.kind.into()) => {}
+        Err(error) => {
+            return Err(OpenError::Io {
+                step: Step::Write,
+                file: segment::path(dir, last),
+                source: io::Error::other(error),
+            });
         }
-    })?;
+    }
     Ok((log, report))
+}
+
+/// What was being done when there was no room for it; any other error stays one.
+fn unless_full(error: OpenError) -> Result<(Step, io::Error), OpenError> {
+    match error {
+        OpenError::Io { step, source, .. } if is_full(&source) => Ok((step, source)),
+        error => Err(error),
+    }
 }
 
 fn assemble(
@@ -243,6 +266,7 @@ fn assemble(
         committed: AtomicU64::new(end),
         synced: AtomicU64::new(end),
         failure: OnceLock::new(),
+        alarm: OnceLock::new(),
         counters: Counters::default(),
     }
 }

@@ -158,6 +158,11 @@ pub(super) fn list(disk: &dyn Disk, dir: &str) -> io::Result<Vec<Position>> {
         .collect())
 }
 
+/// Where the file of the segment lies until its header is durable.
+pub(super) fn unfinished_path(dir: &str, start: Position) -> String {
+    format!("{}{UNFINISHED}", path(dir, start))
+}
+
 /// Makes an empty segment; it is durable, name and header, when this returns. It has its name only
 /// once its header is durable, so a segment without a whole header is damaged, not being begun.
 pub(super) fn create(
@@ -165,12 +170,23 @@ pub(super) fn create(
     dir: &str,
     header: &SegmentHeader,
 ) -> io::Result<Arc<dyn DiskFile>> {
-    let path = path(dir, header.start);
-    let temporary = format!("{path}{UNFINISHED}");
-    let file = disk.open(&temporary, OpenMode::Create)?;
+    let file = disk.open(&unfinished_path(dir, header.start), OpenMode::Create)?;
+    begin(disk, dir, file, header)
+}
+
+/// Makes an empty segment of the file that was opened for it at its [`unfinished_path`].
+pub(super) fn begin(
+    disk: &dyn Disk,
+    dir: &str,
+    file: Arc<dyn DiskFile>,
+    header: &SegmentHeader,
+) -> io::Result<Arc<dyn DiskFile>> {
     file.write_at(0, &header.encode())?;
     file.sync()?;
-    disk.rename(&temporary, &path)?;
+    disk.rename(
+        &unfinished_path(dir, header.start),
+        &path(dir, header.start),
+    )?;
     disk.sync_dir(dir)?;
     Ok(file)
 }

@@ -3,39 +3,65 @@
 use std::sync::{Arc, PoisonError};
 
 use super::Tables;
-use super::redb_store::RedbStore;
+use super::redb_store::{RedbStore, io_refused};
 use super::row_store::{Commit, RowStore};
+use crate::disk::{DiskFile, is_passing};
+use crate::filters::FilterError;
 use crate::journal::ReadOnly;
+
+/// Why rows are in memory only.
+#[derive(Debug, thiserror::Error)]
+pub enum FlushError {
+    /// No file can be opened for the moment.
+    #[error("no file can be opened now: {0}")]
+    NoFile(Arc<str>),
+    /// The node takes no writes.
+    #[error(transparent)]
+    ReadOnly(#[from] ReadOnly),
+}
+
+impl From<FlushError> for FilterError {
+    fn from(error: FlushError) -> Self {
+        match error {
+            FlushError::NoFile(reason) => FilterError::NoFile(reason),
+            FlushError::ReadOnly(error) => error.into(),
+        }
+    }
+}
+
+/// What rows are written to.
+enum Target {
+    Store(Arc<dyn RowStore>),
+    /// The file of a database that is to be made.
+    New(Arc<dyn DiskFile>),
+}
 
 impl Tables {
     /// Writes everything that is in memory only to the file, durably.
     ///
     /// # Errors
     /// When the disk refuses; the node takes no more writes then.
-    pub fn flush(&self) -> Result<(), ReadOnly> {
+    pub fn flush(&self) -> Result<(), FlushError> {
         self.flush_after(|| self.journal.sync().map(drop))
     }
 
     /// The same while the journal is replayed: all of it is durable.
-    pub(super) fn flush_replayed(&self) -> Result<(), ReadOnly> {
+    pub(super) fn flush_replayed(&self) -> Result<(), FlushError> {
         self.flush_after(|| Ok(()))
     }
 
     pub(super) fn flush_after(
         &self,
         sync: impl FnOnce() -> Result<(), ReadOnly>,
-    ) -> Result<(), ReadOnly> {
+    ) -> Result<(), FlushError> {
         let _alone = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
-        let (frozen, descriptions, file) = {
-            let mut state = self.lock();
-            if state.is_written() {
-                return Ok(());
-            }
-            // After one that failed nothing more is written.
-            self.journal.ensure_writable()?;
-            let (frozen, descriptions) = state.freeze();
-            (frozen, descriptions, state.file.clone())
-        };
+        if self.lock().is_written() {
+            return Ok(());
+        }
+        // After one that failed nothing more is written.
+        self.journal.ensure_writable()?;
+        let target = self.target()?;
+        let (frozen, descriptions) = self.lock().freeze();
         // The file must not be ahead of the journal after a power cut.
         sync()?;
         let commit = Commit {
@@ -45,15 +71,49 @@ impl Tables {
             floors: &descriptions.floors,
             knowledge: descriptions.knowledge.as_deref(),
         };
-        let written: Result<Arc<dyn RowStore>, _> = match file {
-            Some(file) => file.commit(&commit).map(|()| file),
-            None => RedbStore::create(&*self.disk, &commit).map(|store| Arc::new(store) as _),
+        let written: Result<Arc<dyn RowStore>, _> = match target {
+            Target::Store(file) => file.commit(&commit).map(|()| file),
+            Target::New(file) => {
+                RedbStore::create(&*self.disk, file, &commit).map(|store| Arc::new(store) as _)
+            }
         };
-        let file = written.map_err(|error| self.fail(&error))?;
+        let file = match written {
+            Ok(file) => file,
+            Err(error) => {
+                let failed = self.fail(&error);
+                self.read_on();
+                return Err(failed.into());
+            }
+        };
         let mut state = self.lock();
         state.file = Some(file);
         state.frozen = None;
         state.in_file = descriptions.position;
         Ok(())
+    }
+
+    /// What rows are written to. It is opened before anything is begun: where no file can be, they
+    /// wait in memory.
+    fn target(&self) -> Result<Target, FlushError> {
+        if let Some(file) = &self.lock().file {
+            return Ok(Target::Store(Arc::clone(file)));
+        }
+        match RedbStore::prepare(&*self.disk) {
+            Ok(file) => Ok(Target::New(file)),
+            Err(error) if is_passing(&error) => Err(FlushError::NoFile(error.to_string().into())),
+            Err(error) => Err(self.fail(&io_refused(error)).into()),
+        }
+    }
+
+    /// Goes on reading the last commit of the file: a database of which a write failed answers
+    /// nothing more. What was to be written stays in memory.
+    fn read_on(&self) {
+        if self.lock().file.is_none() {
+            return;
+        }
+        // Where it cannot be read either, the database says so.
+        if let Ok(Some(store)) = RedbStore::open_unwritten(&*self.disk) {
+            self.lock().file = Some(Arc::new(store));
+        }
     }
 }

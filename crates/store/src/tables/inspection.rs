@@ -130,7 +130,7 @@ pub(crate) fn inspect(disk: &dyn Disk) -> Result<Option<Inspected>, RowStoreErro
 }
 
 /// A file that is only read; what is written to it is kept in memory.
-struct Scratch {
+pub(super) struct Scratch {
     file: Arc<dyn DiskFile>,
     written: Mutex<Written>,
 }
@@ -145,7 +145,7 @@ struct Written {
 const PAGE_BYTES: u64 = 4096;
 
 impl Scratch {
-    fn new(file: Arc<dyn DiskFile>, length: u64) -> Self {
+    pub(super) fn new(file: Arc<dyn DiskFile>, length: u64) -> Self {
         Scratch {
             file,
             written: Mutex::new(Written {

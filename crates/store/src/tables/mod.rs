@@ -38,6 +38,7 @@ use grapevine_core::table::{Row, RowError, VersionsExhausted};
 
 pub use changes::{Changed, Changes};
 pub(crate) use exchange::{Kept, TakeOverError};
+pub use flush::FlushError;
 pub(crate) use inspection::{copy_rows, head, inspect};
 pub use read::{Lookup, Page, TableSummary};
 pub use row_store::RowStoreError;
@@ -47,6 +48,7 @@ use crate::disk::Disk;
 use crate::filters::Entropy;
 use crate::journal::{Journal, ReadOnly};
 use crate::log::Position;
+use redb_store::RedbStore;
 use state::State;
 
 /// Directory of the file in the data directory.
@@ -106,7 +108,19 @@ impl Tables {
         journal: Arc<Journal>,
         entropy: Entropy,
     ) -> Result<Self, RowStoreError> {
-        let state = match redb_store::RedbStore::open(&*disk)? {
+        let store = match journal.read_only() {
+            Some(_) => RedbStore::open_unwritten(&*disk),
+            None => RedbStore::open(&*disk),
+        };
+        let store = match store {
+            // It is whole, and can be read without the room that mending it takes.
+            Err(full @ RowStoreError::Full { .. }) => {
+                drop(journal.fail(|| full.to_string()));
+                RedbStore::open_unwritten(&*disk)
+            }
+            store => store,
+        };
+        let state = match store? {
             Some(store) => State::load(store.contents()?, Arc::new(store))?,
             None => State::default(),
         };
@@ -139,8 +153,15 @@ impl Tables {
         }
     }
 
+    /// The state. What was changed and will never be written, since the log has failed, is taken
+    /// back: all that is left is as durable as promised.
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.settle(self.journal.settled());
+        if self.journal.log_failed() && !state.is_settled() {
+            state.take_back(self.journal.settled_at_last());
+        }
+        state
     }
 
     /// A random step of a version.

@@ -14,7 +14,8 @@ use crate::log::Position;
 pub struct Lookup {
     /// The row, unless it is gone.
     pub row: Option<Row>,
-    /// Everything that was seen is acknowledged once this position is as durable as promised.
+    /// What was seen may be told once this position is as durable as promised: that of the change
+    /// that made it.
     pub position: Position,
 }
 
@@ -63,10 +64,12 @@ impl Tables {
             return Ok(None);
         }
         let record = state.get_one(record_key(name, key))?;
+        // What was removed for good was settled long before.
+        let position = record.as_ref().map_or(0, |record| record.changed);
         let row = record.map(|record| record.row);
         Ok(Some(Lookup {
             row: row.filter(|row| !row.is_gone(now)),
-            position: state.position,
+            position,
         }))
     }
 

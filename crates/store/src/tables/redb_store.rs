@@ -17,11 +17,14 @@ use redb::{
     TableDefinition,
 };
 
+use super::inspection::Scratch;
 use super::record::Record;
 use super::row_store::{Commit, Contents, Due, RowStore, RowStoreError, Visit};
 use super::{ROWS_FILE, TABLES_DIR};
-use crate::disk::{Disk, DiskFile, OpenMode};
+use crate::disk::{Disk, DiskFile, OpenMode, is_full};
 
+/// The file while it is made.
+const NEW_FILE: &str = "tables/rows.redb.new";
 const RECORDS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("records");
 /// When a record is due (u64, big endian), then its key.
 const DUE: TableDefinition<'_, &[u8], ()> = TableDefinition::new("due");
@@ -78,6 +81,7 @@ fn refused(error: impl Into<redb::Error>) -> RowStoreError {
             file: ROWS_FILE,
             what,
         },
+        redb::Error::Io(error) => io_refused(error),
         error => RowStoreError::Refused {
             file: ROWS_FILE,
             what: error.to_string(),
@@ -96,10 +100,12 @@ pub(super) fn corrupt(what: &str) -> RowStoreError {
     }
 }
 
-fn io_refused(error: io::Error) -> RowStoreError {
-    RowStoreError::Refused {
-        file: ROWS_FILE,
-        what: error.to_string(),
+pub(super) fn io_refused(error: io::Error) -> RowStoreError {
+    let (file, what) = (ROWS_FILE, error.to_string());
+    if is_full(&error) {
+        RowStoreError::Full { file, what }
+    } else {
+        RowStoreError::Refused { file, what }
     }
 }
 
@@ -121,6 +127,17 @@ impl RedbStore {
             .and_then(|()| file.drop_cache())
             .map_err(io_refused)?;
         Ok(Some(Self::over(Backend(file))?))
+    }
+
+    /// The same, to read only: what redb would write to the file it keeps in memory.
+    pub(super) fn open_unwritten(disk: &dyn Disk) -> Result<Option<Self>, RowStoreError> {
+        let file = match disk.open(ROWS_FILE, OpenMode::Read) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(io_refused(error)),
+        };
+        let length = file.len().map_err(io_refused)?;
+        Ok(Some(Self::over(Scratch::new(file, length))?))
     }
 
     /// Opens a database that exists.
@@ -152,14 +169,20 @@ impl RedbStore {
         Ok(store)
     }
 
-    /// Makes the database with a first commit; it has its name once that is durable.
-    pub(super) fn create(disk: &dyn Disk, first: &Commit<'_>) -> Result<Self, RowStoreError> {
-        let temporary = format!("{ROWS_FILE}.new");
-        disk.create_dir(TABLES_DIR).map_err(io_refused)?;
-        disk.sync_dir("").map_err(io_refused)?;
-        let file = disk
-            .open(&temporary, OpenMode::Create)
-            .map_err(io_refused)?;
+    /// Opens the file that a database is to be made of.
+    pub(super) fn prepare(disk: &dyn Disk) -> io::Result<Arc<dyn DiskFile>> {
+        disk.create_dir(TABLES_DIR)?;
+        disk.sync_dir("")?;
+        disk.open(NEW_FILE, OpenMode::Create)
+    }
+
+    /// Makes the database of the file prepared for it, with a first commit; it has its name once
+    /// that is durable.
+    pub(super) fn create(
+        disk: &dyn Disk,
+        file: Arc<dyn DiskFile>,
+        first: &Commit<'_>,
+    ) -> Result<Self, RowStoreError> {
         let mut builder = Builder::new();
         builder.set_cache_size(CACHE_BYTES);
         let database = builder
@@ -167,7 +190,7 @@ impl RedbStore {
             .map_err(unreadable)?;
         let store = RedbStore { database };
         store.commit(first)?;
-        disk.rename(&temporary, ROWS_FILE).map_err(io_refused)?;
+        disk.rename(NEW_FILE, ROWS_FILE).map_err(io_refused)?;
         disk.sync_dir(TABLES_DIR).map_err(io_refused)?;
         Ok(store)
     }

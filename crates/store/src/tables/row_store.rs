@@ -40,6 +40,14 @@ pub enum RowStoreError {
         /// What does not hold.
         what: String,
     },
+    /// The disk has no room for what was to be written.
+    #[error("{file}: {what}")]
+    Full {
+        /// The file.
+        file: &'static str,
+        /// The answer.
+        what: String,
+    },
     /// The disk refused, or what was asked of it before failed.
     #[error("{file}: {what}")]
     Refused {

@@ -113,6 +113,22 @@ pub(super) struct State {
     pub(super) agreed: u64,
     /// Where the next collection goes on.
     pub(super) due_after: Vec<u8>,
+    /// What was there before changes that may not be as durable yet as promised, in their order.
+    /// They are no more than what waits in the log.
+    unsettled: VecDeque<Unsettled>,
+}
+
+/// A change that may not be as durable yet as promised.
+struct Unsettled {
+    /// The end of the operation that made it.
+    position: Position,
+    before: Before,
+}
+
+/// What was there.
+enum Before {
+    Row(Vec<u8>, Option<Record>),
+    Table(Vec<u8>, Option<TableRow>),
 }
 
 /// What a commit needs beside the records.
@@ -158,9 +174,10 @@ impl State {
         Ok(state)
     }
 
-    /// Whether there is anything that the file does not have.
+    /// Whether there is nothing that the file does not have.
     pub(super) fn is_written(&self) -> bool {
-        self.overlay.records.is_empty()
+        self.frozen.is_none()
+            && self.overlay.records.is_empty()
             && (!self.knowledge_dirty || self.tables.is_empty())
             && !self.tables.values().any(|table| table.dirty)
     }
@@ -184,6 +201,70 @@ impl State {
             }
         }
         (frozen, descriptions)
+    }
+
+    /// Forgets what was there before changes that are settled now.
+    pub(super) fn settle(&mut self, settled: Position) {
+        while let Some(first) = self.unsettled.front()
+            && first.position <= settled
+        {
+            self.unsettled.pop_front();
+        }
+    }
+
+    /// Whether every change is as durable as promised.
+    pub(super) fn is_settled(&self) -> bool {
+        self.unsettled.is_empty()
+    }
+
+    /// Undoes the changes that are not settled.
+    pub(super) fn take_back(&mut self, settled: Position) {
+        self.settle(settled);
+        while let Some(Unsettled { before, .. }) = self.unsettled.pop_back() {
+            match before {
+                Before::Row(key, before) => self.take_back_row(key, before),
+                Before::Table(name, None) => drop(self.tables.remove(&name)),
+                Before::Table(name, Some(row)) => self.table(&name).row = row,
+            }
+        }
+        self.position = self.position.min(settled);
+        for table in self.tables.values_mut() {
+            let newer = |(position, _): &(Position, Vec<u8>)| *position > settled;
+            while table.recent.back().is_some_and(newer) {
+                table.recent.pop_back();
+            }
+            table.recent_from = table.recent_from.min(settled);
+            table.forgotten = table.forgotten.min(settled);
+        }
+    }
+
+    fn take_back_row(&mut self, key: Vec<u8>, before: Option<Record>) {
+        let entered = self.in_memory(&key).cloned().flatten();
+        if let Some((name, _)) = split_key(&key)
+            && let Some(table) = self.tables.get_mut(name)
+        {
+            if let Some(entered) = &entered {
+                let count = table.counts.of(entered);
+                *count = count.saturating_sub(1);
+            }
+            if let Some(before) = &before {
+                *table.counts.of(before) += 1;
+            }
+        }
+        self.put(key, before);
+    }
+
+    /// Takes in what an operation that ends at `position` says of a table.
+    pub(super) fn describe(&mut self, row: &TableRow, position: Position) {
+        let before = self.tables.get(&row.name).map(|table| table.row.clone());
+        self.unsettled.push_back(Unsettled {
+            position,
+            before: Before::Table(row.name.clone(), before),
+        });
+        self.position = position;
+        let table = self.table(&row.name);
+        table.row.merge(row);
+        table.touch();
     }
 
     /// The table of that name, made if there is none.
@@ -291,7 +372,8 @@ impl State {
         record.doubtful || record.is_due(self.knowledge.horizon.due_before())
     }
 
-    /// Puts a record in, in place of `before`.
+    /// Puts a record in, in place of `before`: part of the operation that ends at the state's
+    /// position.
     pub(super) fn enter(&mut self, key: Vec<u8>, record: Record, before: Option<&Record>) {
         let Some((name, row_key)) = split_key(&key) else {
             return;
@@ -311,6 +393,10 @@ impl State {
                 table.recent_from = position;
             }
         }
+        self.unsettled.push_back(Unsettled {
+            position: self.position,
+            before: Before::Row(key.clone(), before.cloned()),
+        });
         self.put(key, Some(record));
     }
 

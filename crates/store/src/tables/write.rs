@@ -12,6 +12,7 @@ use grapevine_core::table::{
 };
 use grapevine_core::version::Dot;
 
+use super::flush::FlushError;
 use super::record::{Record, record_key};
 use super::state::State;
 use super::{KeyedRow, TABLES_MAX, TableError, Tables};
@@ -127,7 +128,7 @@ impl Tables {
         let (position, _) = self
             .journal
             .append(Stream::Group, |_, entry| entry.extend_from_slice(&encoded))?;
-        enter_description(state, row, position);
+        state.describe(row, position);
         Ok(position)
     }
 
@@ -381,7 +382,11 @@ impl Tables {
         let full = state.overlay.bytes >= self.overlay_bytes_max;
         drop(state);
         self.ring();
-        if full { self.flush() } else { Ok(()) }
+        match if full { self.flush() } else { Ok(()) } {
+            Err(FlushError::ReadOnly(error)) => Err(error),
+            // They are tried again with the next change.
+            Err(FlushError::NoFile(_)) | Ok(()) => Ok(()),
+        }
     }
 
     /// Takes in what another node says of a table, or the log that is being replayed; `append`
@@ -393,7 +398,7 @@ impl Tables {
     ) -> Result<(), ReadOnly> {
         let mut state = self.lock();
         let position = append()?;
-        enter_description(&mut state, row, position);
+        state.describe(row, position);
         Ok(())
     }
 
@@ -421,7 +426,12 @@ impl Tables {
         self.take_in(&mut state, dot, rows, || Ok(position))?;
         let full = state.overlay.bytes >= self.overlay_bytes_max;
         drop(state);
-        if full { self.flush_replayed() } else { Ok(()) }
+        // Where nothing can be written, rows stay in memory and the log: a failure is told, and
+        // keeps nothing from being read.
+        if full && self.journal.read_only().is_none() {
+            drop(self.flush_replayed());
+        }
+        Ok(())
     }
 
     /// Appends and enters rows; gives those that are strays.
@@ -537,11 +547,4 @@ fn ensure_room(state: &State) -> Result<(), TableError> {
         count if count >= TABLES_MAX => Err(TableError::TooMany(count)),
         _ => Ok(()),
     }
-}
-
-fn enter_description(state: &mut State, row: &TableRow, position: Position) {
-    state.position = position;
-    let table = state.table(&row.name);
-    table.row.merge(row);
-    table.touch();
 }

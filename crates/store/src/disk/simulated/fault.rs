@@ -2,6 +2,8 @@
 
 use std::io;
 
+use rustix::io::Errno;
+
 /// The kinds of operation that can be made to fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
@@ -65,6 +67,7 @@ pub(super) struct Faults {
     cut_at_operation: Option<u64>,
     cut_at_sync: Option<u64>,
     down: bool,
+    no_descriptors: bool,
 }
 
 impl Faults {
@@ -101,6 +104,19 @@ impl Faults {
         self.cut_at_operation = None;
         self.cut_at_sync = None;
         self.down = false;
+        self.no_descriptors = false;
+    }
+
+    pub(super) fn take_descriptors(&mut self, none_left: bool) {
+        self.no_descriptors = none_left;
+    }
+
+    /// Fails where no file can be opened.
+    pub(super) fn check_descriptors(&self) -> io::Result<()> {
+        if self.no_descriptors {
+            return Err(Errno::MFILE.into());
+        }
+        Ok(())
     }
 
     pub(super) fn check_up(&self) -> io::Result<()> {

@@ -4,6 +4,7 @@ mod clocks;
 mod collecting;
 mod durability;
 mod exchange;
+mod failing;
 mod rows;
 
 use std::sync::Arc;
