@@ -64,7 +64,11 @@ impl Machine {
                     said.merge(&peer.known.version());
                 }
             }
-            round.said = Some(said);
+            // Of origins that are not followed nothing ever comes in here.
+            let followed = said.iter().filter(|(origin, _)| {
+                replica.applied().get(*origin) > 0 || self.may_follow(replica, *origin)
+            });
+            round.said = Some(VersionVector::from_sorted(followed));
         }
         let settled = |said: &VersionVector| replica.applied().includes(said);
         if round.said.as_ref().is_some_and(settled) {

@@ -19,7 +19,7 @@ mod version;
 
 use std::cmp::Reverse;
 
-pub use description::{OTHER_FIELD_BYTES_MAX, OTHER_FIELDS_MAX, TableRow};
+pub use description::TableRow;
 pub use floors::{BUCKETS, Floors, FloorsError, bucket};
 pub use version::{
     LINK_ADVANCE_MAX, LINK_VERSION_MAX, STEP_SHIFT, VersionsExhausted, accepts_from_link,

@@ -50,7 +50,9 @@ pub(super) async fn ready(State(api): State<Arc<Api>>) -> Response {
         api.engine.filters().journal().read_only()
     };
     let Some(reason) = reason else {
-        return answer::with_type(StatusCode::OK, TEXT_TYPE, "ready\n".into());
+        let note = api.engine.collections().unreadable_snapshot();
+        let note = note.map_or_else(String::new, |note| format!("note: {note}\n"));
+        return answer::with_type(StatusCode::OK, TEXT_TYPE, format!("ready\n{note}").into());
     };
     let said = json!({"error": {"code": "read_only", "message": &*reason}});
     answer::json(StatusCode::SERVICE_UNAVAILABLE, &said)

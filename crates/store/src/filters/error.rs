@@ -34,6 +34,10 @@ pub enum FilterError {
     /// request's own change survives a restart is not known.
     #[error("the node is read-only: {0}")]
     ReadOnly(Arc<str>),
+    /// A snapshot was written and cannot be read back, so the one before it was kept, with the
+    /// log. Nothing is lost and the node goes on.
+    #[error("a snapshot was not taken: {0}")]
+    Unreadable(Arc<str>),
     /// A file of the filter is corrupt. Other filters are not concerned.
     #[error("the filter is damaged: {0}")]
     Damaged(Arc<str>),
