@@ -58,7 +58,7 @@ fn read(stream: &[u8], chunk: usize) -> (Vec<u8>, bool) {
 
 fn check(frame: Frame<'_>) {
     match frame.kind {
-        Kind::Heartbeat => {}
+        Kind::Heartbeat | Kind::Newer(_) => {}
         Kind::Data => match Data::decode(frame.content) {
             Ok(data) => {
                 let again = data.encode();

@@ -7,7 +7,7 @@ use grapevine_store::manifest::Manifest;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {
-    let file = checksums::file(input, |bytes| _ = checksums::repair_head(bytes));
+    let file = checksums::file(input, |bytes| _ = checksums::repair_manifest(bytes));
     let Ok(manifest) = Manifest::decode(&file) else {
         return;
     };

@@ -4,12 +4,15 @@
 
 use xxhash_rust::xxh3::{Xxh3Default, xxh3_64};
 
-/// Magic, version and body length, in front of every body.
+/// Magic, version and body length, in front of a body.
 const PREFIX_BYTES: usize = 16;
 const CHECKSUM_BYTES: usize = 8;
 /// Block header: index, words, checksum.
 const BLOCK_HEADER_BYTES: usize = 16;
 const END: u32 = u32::MAX;
+/// Magic and version of a manifest, and what stands before a block of it: length, checksum.
+const MANIFEST_HEADER_BYTES: usize = 12;
+const MANIFEST_PREFIX_BYTES: usize = 12;
 
 /// The input of a target for a checksummed file: its first byte says whether the rest is taken as
 /// it is (even) or repaired first (odd).
@@ -24,13 +27,32 @@ pub fn file(input: &[u8], repair: impl Fn(&mut [u8])) -> Vec<u8> {
     bytes
 }
 
-/// Repairs a head, which is also all of a manifest: prefix, body, checksum of both. Gives the
-/// length of the head, if it is whole.
+/// Repairs a head: prefix, body, checksum of both. Gives its length, if it is whole.
 pub fn repair_head(bytes: &mut [u8]) -> Option<usize> {
     let end = PREFIX_BYTES.checked_add(word(bytes, 12)? as usize)?;
     let checksum = xxh3_64(bytes.get(..end)?);
     put(bytes, end, checksum)?;
     Some(end + CHECKSUM_BYTES)
+}
+
+/// Repairs the blocks of a manifest, each of whose checksums rests on the one before it.
+pub fn repair_manifest(bytes: &mut [u8]) -> Option<()> {
+    let mut before = xxh3_64(bytes.get(..MANIFEST_HEADER_BYTES)?);
+    let mut at = MANIFEST_HEADER_BYTES;
+    loop {
+        let length = word(bytes, at)? as usize;
+        let payload = at + MANIFEST_PREFIX_BYTES;
+        let end = payload.checked_add(length)?;
+        let mut block = Xxh3Default::new();
+        block.update(&before.to_le_bytes());
+        block.update(bytes.get(payload..end)?);
+        before = block.digest();
+        put(bytes, at + 4, before)?;
+        if length == 0 {
+            return Some(());
+        }
+        at = end;
+    }
 }
 
 /// Repairs a layer's head and blocks as far as they can be followed. Gives its length, if it has

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::carried::{self, Carried};
 use crate::filter::parameters::{LayerId, LayerShape, Parameters};
 use crate::hash::Seed;
 use crate::limits::NAME_BYTES_MAX;
@@ -147,9 +148,9 @@ pub struct FilterRow {
     pub layers: Vec<LayerRow>,
     /// Its layers of a foreign geometry, oldest first.
     pub legacy: Vec<LegacyShape>,
-    /// What a newer version says of it.
-    #[serde(flatten)]
-    pub other: BTreeMap<String, rmpv::Value>,
+    /// What a newer version says of it, within the bounds of [`carried`].
+    #[serde(flatten, deserialize_with = "carried::read")]
+    pub other: Carried,
 }
 
 impl FilterRow {

@@ -4,6 +4,7 @@
 #![deny(unsafe_code)]
 
 pub mod bitmap;
+pub mod carried;
 pub mod catalogue;
 pub mod filter;
 pub mod hash;

@@ -4,6 +4,9 @@
 pub const NAME_BYTES_MAX: usize = 200;
 /// Largest body of an operation on rows, in bytes: a row with all the layers it can have.
 pub const OPERATION_BODY_BYTES_MAX: usize = 256 << 10;
+/// Largest body of the operation that says which version was taken over, in bytes: of all origins
+/// that are followed. It is for one node alone, so no message carries it.
+pub const ADOPTED_VERSION_BYTES_MAX: usize = 3 << 20;
 /// Layers of one filter, over all creators, from which on no more are opened.
 pub const LAYERS_PER_FILTER_MAX: usize = 1024;
 /// Longest key of a table's row, in bytes.

@@ -2,19 +2,22 @@
 //!
 //! A row is carried as the bytes its owner wrote, so that what a newer version says in it is not
 //! lost on the way through an older one. Of two rows of one node the one with the larger version
-//! wins, ties are broken by the larger bytes.
-
-use std::collections::BTreeMap;
+//! wins; of one version one that says "joined" before one that says "left", then the larger bytes.
 
 use serde::{Deserialize, Serialize};
 
 use crate::hash::Seed;
 use crate::origin::Origin;
+pub use members::Members;
+
+mod members;
 
 /// Largest body of a row, in bytes.
 pub const MEMBER_BYTES_MAX: usize = 16 << 10;
-/// Most members of a group, those that left included.
+/// Most rows of members. Those of members that left make room for others.
 pub const MEMBERS_MAX: usize = 4096;
+/// Most members of which nothing is kept but that they left, and with which version.
+pub const GONE_MAX: usize = 65_536;
 
 /// The public key of a node: its name in the group.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -191,7 +194,7 @@ pub enum MemberError {
     #[error("a member's row does not decode: {0}")]
     Body(#[from] rmp_serde::decode::Error),
     /// There are too many members.
-    #[error("a group has at most {MEMBERS_MAX} members, those that left included")]
+    #[error("a group has at most {MEMBERS_MAX} members, and has as many; one has to leave first")]
     TooMany,
 }
 
@@ -211,43 +214,6 @@ impl MemberRow {
             return Err(MemberError::TooLong(self.body.len()));
         }
         Ok(rmp_serde::from_slice(&self.body)?)
-    }
-}
-
-/// All nodes that belong to the group, or did.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Members(BTreeMap<NodeId, MemberRow>);
-
-impl Members {
-    /// Takes a row in; true if it won. A row that does not decode is refused.
-    pub fn merge(&mut self, row: MemberRow) -> Result<bool, MemberError> {
-        row.member()?;
-        match self.0.get(&row.node) {
-            Some(known) if (known.version, &known.body) >= (row.version, &row.body) => Ok(false),
-            None if self.0.len() >= MEMBERS_MAX => Err(MemberError::TooMany),
-            _ => {
-                self.0.insert(row.node, row);
-                Ok(true)
-            }
-        }
-    }
-
-    /// All rows, ascending by node.
-    pub fn rows(&self) -> impl ExactSizeIterator<Item = &MemberRow> {
-        self.0.values()
-    }
-
-    /// The row of a node.
-    pub fn get(&self, node: NodeId) -> Option<&MemberRow> {
-        self.0.get(&node)
-    }
-
-    /// Those that belong to the group now.
-    pub fn joined(&self) -> impl Iterator<Item = (NodeId, Member)> + '_ {
-        self.rows().filter_map(|row| {
-            let member = row.member().ok()?;
-            (member.state == MemberState::Joined).then_some((row.node, member))
-        })
     }
 }
 

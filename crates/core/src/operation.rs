@@ -12,7 +12,8 @@
 //! spent     = filter 16 | layer index u32 | layer creator 16 | opened u64 | total u64
 //! bits      = indexes u16 each, below 65200
 //! rows      = a table's name and rows of it, see `operation/rows.rs`
-//! other     = a MessagePack map; fields that this version does not know are carried along
+//! other     = a MessagePack map; fields that this version does not know are carried along, within
+//!             the bounds of `carried.rs`
 //! ```
 //! Integers are little endian. `opened` is the number of the creator's operation that opened the
 //! layer: a copy that does not have it yet must wait for it, one that has it and no such layer
@@ -33,7 +34,7 @@ use crate::filter::Run;
 use crate::filter::parameters::{LayerId, LayerShape};
 use crate::filter::rights::Rights;
 use crate::hash::KeyHash;
-use crate::limits::OPERATION_BODY_BYTES_MAX;
+use crate::limits::{ADOPTED_VERSION_BYTES_MAX, OPERATION_BODY_BYTES_MAX};
 use crate::membership::{GroupIdentity, MemberRow};
 use crate::origin::Origin;
 use crate::table::TableRow;
@@ -337,6 +338,9 @@ pub enum OperationError {
     /// Rows of a table do not hold.
     #[error(transparent)]
     Rows(#[from] RowsError),
+    /// A filter cannot have that name.
+    #[error("a filter's {0}")]
+    FilterName(NameError),
     /// A table cannot have that name.
     #[error("a table's {0}")]
     TableName(NameError),
@@ -344,7 +348,10 @@ pub enum OperationError {
     #[error("operation of unknown kind {0}: written by a newer version")]
     Kind(u8),
     /// The body is larger than any this version writes.
-    #[error("operation body of {0} bytes, the limit is {OPERATION_BODY_BYTES_MAX}")]
+    #[error(
+        "operation body of {0} bytes, the limit is {OPERATION_BODY_BYTES_MAX}, of an adopted \
+         version {ADOPTED_VERSION_BYTES_MAX}"
+    )]
     TooLong(usize),
     /// The body does not decode.
     #[error("operation of kind {kind} does not decode: {source}")]
@@ -485,6 +492,16 @@ fn encode_body(buffer: &mut Vec<u8>, kind: u8, body: &impl Serialize) {
         .expect("rows are plain data and memory does not refuse a write");
 }
 
+/// Whether an operation is short enough to be read: what is longer must not be written.
+pub fn fits(operation: &[u8]) -> bool {
+    let longest = match operation.first() {
+        Some(&KIND_INSERT) => SPENT_BYTES + INSERT_HASHES_MAX * KeyHash::BYTES,
+        Some(&KIND_ADOPT_VERSION) => ADOPTED_VERSION_BYTES_MAX,
+        _ => OPERATION_BODY_BYTES_MAX,
+    };
+    operation.len() <= 1 + longest
+}
+
 /// Reads one operation.
 pub fn decode(operation: &[u8]) -> Result<Operation<'_>, OperationError> {
     let Some((kind, body)) = operation.split_first() else {
@@ -506,13 +523,18 @@ pub fn decode(operation: &[u8]) -> Result<Operation<'_>, OperationError> {
     if kind == KIND_ROWS {
         return Ok(Operation::Rows(Rows::decode(body)?));
     }
-    if body.len() > OPERATION_BODY_BYTES_MAX {
+    if !fits(operation) {
         return Err(OperationError::TooLong(body.len()));
     }
     let change = match kind {
-        KIND_CREATE => CatalogueChange::Create(decode_body(kind, body)?),
+        KIND_CREATE => {
+            let row: FilterRow = decode_body(kind, body)?;
+            validate_name(&row.name).map_err(OperationError::FilterName)?;
+            CatalogueChange::Create(row)
+        }
         KIND_IMPORT => {
             let ImportedBody { row, rights } = decode_body(kind, body)?;
+            validate_name(&row.name).map_err(OperationError::FilterName)?;
             CatalogueChange::Import(row, rights)
         }
         KIND_DROP => CatalogueChange::Drop(decode_body(kind, body)?),

@@ -96,6 +96,8 @@ pub struct Engine {
     wanted: Wanted,
     stopping: AtomicBool,
     last_complaint: Mutex<Option<Instant>>,
+    /// It was said that snapshots cannot be read back.
+    unreadable_said: AtomicBool,
     started: Instant,
 }
 
@@ -142,6 +144,7 @@ impl Engine {
             wanted: Wanted::default(),
             stopping: AtomicBool::new(false),
             last_complaint: Mutex::new(None),
+            unreadable_said: AtomicBool::new(false),
             started: Instant::now(),
         })
     }
@@ -359,9 +362,26 @@ impl Engine {
             if self.collections.checkpoint_due() {
                 match self.collections.checkpoint() {
                     Ok(()) => tracing::debug!("took a snapshot"),
+                    Err(FilterError::Unreadable(_)) => {}
                     Err(error) => self.complain("taking a snapshot", &error),
                 }
             }
+            self.tell_unreadable();
+        }
+    }
+}
+
+impl Engine {
+    /// Says once that snapshots cannot be read back, whoever tried to take one.
+    fn tell_unreadable(&self) {
+        let reason = self.collections.unreadable_snapshot();
+        let said = self
+            .unreadable_said
+            .swap(reason.is_some(), Ordering::Relaxed);
+        if let Some(reason) = reason.filter(|_| !said) {
+            tracing::error!(
+                "{reason}; the snapshot before and all of the log are kept, and the log grows"
+            );
         }
     }
 }
@@ -392,7 +412,11 @@ impl Keepers {
         let collections = &self.engine.collections;
         collections.journal().sync()?;
         if collections.log_tail() > 0 {
-            collections.checkpoint()?;
+            match collections.checkpoint() {
+                // The log has everything.
+                Ok(()) | Err(FilterError::Unreadable(_)) => {}
+                Err(error) => return Err(error),
+            }
         }
         Ok(collections.journal().mark_synced()?)
     }

@@ -40,7 +40,7 @@ use thiserror::Error;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::collections::OpenError;
-use crate::disk::{Disk, DiskFile, OpenMode, RealDisk, parent, read_file, replace_file};
+use crate::disk::{Disk, DiskFile, OpenMode, RealDisk, parent};
 use crate::filters::{FILTERS_DIR, layer_path, legacy_path};
 use crate::identity::{Identity, IdentityError};
 use crate::journal::LOG_DIR;
@@ -240,14 +240,7 @@ impl Copying<'_> {
     /// Copies everything once. The inner error is the manifest's position when the log no longer
     /// reached back to it.
     fn pass(&mut self) -> Result<Result<(), u64>, BackupError> {
-        let bytes = match read_file(self.source, MANIFEST_FILE, manifest::BYTES_MAX) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(absent(MANIFEST_FILE));
-            }
-            Err(error) => return Err(at(MANIFEST_FILE)(error)),
-        };
-        let manifest = Manifest::decode(&bytes)?;
+        let manifest = Manifest::read(self.source)?.ok_or_else(|| absent(MANIFEST_FILE))?;
         let held = HeldSegments::open(self.source, LOG_DIR, manifest.position());
         let Some(mut held) = held.map_err(at(LOG_DIR))? else {
             return Ok(Err(manifest.position()));
@@ -260,8 +253,8 @@ impl Copying<'_> {
         self.bytes += copy_rows(self.source, self.target).map_err(at(ROWS_FILE))?;
         held.extend(self.source, LOG_DIR).map_err(at(LOG_DIR))?;
         self.log(&held).map_err(at(LOG_DIR))?;
-        replace_file(self.target, MANIFEST_FILE, &bytes).map_err(at(MANIFEST_FILE))?;
-        self.bytes += bytes.len() as u64;
+        manifest.write(self.target)?;
+        self.bytes += manifest::bytes(self.target).map_err(at(MANIFEST_FILE))?;
         Ok(Ok(()))
     }
 

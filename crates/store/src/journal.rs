@@ -13,7 +13,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::Thread;
 
-use grapevine_core::operation::{EntryHeader, Stream};
+use grapevine_core::limits::OPERATION_BODY_BYTES_MAX;
+use grapevine_core::operation::{ENTRY_HEADER_BYTES, EntryHeader, Stream, fits};
 use grapevine_core::origin::Origin;
 use grapevine_core::version::{Dot, VersionVector};
 use serde::{Deserialize, Serialize};
@@ -30,6 +31,8 @@ pub const LOG_DIR: &str = "log";
 const NOTE_EVERY_BYTES: u64 = 8 << 20;
 /// Most notes kept; beyond that every second one goes.
 const NOTES_MAX: usize = 512;
+/// Most origins in all notes together: with many origins fewer notes are kept.
+const NOTED_ORIGINS_MAX: usize = 1 << 20;
 
 /// The node takes no writes: an earlier one failed, and what is on disk is not known.
 #[derive(Clone, Debug, Error)]
@@ -210,10 +213,14 @@ impl Journal {
             sequence: last + 1,
         };
         let header = EntryHeader { stream, dot }.encode();
+        let mut readable = Ok(());
         appender.entry_with(|buffer| {
             buffer.extend_from_slice(&header);
             write(dot, buffer);
+            readable = ensure_readable(buffer.written());
         })?;
+        // Given up unfinished, the appender takes the entry back.
+        readable?;
         let position = appender.finish();
         versions.advance(stream, dot);
         versions.note(position);
@@ -288,6 +295,7 @@ impl Journal {
         let position = self.log.appended();
         let mut versions = lock(&self.versions);
         versions.notes.retain(|note| note.position < position);
+        versions.make_room_for_note();
         let at = Note {
             position,
             version: versions.applied.clone(),
@@ -513,6 +521,18 @@ impl Journal {
     }
 }
 
+/// Refuses an entry that a start could not read.
+fn ensure_readable(entry: &[u8]) -> Result<(), LogError> {
+    let operation = &entry[ENTRY_HEADER_BYTES.min(entry.len())..];
+    if fits(operation) {
+        return Ok(());
+    }
+    Err(LogError::EntryTooLong {
+        length: operation.len(),
+        limit: OPERATION_BODY_BYTES_MAX,
+    })
+}
+
 struct Reader {
     next: BTreeMap<Origin, u64>,
     runs: Vec<(Origin, Run)>,
@@ -567,18 +587,25 @@ impl Versions {
         }
     }
 
-    fn note(&mut self, position: Position) {
-        let last = self.notes.last().map_or(0, |note| note.position);
-        if position < last + NOTE_EVERY_BYTES {
-            return;
-        }
-        if self.notes.len() >= NOTES_MAX {
+    /// Drops every second note until there is room for one more.
+    fn make_room_for_note(&mut self) {
+        let room = NOTED_ORIGINS_MAX.saturating_sub(self.applied.len());
+        let noted = |notes: &[Note]| notes.iter().map(|note| note.version.len()).sum::<usize>();
+        while self.notes.len() >= NOTES_MAX || (self.notes.len() > 1 && noted(&self.notes) > room) {
             let mut keep = false;
             self.notes.retain(|_| {
                 keep = !keep;
                 keep
             });
         }
+    }
+
+    fn note(&mut self, position: Position) {
+        let last = self.notes.last().map_or(0, |note| note.position);
+        if position < last + NOTE_EVERY_BYTES {
+            return;
+        }
+        self.make_room_for_note();
         self.notes.push(Note {
             position,
             version: self.applied.clone(),

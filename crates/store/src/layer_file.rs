@@ -25,8 +25,9 @@ pub(crate) const MAGIC: &[u8; 8] = b"GrpvnLyr";
 const FORMAT_VERSION: u32 = 2;
 /// Words of a block.
 pub const BLOCK_WORDS: usize = 8192;
-/// Largest head: the rights of a layer shared by thousands of members.
-const HEAD_BYTES_MAX: u32 = 16 << 20;
+/// Largest head in a stream that comes from outside: the rights of a layer shared by thousands of
+/// members. The head of a file of this node's own may be as long as its file.
+const HEAD_BYTES_MAX: u64 = 16 << 20;
 const END: u32 = u32::MAX;
 
 /// What a layer file says before the bits.
@@ -105,7 +106,8 @@ fn write_head(out: &mut dyn Write, filter: FilterId, layer: &Layer) -> io::Resul
     let mut bytes = Vec::with_capacity(body.len() + 24);
     bytes.extend_from_slice(MAGIC);
     bytes.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
-    bytes.extend_from_slice(&(body.len() as u32).to_le_bytes());
+    let length = u32::try_from(body.len()).map_err(io::Error::other)?;
+    bytes.extend_from_slice(&length.to_le_bytes());
     bytes.extend_from_slice(&body);
     let checksum = xxh3_64(&bytes);
     bytes.extend_from_slice(&checksum.to_le_bytes());
@@ -162,8 +164,13 @@ pub struct LayerReader<R> {
 }
 
 impl<R: Read> LayerReader<R> {
-    /// Reads and checks the head.
+    /// Reads and checks the head of a layer that comes from outside.
     pub fn new(input: R) -> Result<Self, LayerFileError> {
+        Self::within(input, HEAD_BYTES_MAX)
+    }
+
+    /// Reads and checks a head that cannot be longer than `longest`, in bytes.
+    pub(crate) fn within(input: R, longest: u64) -> Result<Self, LayerFileError> {
         let mut input = Counted { input, offset: 0 };
         let mut bytes = vec![0; 16];
         input.read_exact(&mut bytes)?;
@@ -175,7 +182,7 @@ impl<R: Read> LayerReader<R> {
         if version != FORMAT_VERSION {
             return Err(LayerFileError::FutureVersion { found: version });
         }
-        if length > HEAD_BYTES_MAX {
+        if u64::from(length) > longest {
             return Err(input.corrupt(12, "the head is longer than any"));
         }
         bytes.resize(16 + length as usize, 0);

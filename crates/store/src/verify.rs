@@ -24,7 +24,7 @@ use thiserror::Error;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::collections::{self, Held};
-use crate::disk::{Disk, OpenMode, read_file};
+use crate::disk::{Disk, OpenMode};
 use crate::identity::{IDENTITY_FILE, Identity, IdentityError};
 use crate::journal::LOG_DIR;
 use crate::layer_file::LayerFileError;
@@ -241,8 +241,7 @@ pub fn verify(disk: &dyn Disk) -> io::Result<VerifyReport> {
 /// What tells whether somebody writes: the manifest, the file of rows and the log's files. A filter's files change
 /// without either only when they are written anew in place of whole ones.
 pub(crate) fn state(disk: &dyn Disk) -> io::Result<(u64, Vec<String>, u64)> {
-    let manifest = read_file(disk, MANIFEST_FILE, manifest::BYTES_MAX);
-    let manifest = manifest.map_or(0, |bytes| xxh3_64(&bytes));
+    let manifest = manifest::fingerprint(disk).unwrap_or(0);
     let rows = tables::head(disk).unwrap_or_default();
     let manifest = manifest ^ rows.map_or(0, |head| xxh3_64(&head));
     let segments: Vec<String> = disk.list(LOG_DIR)?;

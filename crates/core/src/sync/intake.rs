@@ -179,7 +179,7 @@ impl Machine {
             turn.replica.applied().get(origin),
             turn.replica.applied().len(),
         );
-        if have == 0 && origins >= ORIGINS_MAX {
+        if have == 0 && (origins >= ORIGINS_MAX || !self.may_follow(turn.replica, origin)) {
             return turn.event(Event::OriginsFull(from));
         }
         let bytes: usize = run.operations.iter().map(|o| operation_bytes(o)).sum();

@@ -34,6 +34,10 @@ pub const BLOB_BYTES: usize = 256 * 1024;
 pub const PEERS_MAX: usize = 1024;
 /// Most origins that a peer may report, and that are followed here.
 pub const ORIGINS_MAX: usize = 65_536;
+/// Most origins that are followed, or asked for, though they are neither a member's nor a connected
+/// peer's: those of members that left, or were restored. A member that makes origins up does not
+/// get further than this.
+pub const STRANGERS_MAX: usize = 4096;
 /// Bytes of operations in flight to one peer, unless it wants fewer.
 pub const WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 /// Most messages of operations in flight to one peer.
@@ -80,6 +84,11 @@ pub const REPORT_SPACING_MS: u64 = 200;
 pub const ACKNOWLEDGE_MS: u64 = 10;
 /// Time without progress after which something is sent or asked for again.
 pub const RETRY_MS: u64 = 2000;
+/// Times that operations are asked for every [`RETRY_MS`]; then it is twice as long each time, up
+/// to [`UNDELIVERED_DOUBLINGS_MAX`] times: nobody may have them.
+pub const PROMPT_TRIES: u32 = 4;
+/// See [`PROMPT_TRIES`].
+pub const UNDELIVERED_DOUBLINGS_MAX: u32 = 7;
 /// Time without progress after which operations of a connected origin are asked of others.
 pub const PATIENCE_MS: u64 = 1000;
 /// Time between two looks for what is lacking.

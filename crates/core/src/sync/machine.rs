@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::clock::Clock;
 use super::intake::Intake;
-use super::limits::{PEERS_MAX, WINDOW_BYTES};
+use super::limits::{PEERS_MAX, STRANGERS_MAX, WINDOW_BYTES};
 use super::message::Message;
 use super::peer::Peer;
 use super::push::Shared;
@@ -29,7 +29,9 @@ pub struct Machine {
     random: u64,
     pub(super) clock: Clock,
     pub(super) peers: BTreeMap<Origin, Peer>,
-    members: BTreeSet<Origin>,
+    pub(super) members: BTreeSet<Origin>,
+    /// Origins that are followed although they are nobody's that is known, at most.
+    pub(super) strangers_max: usize,
     pub(super) intake: Intake,
     pub(super) repair: Repair,
     pub(super) transfer: Option<Transfer>,
@@ -72,6 +74,7 @@ impl Machine {
             clock: Clock::default(),
             peers: BTreeMap::new(),
             members: BTreeSet::new(),
+            strangers_max: STRANGERS_MAX,
             intake: Intake::default(),
             repair: Repair::default(),
             transfer: None,
@@ -88,6 +91,12 @@ impl Machine {
     /// peer; [`WINDOW_BYTES`] unless set.
     pub fn set_window(&mut self, bytes: u32) {
         self.window = bytes.max(1);
+    }
+
+    /// Sets how many origins are followed that are neither a member's nor a connected peer's;
+    /// [`STRANGERS_MAX`] unless set.
+    pub fn set_strangers(&mut self, most: usize) {
+        self.strangers_max = most;
     }
 
     /// Sets the time between two comparisons of the whole state with a peer's, in milliseconds;

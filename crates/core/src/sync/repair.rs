@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use super::Event;
 use super::limits::{
-    DISTRUST_MS, ORIGINS_MAX, PATIENCE_MS, REPAIR_MS, REPAIR_ORIGINS_MAX, RETRY_MS,
-    WANT_ENTRIES_MAX,
+    DISTRUST_MS, ORIGINS_MAX, PATIENCE_MS, PROMPT_TRIES, REPAIR_MS, REPAIR_ORIGINS_MAX, RETRY_MS,
+    UNDELIVERED_DOUBLINGS_MAX, WANT_ENTRIES_MAX,
 };
 use super::machine::{Machine, Turn};
 use super::message::{Entry, Message};
@@ -30,6 +30,17 @@ struct Lack {
     there: u64,
     /// Who was asked, and up to which number it had them then.
     asked: Option<(Origin, u64)>,
+    /// Times that it was asked for since something came, and who did not deliver last.
+    tries: u32,
+    failed: Option<Origin>,
+}
+
+impl Lack {
+    /// How long an answer is waited for.
+    fn patience(&self) -> u64 {
+        let doublings = self.tries.saturating_sub(PROMPT_TRIES);
+        RETRY_MS << doublings.min(UNDELIVERED_DOUBLINGS_MAX)
+    }
 }
 
 /// Where a lacking origin's operations are to come from.
@@ -41,8 +52,19 @@ enum Source {
 }
 
 impl Repair {
+    /// Whether operations of an origin are known to be lacking.
+    pub(super) fn lacks(&self, origin: Origin) -> bool {
+        self.lacking.contains_key(&origin)
+    }
+
+    /// Origins that are lacking and of which nothing is here.
+    fn unseen(&self) -> impl Iterator<Item = Origin> + '_ {
+        let unseen = self.lacking.iter().filter(|(_, lack)| lack.have == 0);
+        unseen.map(|(origin, _)| *origin)
+    }
+
     /// A peer has more of an origin than is here.
-    pub(super) fn note(&mut self, now: u64, entry: Entry, have: u64) {
+    pub(super) fn note(&mut self, now: u64, from: Origin, entry: Entry, have: u64) {
         if self.lacking.len() >= ORIGINS_MAX && !self.lacking.contains_key(&entry.origin) {
             return;
         }
@@ -51,8 +73,14 @@ impl Repair {
             since: now,
             there: 0,
             asked: None,
+            tries: 0,
+            failed: None,
         });
         lack.there = lack.there.max(entry.durable);
+        if lack.failed.is_some_and(|failed| failed != from) {
+            // Somebody else says that it has them.
+            (lack.tries, lack.failed) = (0, None);
+        }
     }
 
     /// Origins that a peer is asked for.
@@ -65,6 +93,31 @@ impl Repair {
 }
 
 impl Machine {
+    /// Whether an origin of which nothing is here yet may be followed: if it is a member's or a
+    /// connected peer's, and while there are not too many others. Those that are lacking count,
+    /// but for this one.
+    pub(super) fn may_follow<R: Replica>(&self, replica: &R, origin: Origin) -> bool {
+        self.is_familiar(origin)
+            || self.repair.lacks(origin)
+            || self.strangers(replica) < self.strangers_max
+    }
+
+    fn is_familiar(&self, origin: Origin) -> bool {
+        self.members.contains(&origin) || self.peers.contains_key(&origin)
+    }
+
+    /// Origins that are followed or lacking, though they are nobody's that is known.
+    fn strangers<R: Replica>(&self, replica: &R) -> usize {
+        let applied = replica.applied();
+        let familiar = self.members.iter().chain(self.peers.keys());
+        // One that is both counts twice: then a few more are followed.
+        let followed = familiar.filter(|origin| applied.get(**origin) > 0).count();
+        let unseen = self.repair.unseen();
+        let lacking =
+            unseen.filter(|origin| applied.get(*origin) == 0 && !self.is_familiar(*origin));
+        applied.len().saturating_sub(followed) + lacking.count()
+    }
+
     /// A peer's log does not reach back to what it was asked for or would have sent.
     pub(super) fn receive_behind<R: Replica>(&mut self, turn: &mut Turn<'_, R>, name: Origin) {
         if let Some(peer) = self.peers.get_mut(&name) {
@@ -132,16 +185,18 @@ impl Machine {
             if have > lack.have {
                 lack.have = have;
                 lack.since = now;
+                (lack.tries, lack.failed) = (0, None);
             }
             let waited = now.saturating_sub(lack.since);
             let comes_by_itself = match lack.asked {
                 Some((_, until)) if have >= until => false,
                 Some((peer, _)) => {
                     let peer = peers.get_mut(&peer).filter(|peer| peer.connected);
-                    let waits = peer.is_some() && waited < RETRY_MS;
+                    let waits = peer.is_some() && waited < lack.patience();
                     if let Some(peer) = peer.filter(|_| !waits) {
                         peer.distrust_until = now + DISTRUST_MS;
                         let (peer, origin) = (lack.asked.map_or(*origin, |a| a.0), *origin);
+                        lack.failed = Some(peer);
                         turn.out
                             .push(super::Output::Event(Event::NotDelivered { peer, origin }));
                     }
@@ -202,6 +257,7 @@ impl Machine {
                 if let Some(lack) = self.repair.lacking.get_mut(origin) {
                     lack.have = first - 1;
                     lack.since = turn.now;
+                    lack.tries = lack.tries.saturating_add(1);
                     lack.asked = Some((name, peer.known.durable(*origin)));
                 }
             }

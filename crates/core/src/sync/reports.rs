@@ -165,16 +165,20 @@ impl Machine {
 
     /// Draws the conclusions from what a peer has.
     fn heed<R: Replica>(&mut self, turn: &mut Turn<'_, R>, name: Origin, entries: &[Entry]) {
-        let Some(peer) = self.peers.get_mut(&name) else {
-            return;
-        };
+        let mut full = false;
         for entry in entries {
             let ours = turn.replica.applied().get(entry.origin);
+            let followed = ours > 0 || (!full && self.may_follow(turn.replica, entry.origin));
+            let Some(peer) = self.peers.get_mut(&name) else {
+                return;
+            };
             peer.flight
                 .acknowledge(turn.now, entry.origin, entry.received);
             if entry.origin != self.me {
-                if entry.durable > ours {
-                    self.repair.note(turn.now, *entry, ours);
+                if entry.durable > ours && followed {
+                    self.repair.note(turn.now, name, *entry, ours);
+                } else if entry.durable > ours {
+                    full = true;
                 }
             } else if entry.received > ours.max(peer.unknown) {
                 peer.unknown = entry.received;
@@ -184,6 +188,9 @@ impl Machine {
                     ours,
                 });
             }
+        }
+        if full {
+            turn.event(Event::OriginsFull(name));
         }
     }
 }

@@ -83,6 +83,11 @@ impl Machine {
                     said.horizon = said.horizon.min(peer.horizon);
                 }
             }
+            // Of origins that are not followed nothing ever comes in here.
+            let followed = said.version.iter().filter(|(origin, _)| {
+                replica.applied().get(*origin) > 0 || self.may_follow(replica, *origin)
+            });
+            said.version = VersionVector::from_sorted(followed);
             round.said = Some(said);
         }
         let settled = |said: &&Said| replica.applied().includes(&said.version);

@@ -20,7 +20,7 @@ mod version;
 
 use std::cmp::Reverse;
 
-pub use description::{OTHER_FIELD_BYTES_MAX, OTHER_FIELDS_MAX, TableRow};
+pub use description::TableRow;
 pub use floors::{BUCKETS, Floors, FloorsError, bucket};
 pub use horizon::Horizon;
 pub use version::{

@@ -1,4 +1,5 @@
 use super::*;
+use crate::carried::CARRIED_FIELDS_MAX;
 use crate::limits::{TABLE_KEY_BYTES_MAX, TABLE_VALUES_BYTES_MAX};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -256,12 +257,12 @@ fn a_description_does_not_grow_without_end() {
         ..TableRow::new(b"t")
     };
     let (mut one, mut two) = (TableRow::new(b"t"), TableRow::new(b"t"));
-    for number in 0..2 * OTHER_FIELDS_MAX {
+    for number in 0..2 * CARRIED_FIELDS_MAX {
         one.merge(&field(number));
-        two.merge(&field(2 * OTHER_FIELDS_MAX - 1 - number));
+        two.merge(&field(2 * CARRIED_FIELDS_MAX - 1 - number));
     }
     assert_eq!(one, two);
-    assert_eq!(one.other.len(), OTHER_FIELDS_MAX);
+    assert_eq!(one.other.len(), CARRIED_FIELDS_MAX);
     let long = TableRow {
         other: [("0".to_owned(), rmpv::Value::from("x".repeat(2000)))].into(),
         ..TableRow::new(b"t")

@@ -11,6 +11,17 @@ pub(super) enum Frame {
     Memory(Message),
     Liveness(Bytes),
     Standing(Standing),
+    /// Of a newer version, for those that know it: to be passed over.
+    Newer(Newer),
+}
+
+/// What of a frame is not known here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Newer {
+    #[error("frames of the kind {0}")]
+    Frame(u8),
+    #[error("messages of the kind {0}")]
+    Message(u8),
 }
 
 /// Why a frame cannot be understood.
@@ -24,11 +35,17 @@ pub(super) enum FrameError {
 
 impl Frame {
     pub(super) fn decode(bytes: &Bytes) -> Result<Self, FrameError> {
-        Ok(match Data::decode(bytes)? {
-            Data::Sync(message) => Frame::Sync(Message::decode(message)?),
-            Data::Memory(message) => Frame::Memory(Message::decode(message)?),
-            Data::Liveness(packet) => Frame::Liveness(bytes.slice_ref(packet)),
-            Data::Standing(standing) => Frame::Standing(standing),
+        let message = |message| match Message::decode(message) {
+            Err(MessageError::Kind(kind)) => Ok(Err(Newer::Message(kind))),
+            decoded => decoded.map(Ok),
+        };
+        Ok(match Data::decode(bytes) {
+            Ok(Data::Sync(bytes)) => message(bytes)?.map_or_else(Frame::Newer, Frame::Sync),
+            Ok(Data::Memory(bytes)) => message(bytes)?.map_or_else(Frame::Newer, Frame::Memory),
+            Ok(Data::Liveness(packet)) => Frame::Liveness(bytes.slice_ref(packet)),
+            Ok(Data::Standing(standing)) => Frame::Standing(standing),
+            Err(DataError::Kind(kind)) => Frame::Newer(Newer::Frame(kind)),
+            Err(error) => return Err(error.into()),
         })
     }
 }
@@ -74,15 +91,24 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_frame_is_refused() {
-        for bytes in [
-            &b""[..],
-            b"\x04",
-            b"\x03",
-            b"\x00",
-            b"\x00\xff",
-            b"\x02\x93",
+    fn what_only_a_newer_version_knows_is_told_from_what_is_broken() {
+        for (bytes, newer) in [
+            (&b"\x04"[..], Newer::Frame(4)),
+            (b"\xffabc", Newer::Frame(255)),
+            (b"\x00\xff", Newer::Message(255)),
+            (b"\x03\x0f??", Newer::Message(15)),
         ] {
+            let decoded = Frame::decode(&Bytes::copy_from_slice(bytes));
+            assert!(
+                matches!(decoded, Ok(Frame::Newer(found)) if found == newer),
+                "{bytes:?}: {decoded:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_no_frame_is_refused() {
+        for bytes in [&b""[..], b"\x03", b"\x00", b"\x00\x04\x00", b"\x02\x93"] {
             let refused = Frame::decode(&Bytes::copy_from_slice(bytes));
             assert!(refused.is_err(), "{bytes:?}: {refused:?}");
         }

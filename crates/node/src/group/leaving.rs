@@ -102,7 +102,7 @@ impl Owner {
                 state: MemberState::Left,
                 ..member
             };
-            self.enter(MemberRow::new(node, version + 1, &left))?;
+            self.enter(MemberRow::new(node, version.saturating_add(1), &left))?;
         }
         Ok(())
     }
@@ -124,7 +124,7 @@ impl Owner {
             state: MemberState::Left,
             ..member
         };
-        self.enter(MemberRow::new(node, version + 1, &left))?;
+        self.enter(MemberRow::new(node, version.saturating_add(1), &left))?;
         let now = self.now();
         self.follow_members(now);
         self.show(now);

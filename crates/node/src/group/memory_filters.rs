@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use grapevine_core::origin::Origin;
+use grapevine_core::sync::limits::ORIGINS_MAX;
 use grapevine_core::sync::{
     Event as SyncEvent, Input as SyncInput, Machine, Output, PeerStatus, Replica,
 };
@@ -25,8 +26,11 @@ pub(super) struct MemoryFilters {
 impl MemoryFilters {
     pub(super) fn new(collections: &Arc<Collections>, seed: u64) -> Self {
         let life = collections.filters().memory_stream().life();
+        let mut machine = Machine::new(life, seed);
+        // Nobody's name is known here once its life has ended.
+        machine.set_strangers(ORIGINS_MAX);
         MemoryFilters {
-            machine: Machine::new(life, seed),
+            machine,
             exchange: MemoryExchange::new(Arc::clone(collections)),
             lives: BTreeMap::new(),
         }

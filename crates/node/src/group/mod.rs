@@ -289,6 +289,7 @@ fn nobody(introduction: &Introduction, handle: &Handle) -> Status {
         name: introduction.name.clone(),
         met: group.met,
         left: false,
+        refused: None,
         me: handle.local(),
         members: Vec::new(),
         divergences: Vec::new(),

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use grapevine_core::membership::{GroupIdentity, MemberState, NodeId};
 use grapevine_core::origin::Origin;
+use grapevine_core::sync::limits::STRANGERS_MAX;
 use grapevine_core::sync::{Event as SyncEvent, Input as SyncInput, Machine, Output};
 use grapevine_store::collections::{Collections, Exchange};
 use tokio::sync::{mpsc, oneshot};
@@ -66,6 +67,8 @@ pub(super) struct Owner {
     pub(super) leaving: Option<Leaving>,
     /// It has left, and belongs to no group until it is joined to one.
     pub(super) outside: bool,
+    /// Why another node did not take this one in, until one does.
+    pub(super) not_taken_in: Option<String>,
     pub(super) seeds: BTreeSet<Address>,
     pub(super) complaints: Complaints,
     pub(super) announced: u64,
@@ -110,6 +113,7 @@ impl Owner {
             joining: Joining::default(),
             leaving: None,
             outside: false,
+            not_taken_in: None,
             seeds,
             complaints: Complaints::default(),
             announced: 0,
@@ -329,7 +333,16 @@ impl Owner {
                 );
                 self.complaints.warn(now, &line);
             }
-            SyncEvent::PeersFull(_) | SyncEvent::OriginsFull(_) | SyncEvent::ParkedFull(_) => {
+            SyncEvent::OriginsFull(peer) => {
+                let line = format!(
+                    "{} has operations of more origins than are followed ({STRANGERS_MAX} beside \
+                     the members'): those of further ones are passed over. Does it make origins \
+                     up? `grapevine group leave` with its name takes it out",
+                    self.name_of(*peer)
+                );
+                self.complaints.warn(now, &line);
+            }
+            SyncEvent::PeersFull(_) | SyncEvent::ParkedFull(_) => {
                 let line = format!("the group is larger than this node can follow: {event:?}");
                 self.complaints.warn(now, &line);
             }

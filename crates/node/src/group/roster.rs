@@ -42,8 +42,8 @@ impl Owner {
         let members = self.collections.members();
         let version = match members.get(self.node()) {
             Some(row) if row.member().is_ok_and(|known| known == member) => return Ok(()),
-            Some(row) => row.version + 1,
-            None => 1,
+            // Where a version is at its end one that says "joined" still wins.
+            _ => members.version(self.node()).saturating_add(1),
         };
         self.enter(MemberRow::new(self.node(), version, &member))
     }
@@ -178,6 +178,7 @@ impl Owner {
             name: self.facts.group_name.clone(),
             met: group.met,
             left: self.outside,
+            refused: self.not_taken_in.clone(),
             me: self.handle.local(),
             members: shown.collect(),
             divergences,

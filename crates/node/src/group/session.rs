@@ -8,7 +8,7 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use grapevine_core::membership::{GroupIdentity, Introduction, Meeting, meet};
+use grapevine_core::membership::{GroupIdentity, Introduction, Meeting, MemberError, NodeId, meet};
 use grapevine_core::origin::Origin;
 use grapevine_core::sync::Input as SyncInput;
 use grapevine_core::wire::group::{Greeting, Standing};
@@ -39,6 +39,8 @@ pub(super) struct Session {
     said: Option<Standing>,
     /// It has promised to stay in this group.
     promised: Option<[u8; 16]>,
+    /// It was noted that it sends what only a newer version knows.
+    newer: bool,
     pub(super) established: bool,
     since: u64,
 }
@@ -97,6 +99,7 @@ impl Owner {
             addresses: greeting.addresses,
             said: None,
             promised: None,
+            newer: false,
             established: false,
             since: now,
         };
@@ -151,6 +154,9 @@ impl Owner {
         if self.keys.get(&origin).is_some_and(|key| key != peer) {
             let text = "another member has the same origin: one data directory is a copy";
             return self.refuse(peer, Reason::NotMember, text);
+        }
+        if !self.collections.has_room_for(NodeId::new(*peer.bytes())) {
+            return self.refuse(peer, Reason::NotMember, &MemberError::TooMany.to_string());
         }
         if self.waits_for_others(peer) {
             return self.say(peer, false);
@@ -213,6 +219,7 @@ impl Owner {
             return;
         };
         session.established = true;
+        self.not_taken_in = None;
         let life = session.life;
         tracing::info!("connected to {} at {}", session.name, session.remote);
         self.keys.insert(origin, *peer);
@@ -252,6 +259,13 @@ impl Owner {
             Ok(Frame::Liveness(packet)) if established => {
                 let now = self.now();
                 self.detector.receive(now, &packet);
+            }
+            Ok(Frame::Newer(what)) => {
+                Counts::add(&self.board.counts.passed_over);
+                if !std::mem::replace(&mut session.newer, true) {
+                    let name = &session.name;
+                    tracing::info!("{name} runs a newer version: {what} of it are passed over");
+                }
             }
             // From before this session was established: it is repaired.
             Ok(_) => {}
@@ -295,6 +309,7 @@ impl Owner {
                 self.complaints
                     .warn(now, &format!("not taken into the group: {line}"));
                 self.joins_refused(remote, &goodbye.to_string());
+                self.not_taken_in = Some(line);
             }
             CloseReason::Malformed(_) => {
                 let now = self.now();

@@ -20,6 +20,8 @@ pub struct Status {
     pub met: bool,
     /// Whether this node has left and waits to be joined to a group.
     pub left: bool,
+    /// Why another node did not take this one in, while nobody has.
+    pub refused: Option<String>,
     /// This node's key.
     pub me: PeerKey,
     /// All members, those that left included, this node among them; by key.
@@ -152,6 +154,8 @@ pub struct Counts {
     pub repairs: AtomicU64,
     /// Peers that do not belong to this group.
     pub refused: AtomicU64,
+    /// Frames passed over because only a newer version knows their kind.
+    pub passed_over: AtomicU64,
 }
 
 impl Counts {

@@ -190,6 +190,7 @@ fn filter_status(error: &FilterError) -> (StatusCode, &'static str) {
         FilterError::Memory(_) => (StatusCode::INSUFFICIENT_STORAGE, "memory"),
         FilterError::ReadOnly(_) => (StatusCode::SERVICE_UNAVAILABLE, "read_only"),
         FilterError::NoFile(_) => (StatusCode::SERVICE_UNAVAILABLE, "no_file"),
+        FilterError::Unreadable(_) => (StatusCode::SERVICE_UNAVAILABLE, "unreadable"),
         FilterError::Damaged(_) => (StatusCode::SERVICE_UNAVAILABLE, "damaged"),
         FilterError::Unlike { .. } => (StatusCode::CONFLICT, "unlike"),
         FilterError::Import(_) => (StatusCode::BAD_REQUEST, "file"),

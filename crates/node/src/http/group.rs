@@ -45,6 +45,7 @@ fn describe(status: &Status) -> Value {
         "name": status.name,
         "met": status.met,
         "left": status.left,
+        "refused": status.refused,
         "me": {
             "key": status.me.to_string(),
             "name": me.map(|me| &me.name),

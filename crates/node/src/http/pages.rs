@@ -65,7 +65,9 @@ pub(super) async fn ready(State(api): State<Arc<Api>>) -> Response {
 /// That the node takes writes, and a line for each thing that people should know.
 fn ready_text(api: &Api) -> String {
     let status = api.group.as_deref().map(crate::group::Group::status);
-    let notes = status.iter().flat_map(|status| status.notes());
+    let of_group = status.iter().flat_map(|status| status.notes());
+    let snapshot = api.engine.collections().unreadable_snapshot();
+    let notes = snapshot.iter().map(ToString::to_string).chain(of_group);
     let lines = notes.map(|note| format!("note: {note}\n"));
     std::iter::once("ready\n".to_owned()).chain(lines).collect()
 }

@@ -144,6 +144,10 @@ impl GroupState {
         for (name, help, counter) in counters {
             figures.counter(name, help, counter.load(Relaxed))?;
         }
-        Ok(())
+        figures.counter(
+            "grapevine_group_frames_passed_over",
+            "Frames received of a kind that only a newer version knows",
+            own.passed_over.load(Relaxed) + carried.passed_over.load(Relaxed),
+        )
     }
 }

@@ -108,6 +108,11 @@ impl NodeState {
             self.engine.collections().log_tail(),
         )?;
         figures.gauge(
+            "grapevine_snapshot_unreadable",
+            "1 when the last snapshot could not be read back and the one before was kept, else 0",
+            u64::from(self.engine.collections().unreadable_snapshot().is_some()),
+        )?;
+        figures.gauge(
             "grapevine_read_only",
             "1 when the node takes no writes, else 0",
             u64::from(filters.journal().read_only().is_some()),

@@ -90,6 +90,26 @@ fn a_node_whose_disk_fails_is_alive_but_not_ready() {
 }
 
 #[test]
+fn a_node_whose_snapshots_cannot_be_read_back_goes_on_and_says_so() {
+    let disk = SimulatedDisk::new();
+    let served = Served::on(Arc::new(disk.clone()), TokenSource::none());
+    served.create("f");
+    served.set("f", &["a"]);
+    disk.rot_when_synced(Some("manifest.new"));
+    let refused = served.post("/api/v1/flush", "text/plain", b"").refusal();
+    assert_eq!(refused, (503, "unreadable".to_owned()));
+    served.set("f", &["b"]);
+    let ready = served.get("/readyz");
+    assert_eq!(ready.status, 200);
+    assert!(ready.text().contains("note: a new manifest was written"));
+    let figures = served.get("/metrics").text();
+    assert!(figures.contains("grapevine_snapshot_unreadable 1\n"));
+    disk.rot_when_synced(None);
+    assert_eq!(served.post("/api/v1/flush", "text/plain", b"").status, 200);
+    assert_eq!(served.get("/readyz").text(), "ready\n");
+}
+
+#[test]
 fn stopping_answers_what_was_begun() {
     let mut served = Served::start();
     served.create("f");

@@ -1,8 +1,8 @@
 //! Snapshots of the whole.
 
 use std::io;
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use serde_bytes::ByteBuf;
 
@@ -56,9 +56,11 @@ impl Collections {
         }
         let failed = |error: io::Error| self.filters.snapshot_failed(&error);
         manifest.write(&*self.disk).map_err(|error| match error {
+            ManifestError::Unreadable(_) => self.keep_snapshot(&error),
             ManifestError::Io(error) => failed(error),
-            error => failed(io::Error::other(error.to_string())),
+            error => failed(io::Error::other(error)),
         })?;
+        *self.lock_unreadable() = None;
         self.snapshot_position.store(position, Relaxed);
         // A removal that may not be durable, followed by others that are, would leave a hole.
         self.journal
@@ -66,6 +68,25 @@ impl Collections {
             .truncate_before(position.min(self.keep_from.load(Relaxed)))
             .map_err(|error| failed(io::Error::other(error)))?;
         Ok(true)
+    }
+
+    /// Notes that the snapshot before is kept, with the log behind it: what was written does not
+    /// read back.
+    fn keep_snapshot(&self, error: &ManifestError) -> FilterError {
+        let reason: Arc<str> = error.to_string().into();
+        *self.lock_unreadable() = Some(Arc::clone(&reason));
+        FilterError::Unreadable(reason)
+    }
+
+    /// Why the last snapshot was not taken, if what was written could not be read back.
+    pub fn unreadable_snapshot(&self) -> Option<Arc<str>> {
+        self.lock_unreadable().clone()
+    }
+
+    fn lock_unreadable(&self) -> MutexGuard<'_, Option<Arc<str>>> {
+        self.unreadable
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Everything but the bits of filters as of now. What lies before its position is in the files of filters
@@ -80,7 +101,7 @@ impl Collections {
                 rows: catalogue.rows().cloned().collect(),
                 hidden: catalogue.hidden().map(ByteBuf::from).collect(),
                 group: Some(system.group),
-                members: system.members.rows().cloned().collect(),
+                members: system.members.records(),
                 bitmap: bitmap.to_bytes().into(),
                 tables: 0,
                 revisions: Vec::new(),

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use grapevine_core::bitmap::{Bitmap, ROWS_MAX};
-use grapevine_core::catalogue::FilterId;
-use grapevine_core::membership::MemberRow;
+use grapevine_core::catalogue::{FilterId, validate_name};
+use grapevine_core::membership::{MemberError, MemberRow};
 use grapevine_core::operation::{Stream, encode_adopted_version, encode_member};
 use grapevine_core::origin::Origin;
 use grapevine_core::sync::{
@@ -17,7 +17,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::view::View;
-use super::{Collections, Hindrance};
+use super::{Collections, EnterError, Hindrance};
 use crate::filters::{Blocked, FilterError, SharedRow};
 use crate::journal::Found;
 use crate::log;
@@ -113,6 +113,10 @@ impl Exchange {
         let up_to = page.next.as_deref().map(key);
         up_to.map_or(Some(None), |key| key.map(Some)).ok_or(malformed)?;
         let rows: Vec<SharedRow> = decode_rows(page)?;
+        let named = |shared: &SharedRow| validate_name(&shared.row.name).is_ok();
+        if !rows.iter().all(named) {
+            return Err(malformed);
+        }
         if after.is_none() {
             self.named.clear();
             self.kept.clear();
@@ -130,9 +134,16 @@ impl Exchange {
     fn merge_members(&mut self, page: &Page) -> Result<Vec<Part>, PageError> {
         let rows: Vec<MemberRow> = decode_rows(page)?;
         for row in rows {
-            if let Err(error) = self.view.collections.take_over_member(row) {
-                self.view.note(&error);
-                return Err(PageError::Room);
+            match self.view.collections.take_over_member(row) {
+                Ok(()) => {}
+                // There or here one was entered first; neither gives way.
+                Err(EnterError::Member(error @ MemberError::TooMany)) => {
+                    self.view.note(&error);
+                }
+                Err(error) => {
+                    self.view.note(&error);
+                    return Err(PageError::Room);
+                }
             }
         }
         Ok(Vec::new())
@@ -216,7 +227,7 @@ pub(super) fn decode_rows<T: DeserializeOwned>(page: &Page) -> Result<T, PageErr
 
 impl Collections {
     /// Enters a member's row that came with a snapshot.
-    fn take_over_member(&self, row: MemberRow) -> Result<(), super::EnterError> {
+    fn take_over_member(&self, row: MemberRow) -> Result<(), EnterError> {
         let mut encoded = Vec::new();
         encode_member(&mut encoded, &row);
         let mut system = self.lock_system();
@@ -365,11 +376,10 @@ impl Replica for Exchange {
             SECTION_MEMBERS => {
                 let members = self.view.collections.members();
                 let (mut rows, mut next, mut bytes) = (Vec::new(), None, 0);
-                for row in members.rows().filter(|row| row.node.bytes()[..] > *after) {
+                let records = members.records().into_iter();
+                for row in records.filter(|row| row.node.bytes()[..] > *after) {
                     if bytes >= bytes_max {
-                        next = rows
-                            .last()
-                            .map(|row: &&MemberRow| row.node.bytes().to_vec());
+                        next = rows.last().map(|row: &MemberRow| row.node.bytes().to_vec());
                         break;
                     }
                     bytes += row.body.len() + MEMBER_OVERHEAD_BYTES;

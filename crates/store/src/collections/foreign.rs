@@ -94,7 +94,11 @@ impl Collections {
             }
             Operation::Member(row) => {
                 let mut system = self.lock_system();
-                system.members.merge(row.clone())?;
+                match system.members.merge(row.clone()) {
+                    // Its origin is followed all the same, and it hears that it is not let in.
+                    Ok(_) | Err(MemberError::TooMany) => {}
+                    Err(error) => return Err(error.into()),
+                }
                 append()?;
                 self.tell_filters(&system);
             }

@@ -24,7 +24,7 @@ mod view;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use grapevine_core::membership::{GroupIdentity, MemberError, MemberRow, Members};
+use grapevine_core::membership::{GroupIdentity, MemberError, MemberRow, Members, NodeId};
 use grapevine_core::operation::{Stream, encode_group, encode_member};
 use grapevine_core::version::VersionVector;
 
@@ -54,6 +54,8 @@ pub struct Collections {
     tables: Tables,
     /// Held while a snapshot is taken.
     checkpointing: Mutex<()>,
+    /// Why the last snapshot was written and not taken: it could not be read back.
+    unreadable: Mutex<Option<Arc<str>>>,
     /// Position of the last snapshot.
     snapshot_position: AtomicU64,
     /// Position at which the last attempt at a snapshot began.
@@ -110,6 +112,11 @@ impl Collections {
     /// All nodes that belong to the group, or did.
     pub fn members(&self) -> Members {
         self.lock_system().members.clone()
+    }
+
+    /// Whether a node is a member, or there is room for it among the members.
+    pub fn has_room_for(&self, node: NodeId) -> bool {
+        self.lock_system().members.has_room_for(node)
     }
 
     /// The node belongs to this group from now on.

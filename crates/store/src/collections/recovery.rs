@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
 use grapevine_core::catalogue::Catalogue;
-use grapevine_core::membership::{GroupIdentity, Members};
+use grapevine_core::membership::{GroupIdentity, MemberError, Members};
 use grapevine_core::operation::{EntryHeader, Operation, decode};
 
 use super::creation::read_or_make;
@@ -87,6 +87,7 @@ impl Collections {
             bitmap,
             tables,
             checkpointing: Mutex::new(()),
+            unreadable: Mutex::new(None),
             snapshot_position: AtomicU64::new(position),
             tried: AtomicU64::new(position),
             keep_from: AtomicU64::new(Position::MAX),
@@ -191,9 +192,11 @@ impl Collections {
             Operation::Grant(grant) => self.filters.apply_grant(origin, grant, &mut there),
             Operation::Catalogue(change) => self.filters.apply_change(change, &mut there),
             Operation::Member(row) => {
-                let merged = self.lock_system().members.merge(row.clone());
-                merged.map_err(|source| OpenError::Member { position, source })?;
-                Ok(())
+                match self.lock_system().members.merge(row.clone()) {
+                    // It was not entered when it came either.
+                    Ok(_) | Err(MemberError::TooMany) => Ok(()),
+                    Err(source) => return Err(OpenError::Member { position, source }),
+                }
             }
             Operation::Group(group) => {
                 self.lock_system().group = *group;

@@ -289,3 +289,33 @@ fn a_manifest_holds_the_bits_of_the_operations_before_it_and_no_others() {
     });
     assert_eq!(bits(&collections).len(), 20_000);
 }
+
+#[test]
+fn a_snapshot_that_cannot_be_read_back_leaves_the_one_before_and_the_log() {
+    let disk = SimulatedDisk::new();
+    let collections = open(&disk);
+    collections.bitmap().set(&[1]).expect("set");
+    collections.checkpoint().expect("a snapshot");
+    let before = disk.bytes("manifest").expect("a manifest");
+    disk.rot_when_synced(Some("manifest.new"));
+    collections.bitmap().set(&[2]).expect("set");
+    for _ in 0..2 {
+        let error = collections.checkpoint().expect_err("it is read back");
+        let named = matches!(&error, crate::filters::FilterError::Unreadable(_));
+        assert!(named && error.to_string().contains("manifest"), "{error}");
+        assert!(collections.unreadable_snapshot().is_some());
+        assert_eq!(disk.bytes("manifest").expect("a manifest"), before);
+    }
+    collections
+        .bitmap()
+        .set(&[3])
+        .expect("it still takes writes");
+    collections.journal().sync().expect("synced");
+    drop(collections);
+    disk.kill();
+    let collections = open(&disk);
+    assert_eq!(bits(&collections), [1, 2, 3], "the log has the rest");
+    disk.rot_when_synced(None);
+    collections.checkpoint().expect("a snapshot");
+    assert_eq!(collections.unreadable_snapshot(), None);
+}

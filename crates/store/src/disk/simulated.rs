@@ -43,6 +43,20 @@ impl Default for SimulatedDisk {
     }
 }
 
+impl State {
+    /// Inverts a bit of the file, if it is the one that rots.
+    fn rot(&mut self, inode: u64) -> io::Result<()> {
+        let Some(path) = self.faults.rotting.clone() else {
+            return Ok(());
+        };
+        let length = self.tree.inode(inode)?.live.len() as u64;
+        if length > 0 && self.tree.file(&path).ok() == Some(inode) {
+            self.tree.flip_bit(&path, length / 2, 0)?;
+        }
+        Ok(())
+    }
+}
+
 impl SimulatedDisk {
     /// An empty disk without a capacity limit.
     #[must_use]
@@ -133,6 +147,12 @@ impl SimulatedDisk {
     /// Bit rot: inverts bit `bit` (0 = lowest) of the byte at `offset`, live and durable.
     pub fn flip_bit(&self, path: &str, offset: u64, bit: u8) -> io::Result<()> {
         self.lock().tree.flip_bit(path, offset, bit)
+    }
+
+    /// From now on a bit in the middle of that file is inverted whenever it is synced, live and
+    /// durable; of none, no more.
+    pub fn rot_when_synced(&self, path: Option<&str>) {
+        self.lock().faults.rotting = path.map(str::to_owned);
     }
 
     /// The live bytes of a file, past all faults: for checkers.
@@ -391,7 +411,10 @@ impl DiskFile for SimulatedFile {
         let mut state = self.state()?;
         let outcome = state.faults.begin(Operation::Sync)?;
         match outcome {
-            Outcome::Proceed => state.tree.inode(self.inode)?.sync(),
+            Outcome::Proceed => {
+                state.tree.inode(self.inode)?.sync();
+                state.rot(self.inode)?;
+            }
             Outcome::Fail(_) => state.tree.inode(self.inode)?.forget_dirty(),
             Outcome::Cut => {}
         }

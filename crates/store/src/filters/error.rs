@@ -40,6 +40,10 @@ pub enum FilterError {
     /// No file can be opened for the moment. The same may be tried again.
     #[error("no file can be opened now, try again: {0}")]
     NoFile(Arc<str>),
+    /// A snapshot was written and cannot be read back, so the one before it was kept, with the
+    /// log. Nothing is lost and the node goes on.
+    #[error("a snapshot was not taken: {0}")]
+    Unreadable(Arc<str>),
     /// A file of the filter is corrupt. Other filters are not concerned.
     #[error("the filter is damaged: {0}")]
     Damaged(Arc<str>),

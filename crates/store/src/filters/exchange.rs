@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use grapevine_core::catalogue::{FilterId, FilterRow, LayerRow, Scope, Storage};
 use grapevine_core::filter::parameters::LayerShape;
 use grapevine_core::filter::rights::Rights;
-use grapevine_core::operation::{CatalogueChange, Epoch, Stream, encode_change};
+use grapevine_core::operation::{CatalogueChange, Epoch, Stream, encode_change, fits};
 use grapevine_core::sync::{LayerName, Part};
 use grapevine_core::version::VersionVector;
 use serde::{Deserialize, Serialize};
@@ -184,12 +184,33 @@ impl Filters {
     pub(super) fn take_over(&self, change: &CatalogueChange) -> Effected {
         let mut encoded = Vec::new();
         encode_change(&mut encoded, change);
+        if let CatalogueChange::Create(row) = change
+            && !fits(&encoded)
+            && row.layers.len() > 1
+        {
+            return self.take_over_layered(row);
+        }
         self.apply_change(change, &mut || {
             let append = |_, entry: &mut crate::log::EntryBuffer<'_>| {
                 entry.extend_from_slice(&encoded);
             };
             Ok(self.journal.append(Stream::Local, append)?.0)
         })
+    }
+
+    /// Takes over a row with more layers than one operation has room for: it has grown since the
+    /// one that made it.
+    fn take_over_layered(&self, row: &FilterRow) -> Effected {
+        let (first, rest) = row.layers.split_at(row.layers.len() / 2);
+        let begun = FilterRow {
+            layers: first.to_vec(),
+            ..row.clone()
+        };
+        self.take_over(&CatalogueChange::Create(begun))?;
+        let mut opened = rest
+            .iter()
+            .map(|layer| CatalogueChange::OpenLayer(row.epoch(), *layer));
+        opened.try_for_each(|change| self.take_over(&change))
     }
 
     /// Takes in the rights that came with a snapshot, now that it is whole.

@@ -85,7 +85,7 @@ impl Filters {
     pub(super) fn read_layer(&self, handle: &Handle, layer: &Layer) -> Result<(), LoadError> {
         let path = layer_path(handle.id, layer.id());
         let read = || -> Result<(), LayerFileError> {
-            let reader = LayerReader::new(FileReader::open(&*self.disk, &path)?)?;
+            let reader = FileReader::open(&*self.disk, &path)?.layer()?;
             if !belongs(reader.head(), handle, &layer.shape()) {
                 return Err(LayerFileError::Misplaced);
             }
@@ -145,7 +145,7 @@ impl Filters {
     ) -> Result<LayerHead, LoadError> {
         let path = layer_path(handle.id, shape.id);
         let read = || -> Result<LayerHead, LayerFileError> {
-            let reader = LayerReader::new(FileReader::open(&*self.disk, &path)?)?;
+            let reader = FileReader::open(&*self.disk, &path)?.layer()?;
             let head = reader.head().clone();
             if belongs(&head, handle, shape) {
                 Ok(head)
@@ -242,7 +242,7 @@ pub(super) fn write_atomically(
 ) -> io::Result<()> {
     let temporary = format!("{path}.new");
     let file = disk.open(&temporary, OpenMode::Create)?;
-    let mut out = BufWriter::with_capacity(FILE_BUFFER_BYTES, FileWriter { file, offset: 0 });
+    let mut out = BufWriter::with_capacity(FILE_BUFFER_BYTES, FileWriter::new(file));
     write(&mut out)?;
     let FileWriter { file, .. } = out.into_inner().map_err(io::IntoInnerError::into_error)?;
     file.sync()?;
@@ -251,9 +251,15 @@ pub(super) fn write_atomically(
 }
 
 /// A file written from its start.
-struct FileWriter {
+pub(crate) struct FileWriter {
     file: Arc<dyn DiskFile>,
     offset: u64,
+}
+
+impl FileWriter {
+    pub(crate) fn new(file: Arc<dyn DiskFile>) -> Self {
+        FileWriter { file, offset: 0 }
+    }
 }
 
 impl Write for FileWriter {
@@ -284,6 +290,12 @@ impl FileReader {
             offset: 0,
             length,
         })
+    }
+
+    /// The layer that it holds, its head read.
+    pub(crate) fn layer(self) -> Result<LayerReader<Self>, LayerFileError> {
+        let longest = self.length;
+        LayerReader::within(self, longest)
     }
 
     /// Length of the file in bytes.

@@ -49,7 +49,7 @@ pub use transfer::Merged;
 
 pub(crate) use exchange::SharedRow;
 pub(crate) use handle::{layer_path, legacy_path};
-pub(crate) use load::FileReader;
+pub(crate) use load::{FileReader, FileWriter};
 pub(crate) use memory_only::KeptRow;
 
 use crate::disk::Disk;

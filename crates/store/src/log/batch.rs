@@ -77,6 +77,7 @@ impl Batch {
         self.bytes.extend_from_slice(&[0; ENTRY_PREFIX_LEN]);
         let limit = max_payload - ENTRY_PREFIX_LEN;
         let mut buffer = EntryBuffer {
+            start: self.bytes.len(),
             bytes: &mut self.bytes,
             left: limit,
             refused: 0,
@@ -104,11 +105,17 @@ impl Batch {
 #[derive(Debug)]
 pub struct EntryBuffer<'a> {
     bytes: &'a mut Vec<u8>,
+    start: usize,
     left: usize,
     refused: usize,
 }
 
 impl EntryBuffer<'_> {
+    /// The entry so far.
+    pub(crate) fn written(&self) -> &[u8] {
+        &self.bytes[self.start..]
+    }
+
     /// Adds bytes to the entry. What goes over the limit of an entry is not kept; the append then
     /// fails.
     pub fn extend_from_slice(&mut self, bytes: &[u8]) {

@@ -12,7 +12,7 @@ use super::{Fault, Rows, VerifyReport};
 use crate::disk::Disk;
 use crate::filters::{FILTERS_DIR, FileReader, layer_path, legacy_path};
 use crate::journal::LOG_DIR;
-use crate::layer_file::{LayerFileError, LayerReader};
+use crate::layer_file::LayerFileError;
 use crate::log::{REACHED_FILE, segment};
 use crate::tables::{ROWS_FILE, TABLES_DIR};
 
@@ -139,7 +139,7 @@ fn read_layer(
     shape: &LayerShape,
     expected: u64,
 ) -> Result<u64, LayerFileError> {
-    let reader = LayerReader::new(FileReader::open(disk, path)?)?;
+    let reader = FileReader::open(disk, path)?.layer()?;
     let head = reader.head();
     let mut rights = Rights::new(shape.capacity, shape.id.creator);
     let related = rights.merge(&head.rights).is_ok();

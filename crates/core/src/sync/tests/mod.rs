@@ -2,6 +2,7 @@
 
 mod bench;
 mod network;
+mod origins;
 mod rules;
 mod seeds;
 mod snapshots;

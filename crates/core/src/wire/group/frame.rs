@@ -22,6 +22,8 @@ pub enum Kind {
     Opening,
     /// The last frame of a side, a [`Goodbye`](super::Goodbye).
     Goodbye,
+    /// What only a newer version knows: to be passed over. As long as a data frame at most.
+    Newer(u8),
 }
 
 impl Kind {
@@ -29,7 +31,7 @@ impl Kind {
     #[must_use]
     pub const fn bytes_max(self) -> usize {
         match self {
-            Kind::Data => DATA_BYTES_MAX,
+            Kind::Data | Kind::Newer(_) => DATA_BYTES_MAX,
             Kind::Heartbeat => 0,
             Kind::Opening => OPENING_BYTES_MAX,
             Kind::Goodbye => GOODBYE_BYTES_MAX,
@@ -42,17 +44,18 @@ impl Kind {
             Kind::Heartbeat => 1,
             Kind::Opening => 2,
             Kind::Goodbye => 3,
+            Kind::Newer(byte) => byte,
         }
     }
 
-    const fn from_byte(byte: u8) -> Option<Self> {
-        Some(match byte {
+    const fn from_byte(byte: u8) -> Self {
+        match byte {
             0 => Kind::Data,
             1 => Kind::Heartbeat,
             2 => Kind::Opening,
             3 => Kind::Goodbye,
-            _ => return None,
-        })
+            newer => Kind::Newer(newer),
+        }
     }
 }
 
@@ -78,9 +81,6 @@ pub enum Decoded<'a> {
 /// Why bytes are no frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum FrameError {
-    /// No frame has this kind.
-    #[error("a frame has the unknown kind {0}")]
-    UnknownKind(u8),
     /// It claims more content than its kind may have.
     #[error("a frame ({kind:?}) claims {claimed} bytes, the limit is {limit}")]
     TooLarge {
@@ -97,12 +97,12 @@ pub enum FrameError {
 /// header is there, before anybody makes room for the content.
 ///
 /// # Errors
-/// An unknown kind, or a length over the limit of the kind.
+/// A length over the limit of the kind.
 pub fn decode(bytes: &[u8]) -> Result<Decoded<'_>, FrameError> {
     let Some((&[a, b, c, d, kind], rest)) = bytes.split_first_chunk::<HEADER_BYTES>() else {
         return Ok(Decoded::Partial(HEADER_BYTES));
     };
-    let kind = Kind::from_byte(kind).ok_or(FrameError::UnknownKind(kind))?;
+    let kind = Kind::from_byte(kind);
     let claimed = u32::from_le_bytes([a, b, c, d]);
     let limit = kind.bytes_max();
     let length = usize::try_from(claimed).unwrap_or(usize::MAX);

@@ -51,7 +51,13 @@ fn proofs_survive_their_bytes() {
 
 #[test]
 fn a_length_over_the_limit_is_refused_by_the_header_alone() {
-    for kind in [Kind::Data, Kind::Heartbeat, Kind::Opening, Kind::Goodbye] {
+    for kind in [
+        Kind::Data,
+        Kind::Heartbeat,
+        Kind::Opening,
+        Kind::Goodbye,
+        Kind::Newer(9),
+    ] {
         let limit = kind.bytes_max();
         let mut frame = Vec::new();
         push_frame(&mut frame, kind, &vec![7; limit]).unwrap();
@@ -69,7 +75,11 @@ fn a_length_over_the_limit_is_refused_by_the_header_alone() {
             );
         }
     }
-    assert_eq!(decode(b"\0\0\0\0\x04"), Err(FrameError::UnknownKind(4)));
+    let newer = Frame {
+        kind: Kind::Newer(4),
+        content: b"?",
+    };
+    assert_eq!(decode(b"\x01\0\0\0\x04?!"), Ok(Decoded::Whole(newer, 6)));
 }
 
 #[test]

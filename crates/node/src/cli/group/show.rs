@@ -21,7 +21,7 @@ pub(super) fn status(args: &Args, client: &Client, context: &Context) -> Done {
     if args.json {
         writeln!(output, "{status:#}")?;
     } else {
-        for key in ["id", "name", "met", "left", "connected"] {
+        for key in ["id", "name", "met", "left", "refused", "connected"] {
             writeln!(output, "{key}\t{}", plain(&status[key]))?;
         }
         for key in ["key", "name", "addresses"] {

@@ -47,6 +47,17 @@ pub struct Teller {
     random: SmallRng,
 }
 
+/// Rows that are to be told, as they were read.
+#[derive(Default)]
+pub(super) struct Gathered {
+    /// Those that changed, by table and link.
+    due: BTreeMap<(usize, Link), Vec<KeyedRow>>,
+    /// A part of each table whose time has come, and the size of a packet of it.
+    drawn: Vec<(Vec<u8>, usize, Vec<KeyedRow>)>,
+    /// Once everything before it is settled they may be heard elsewhere.
+    position: Position,
+}
+
 impl Teller {
     pub(super) fn new(
         settings: &Settings,
@@ -72,21 +83,25 @@ impl Teller {
         loop {
             changed.mark_unchanged();
             let turn = tokio::task::spawn_blocking(move || {
-                let followed = self.follow();
-                (self, followed)
+                let gathered = self.gather();
+                (self, gathered)
             });
-            let position;
-            (self, position) = match turn.await {
-                Ok(followed) => followed,
+            let gathered;
+            (self, gathered) = match turn.await {
+                Ok(gathered) => gathered,
                 Err(error) => return tracing::error!("p2ptbl: {error}"),
             };
-            if let Err(error) = self.engine.settle(position).await {
+            if let Err(error) = self.engine.settle(gathered.position).await {
+                // What may not be kept here must not be heard elsewhere.
                 self.engine.complain("telling rows to links", &error);
+                tokio::select! {
+                    _ = stop.wait_for(|stop| *stop) => return,
+                    () = tokio::time::sleep(LOOK_EVERY) => continue,
+                }
             }
             let voice = Arc::clone(&voice);
             let turn = tokio::task::spawn_blocking(move || {
-                self.tell(&*voice);
-                self.gossip(&*voice);
+                self.say(&*voice, gathered);
                 self
             });
             self = match turn.await {
@@ -122,26 +137,32 @@ impl Teller {
         sleep.clamp(PAUSE, LOOK_EVERY)
     }
 
-    /// Notes what changed; gives the position at which that may be told.
-    pub(super) fn follow(&mut self) -> Position {
-        let mut last = 0;
-        for table in 0..self.talk.tables.len() {
-            match self.follow_table(table) {
-                Ok(position) => last = position.max(last),
-                Err(error) => self.engine.complain("following tables for links", &error),
-            }
-        }
-        last
+    /// Reads what is to be told in this turn.
+    pub(super) fn gather(&mut self) -> Gathered {
+        self.follow();
+        let mut gathered = self.due();
+        gathered.drawn = self.drawn();
+        gathered.position = self.engine.journal().appended();
+        gathered
     }
 
-    fn follow_table(&mut self, table: usize) -> Result<Position, TableError> {
+    /// Notes what changed.
+    pub(super) fn follow(&mut self) {
+        for table in 0..self.talk.tables.len() {
+            if let Err(error) = self.follow_table(table) {
+                self.engine.complain("following tables for links", &error);
+            }
+        }
+    }
+
+    fn follow_table(&mut self, table: usize) -> Result<(), TableError> {
         let tables = self.engine.collections().tables();
         let name = &self.talk.tables[table];
         let Some(mut since) = self.seen[table] else {
             // What was there before is told bit by bit.
             let page = tables.page_of_all(name, b"", 1, 0)?;
             self.seen[table] = page.map(|page| page.position);
-            return Ok(0);
+            return Ok(());
         };
         let me = self.engine.filters().identity().origin;
         for _ in 0..READS_PER_TURN {
@@ -171,37 +192,37 @@ impl Teller {
                 }
             }
         }
-        Ok(since)
+        Ok(())
     }
 
-    /// Tells the rows that are due.
-    pub(super) fn tell(&self, voice: &dyn Voice) {
+    /// The rows that are due.
+    pub(super) fn due(&self) -> Gathered {
         let due = self.talk.pending().take_due(self.talk.now(), ROWS_PER_TURN);
         let tables = self.engine.collections().tables();
-        let mut told: BTreeMap<(usize, Link), Vec<KeyedRow>> = BTreeMap::new();
+        let mut gathered = Gathered::default();
         for (name, links) in due {
             let row = match tables.find(&self.talk.tables[name.table], &name.key) {
                 Ok(Some(row)) => row,
                 // Removed since: nobody needs to hear of it any more.
                 Ok(None) => continue,
-                Err(error) => return self.engine.complain("reading rows for links", &error),
+                Err(error) => {
+                    self.engine.complain("reading rows for links", &error);
+                    break;
+                }
             };
             let pending = self.talk.pending();
             for link in links {
                 if pending.wanted(&name, row.version, link) {
-                    let rows = told.entry((name.table, link)).or_default();
+                    let rows = gathered.due.entry((name.table, link)).or_default();
                     rows.push((name.key.clone(), row.clone()));
                 }
             }
         }
-        for ((table, link), rows) in told {
-            let name = &self.talk.tables[table];
-            self.send_all(voice, name, link, &rows);
-        }
+        gathered
     }
 
-    /// Tells a random part of each table whose time has come.
-    pub(super) fn gossip(&mut self, voice: &dyn Voice) {
+    /// A random part of each table whose time has come.
+    fn drawn(&mut self) -> Vec<(Vec<u8>, usize, Vec<KeyedRow>)> {
         let now = self.talk.now();
         let random = &mut self.random;
         let due = self.rounds.due(now, |below| random.random_range(0..below));
@@ -212,7 +233,16 @@ impl Teller {
                 Err(error) => self.engine.complain("reading rows for links", &error),
             }
         }
-        for (table, size, mut rows) in drawn {
+        drawn
+    }
+
+    /// Tells what was gathered.
+    pub(super) fn say(&mut self, voice: &dyn Voice, gathered: Gathered) {
+        for ((table, link), rows) in gathered.due {
+            let name = &self.talk.tables[table];
+            self.send_all(voice, name, link, &rows);
+        }
+        for (table, size, mut rows) in gathered.drawn {
             for link in 0..self.talk.interfaces.len() {
                 rows.shuffle(&mut self.random);
                 self.send_some(voice, &table, link, &rows, size);

@@ -1,6 +1,7 @@
 //! Nodes on links that are made of memory: what one says all others on it hear, or some of them.
 
 use std::cell::RefCell;
+use std::io::ErrorKind;
 use std::net::{Ipv6Addr, SocketAddrV6};
 use std::sync::Mutex;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use grapevine_core::origin::Origin;
 use grapevine_core::table::{Content, Row};
 use grapevine_core::version::Dot;
 use grapevine_store::collections::Collections;
-use grapevine_store::disk::SimulatedDisk;
+use grapevine_store::disk::{Operation, SimulatedDisk};
 use grapevine_store::filters::{Entropy, Options};
 use grapevine_store::log::LogConfig;
 
@@ -26,6 +27,8 @@ use crate::metrics::P2ptblMetrics;
 
 const TABLE: &[u8] = b"services";
 const KEY: &[u8] = b"p2ptbl/services";
+/// How long a test waits for something at most.
+const DEADLINE: Duration = Duration::from_secs(30);
 /// Turns of all nodes that a test waits for something at most.
 const TURNS_MAX: usize = 20_000;
 
@@ -34,7 +37,8 @@ struct Node {
     receiver: Receiver,
     teller: RefCell<Teller>,
     metrics: P2ptblMetrics,
-    said: Said,
+    said: Arc<Said>,
+    disk: SimulatedDisk,
 }
 
 /// Interface, key and payload.
@@ -59,15 +63,15 @@ fn entropy() -> Entropy {
     })
 }
 
-fn engine() -> Arc<Engine> {
+fn engine(disk: &SimulatedDisk) -> Arc<Engine> {
     let options = Options {
         log: LogConfig::default(),
         memory: 1 << 20,
         checkpoint_log: 1 << 20,
         idle_unload: None,
     };
-    let disk = Arc::new(SimulatedDisk::new());
-    let (collections, _) = Collections::open(disk, options, entropy()).expect("it opens");
+    let opened = Collections::open(Arc::new(disk.clone()), options, entropy());
+    let (collections, _) = opened.expect("it opens");
     let parameters = Parameters {
         capacity: 100,
         error: 0.01,
@@ -96,7 +100,8 @@ impl Node {
                 size: 500,
             }],
         };
-        let (engine, metrics) = (engine(), P2ptblMetrics::default());
+        let disk = SimulatedDisk::new();
+        let (engine, metrics) = (engine(&disk), P2ptblMetrics::default());
         engine.collections().tables().link(TABLE).expect("writable");
         let (receiver, teller) = exchange(&settings, &engine, &metrics);
         let node = Node {
@@ -104,7 +109,8 @@ impl Node {
             receiver,
             teller: RefCell::new(teller),
             metrics,
-            said: Said::default(),
+            said: Arc::default(),
+            disk,
         };
         // The table as it is now is what was there before.
         node.teller.borrow_mut().follow();
@@ -150,16 +156,18 @@ impl Node {
 
     /// Tells what changed, without gossip; what it said.
     fn tell(&self) -> Vec<Saying> {
-        self.teller.borrow_mut().follow();
-        self.teller.borrow().tell(&self.said);
+        let mut teller = self.teller.borrow_mut();
+        teller.follow();
+        let due = teller.due();
+        teller.say(&*self.said, due);
         std::mem::take(&mut self.said.0.lock().expect("one thread"))
     }
 
     /// The same with gossip.
     fn speak(&self) -> Vec<Saying> {
-        self.teller.borrow_mut().follow();
-        self.teller.borrow().tell(&self.said);
-        self.teller.borrow_mut().gossip(&self.said);
+        let mut teller = self.teller.borrow_mut();
+        let gathered = teller.gather();
+        teller.say(&*self.said, gathered);
         std::mem::take(&mut self.said.0.lock().expect("one thread"))
     }
 }
@@ -190,6 +198,37 @@ fn until(nodes: &[(&Node, &[&str])], lost: u8, mut so: impl FnMut() -> bool) {
 
 fn packed(rows: &str) -> Vec<u8> {
     gzip::pack(rows.as_bytes()).expect("memory")
+}
+
+#[test]
+fn what_the_log_does_not_keep_is_not_told() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .expect("a runtime");
+    let node = Node::new(&["eth0"], false);
+    node.disk.fail_next(Operation::Write, 0, ErrorKind::Other);
+    node.set("web", "192.0.2.1");
+    let Node {
+        engine,
+        teller,
+        said,
+        ..
+    } = node;
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let voice: Arc<dyn Voice> = Arc::<Said>::clone(&said);
+    runtime.block_on(async {
+        let serving = tokio::spawn(teller.into_inner().serve(voice, stopped));
+        let deadline = tokio::time::Instant::now() + DEADLINE;
+        while engine.journal().read_only().is_none() {
+            assert!(tokio::time::Instant::now() < deadline, "the log fails");
+            tokio::task::yield_now().await;
+        }
+        stop.send(true).expect("it serves");
+        serving.await.expect("it ends");
+    });
+    let said = said.0.lock().expect("one thread");
+    assert!(said.is_empty(), "{} packets of what is lost", said.len());
 }
 
 #[test]

@@ -165,7 +165,9 @@ where
                         Some(goodbye) => Failure::Told(goodbye),
                         None => Failure::Malformed(Malformed::Goodbye),
                     }),
-                    Kind::Data | Kind::Heartbeat => Err(Failure::Malformed(Malformed::Order)),
+                    Kind::Data | Kind::Heartbeat | Kind::Newer(_) => {
+                        Err(Failure::Malformed(Malformed::Order))
+                    }
                 };
                 intake.consume(end);
                 return opening;

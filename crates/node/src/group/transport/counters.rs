@@ -11,6 +11,8 @@ pub struct Counters {
     pub received: AtomicU64,
     /// Frames that were received.
     pub frames_received: AtomicU64,
+    /// Frames that were passed over: of kinds that only a newer version knows.
+    pub passed_over: AtomicU64,
     /// Sessions that began.
     pub admitted: AtomicU64,
     /// Connections that were not let in.

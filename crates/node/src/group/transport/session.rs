@@ -124,6 +124,10 @@ impl Session {
     async fn take(&self, frame: Frame<'_>, room: &Arc<Semaphore>) -> Result<(), CloseReason> {
         match frame.kind {
             Kind::Heartbeat => Ok(()),
+            Kind::Newer(_) => {
+                Counters::count(&self.counters.passed_over);
+                Ok(())
+            }
             Kind::Opening => Err(CloseReason::Malformed(Malformed::Order)),
             Kind::Goodbye => Err(match Goodbye::decode(frame.content) {
                 Some(goodbye) => CloseReason::Remote(goodbye),

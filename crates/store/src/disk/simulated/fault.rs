@@ -66,6 +66,8 @@ pub(super) struct Faults {
     syncs: u64,
     cut_at_operation: Option<u64>,
     cut_at_sync: Option<u64>,
+    /// A file that rots whenever it is synced.
+    pub(super) rotting: Option<String>,
     down: bool,
     no_descriptors: bool,
 }
