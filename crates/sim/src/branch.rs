@@ -116,6 +116,10 @@ pub enum Branch {
     RowsMerged,
     /// Rows that are gone were removed.
     RowsRemoved,
+    /// A file of a layer was damaged.
+    LayerDamaged,
+    /// A damaged filter got its bits from the others.
+    LayerHealed,
 }
 
 impl Branch {
@@ -149,7 +153,7 @@ impl Branch {
     ];
 
     /// Those of seeds with many nodes.
-    pub const OF_MANY: [Branch; 34] = [
+    pub const OF_MANY: [Branch; 36] = [
         Branch::Kill,
         Branch::PowerCut,
         Branch::FilterFull,
@@ -184,5 +188,7 @@ impl Branch {
         Branch::RowDeleted,
         Branch::RowsMerged,
         Branch::RowsRemoved,
+        Branch::LayerDamaged,
+        Branch::LayerHealed,
     ];
 }

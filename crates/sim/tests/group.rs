@@ -73,6 +73,7 @@ fn built_in_faults_are_found() {
         GroupMutation::BitmapLeftOut,
         GroupMutation::RowsRemovedAtOnce,
         GroupMutation::ClockStandsStill,
+        GroupMutation::HealedAsEmpty,
     ] {
         // What comes back takes longer to go, and to come.
         let operations = match mutation {

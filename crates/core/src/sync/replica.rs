@@ -275,6 +275,12 @@ pub trait Replica {
     /// durable to it. It never holds more of this node's own operations than there are.
     fn adopt(&mut self, version: &VersionVector);
 
+    /// Whether something here is damaged and mended by a comparison of the whole state, so that one
+    /// should not wait for its time. Asked now and then.
+    fn wants_state(&self) -> bool {
+        false
+    }
+
     /// No snapshot is being taken, and has not been for a while: what came with one that never
     /// became whole is of no use.
     fn forget_partial(&mut self);

@@ -32,6 +32,9 @@ const FRONT: &str = "<!doctype html>
 </html>
 ";
 
+/// Damaged filters that are named where a node says whether it takes writes.
+const DAMAGED_SHOWN_MAX: usize = 10;
+
 /// `GET /`.
 pub(super) async fn front() -> Response {
     answer::with_type(StatusCode::OK, "text/html; charset=utf-8", FRONT.into())
@@ -50,10 +53,24 @@ pub(super) async fn ready(State(api): State<Arc<Api>>) -> Response {
         api.engine.filters().journal().read_only()
     };
     let Some(reason) = reason else {
-        return answer::with_type(StatusCode::OK, TEXT_TYPE, "ready\n".into());
+        let said = ready_with(&api.engine.filters().damaged());
+        return answer::with_type(StatusCode::OK, TEXT_TYPE, said.into());
     };
     let said = json!({"error": {"code": "read_only", "message": &*reason}});
     answer::json(StatusCode::SERVICE_UNAVAILABLE, &said)
+}
+
+/// What a node says that takes writes: one whose damaged filters refuse to answer still serves all
+/// others, so it stays in use and says which they are.
+fn ready_with(damaged: &[(Vec<u8>, Arc<str>)]) -> String {
+    let mut said = String::from("ready\n");
+    if !damaged.is_empty() {
+        said += &format!("{} filters are damaged\n", damaged.len());
+    }
+    for (name, reason) in damaged.iter().take(DAMAGED_SHOWN_MAX) {
+        said += &format!("filter {} is damaged: {reason}\n", name.escape_ascii());
+    }
+    said
 }
 
 /// `GET /metrics`.

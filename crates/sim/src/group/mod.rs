@@ -7,6 +7,7 @@
 
 mod bits;
 mod check;
+mod damage;
 pub mod error_bound;
 mod fault;
 mod ledger;
@@ -73,6 +74,7 @@ struct World {
     network: Network,
     ledger: Ledger,
     faults: Faults,
+    damage: damage::Damage,
     /// Nothing more is to go wrong.
     healed: bool,
     outcome: Outcome,
@@ -113,6 +115,7 @@ impl World {
             network,
             ledger: Ledger::default(),
             faults,
+            damage: damage::Damage::new(plan.seed, faults),
             healed: false,
             outcome: Outcome::new(),
         };

@@ -37,6 +37,8 @@ pub enum GroupMutation {
     RowsRemovedAtOnce,
     /// A clock that is set back stands still until it is where it was.
     ClockStandsStill,
+    /// The bits of a damaged layer are taken for there while its copy is gathered.
+    HealedAsEmpty,
 }
 
 /// The replica of a node, with its fault.
@@ -168,6 +170,9 @@ impl Replica for Mutant {
     }
 
     fn differing(&mut self, layer: LayerName, first: u32, hashes: &[u64]) -> Vec<u32> {
+        if self.mutation == GroupMutation::HealedAsEmpty && self.exchange.wants_state() {
+            return Vec::new();
+        }
         self.exchange.differing(layer, first, hashes)
     }
 
@@ -199,6 +204,10 @@ impl Replica for Mutant {
 
     fn adopt(&mut self, version: &VersionVector) {
         self.exchange.adopt(version);
+    }
+
+    fn wants_state(&self) -> bool {
+        self.exchange.wants_state()
     }
 
     fn forget_partial(&mut self) {

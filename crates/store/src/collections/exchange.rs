@@ -18,9 +18,10 @@ use serde::de::DeserializeOwned;
 
 use super::view::View;
 use super::{Collections, Hindrance};
-use crate::filters::{Blocked, FilterError, SharedRow};
+use crate::filters::{Blocked, FilterError, Revisions, SharedRow};
 use crate::journal::Found;
 use crate::log;
+use crate::manifest::Manifest;
 use crate::tables::TakeOverError;
 
 /// The catalogue of filters, with the rights of their layers; its keys are their ids.
@@ -221,6 +222,16 @@ impl Collections {
         Ok(())
     }
 
+    /// The revisions that the files of layers have at least, as the manifest on disk says. Where
+    /// it cannot be read they are not needed: no start will hold the files against it.
+    fn file_revisions(&self) -> Revisions {
+        let manifest = Manifest::read(&*self.disk).ok().flatten();
+        let revisions = manifest.iter().flat_map(Manifest::file_revisions);
+        revisions
+            .map(|(filter, layer, revision)| ((filter, layer), revision))
+            .collect()
+    }
+
     /// Everything up to `version` has been merged into memory: makes it durable, then says so.
     /// `named` are the filters that the snapshot has: what `version` made beside them was dropped
     /// before, also if the operation that made it came here after its page.
@@ -239,6 +250,11 @@ impl Collections {
             Blocked::ReadOnly(error) => error.into(),
             Blocked::UnknownLayer | Blocked::Parts(_) => FilterError::NotFound,
         })?;
+        let revisions = || self.file_revisions();
+        if self.filters.heal(version, revisions)? {
+            // Else a restart would hold the new files against the old manifest.
+            self.checkpoint_whole()?;
+        }
         if self.journal.applied().includes(version) {
             // What was merged is in the next snapshot of this node; nothing rests on it before.
             return Ok(self.filters.relay_drops()?);
@@ -457,6 +473,10 @@ impl Replica for Exchange {
                 .note(&format_args!("taking a snapshot over: {error}"));
         }
         self.refresh();
+    }
+
+    fn wants_state(&self) -> bool {
+        self.view.collections.filters().wants_healing()
     }
 
     fn forget_partial(&mut self) {

@@ -110,7 +110,7 @@ impl Filters {
                     return Ok(());
                 }
                 Err(FilterError::Memory(over)) => return Err(over.into()),
-                Err(_) => {}
+                Err(_) => self.change_healing(filter, |copy| change(&handle, copy)),
             }
         }
         append()?;
@@ -224,6 +224,8 @@ impl Filters {
         let mut catalogue = lock(&self.catalogue);
         if let Some(Bits::Loaded(loaded)) = bits.as_deref() {
             add(loaded)?;
+        } else {
+            self.change_healing(epoch.filter, add);
         }
         append()?;
         catalogue.apply(&change);
