@@ -122,6 +122,10 @@ pub enum Branch {
     RowsMerged,
     /// Rows that are gone were removed.
     RowsRemoved,
+    /// A file of a layer was damaged.
+    LayerDamaged,
+    /// A damaged filter got its bits from the others.
+    LayerHealed,
 }
 
 impl Branch {
@@ -155,7 +159,7 @@ impl Branch {
     ];
 
     /// Those of seeds with many nodes.
-    pub const OF_MANY: [Branch; 37] = [
+    pub const OF_MANY: [Branch; 39] = [
         Branch::Kill,
         Branch::PowerCut,
         Branch::FilterFull,
@@ -193,5 +197,7 @@ impl Branch {
         Branch::ClockWrong,
         Branch::RowsUnseen,
         Branch::RowsWrittenAgain,
+        Branch::LayerDamaged,
+        Branch::LayerHealed,
     ];
 }

@@ -75,6 +75,7 @@ fn built_in_faults_are_found() {
         GroupMutation::ClockStandsStill,
         GroupMutation::RowsRemovedByOneClock,
         GroupMutation::AbsentTakenForRemoved,
+        GroupMutation::HealedAsEmpty,
     ] {
         // What comes back takes longer to go, and to come.
         let operations = match mutation {

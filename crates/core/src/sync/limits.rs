@@ -102,6 +102,11 @@ pub const ABANDON_MS: u64 = 20_000;
 /// Time between two comparisons of the whole state with a peer's. Operations bring copies
 /// together; this brings together what was left of operations that nobody has any more.
 pub const SCRUB_MS: u64 = 600_000;
+/// Time to the first comparison that is wanted because something is damaged, in milliseconds; it
+/// doubles while that does not help.
+pub const WANTED_MS: u64 = 5000;
+/// Time for which no snapshot is begun after one that was not taken over, in milliseconds.
+pub const REFUSED_MS: u64 = 10_000;
 /// See [`SERVED_BYTES_MAX`].
 pub const SERVE_PERIOD_MS: u64 = 100;
 /// Least time between two questions for rights of one filter.

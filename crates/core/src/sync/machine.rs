@@ -40,6 +40,8 @@ pub struct Machine {
     pub(super) fetched_at: u64,
     /// Whether what is left of it since was cleared away.
     pub(super) tidied: bool,
+    /// No snapshot is begun before this time: the last one could not be taken over.
+    pub(super) refused_until: u64,
     pub(super) scrub: Scrub,
     pub(super) mine: Mine,
     pub(super) stability: Stability,
@@ -81,6 +83,7 @@ impl Machine {
             asking: Asking::default(),
             fetched_at: 0,
             tidied: false,
+            refused_until: 0,
             scrub: Scrub::default(),
             mine: Mine::default(),
             stability: Stability::default(),

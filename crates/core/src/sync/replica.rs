@@ -292,6 +292,12 @@ pub trait Replica {
     /// by an operation that was on its way.
     fn compared(&mut self, peer: Origin);
 
+    /// Whether something here is damaged and mended by a comparison of the whole state, so that one
+    /// should not wait for its time. Asked now and then.
+    fn wants_state(&self) -> bool {
+        false
+    }
+
     /// No snapshot is being taken, and has not been for a while: what came with one that never
     /// became whole is of no use.
     fn forget_partial(&mut self);

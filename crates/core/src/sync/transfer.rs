@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use super::limits::{ABANDON_MS, PARTS_MAX, REQUESTS_MAX, RETRY_MS, STALL_MS};
+use super::limits::{ABANDON_MS, PARTS_MAX, REFUSED_MS, REQUESTS_MAX, RETRY_MS, STALL_MS};
 use super::machine::{Machine, Turn};
 use super::message::Message;
 use super::parts::Parts;
@@ -121,7 +121,9 @@ impl Machine {
         let Some(peer) = self.peers.get(&name).filter(|peer| peer.is_ready()) else {
             return;
         };
-        if self.transfer.as_ref().is_some_and(|before| !before.scrub) {
+        if self.transfer.as_ref().is_some_and(|before| !before.scrub)
+            || turn.now < self.refused_until
+        {
             return;
         }
         self.transfer = Some(self.whole(turn, name, peer));
@@ -298,6 +300,10 @@ impl Machine {
             Purpose::Snapshot { .. } => {
                 if !transfer.scrub || turn.replica.applied().includes(&transfer.version) {
                     turn.replica.adopt(&transfer.version);
+                    if !turn.replica.applied().includes(&transfer.version) {
+                        // It could not be taken over, and could not now: not all over again at once.
+                        self.refused_until = turn.now.saturating_add(REFUSED_MS);
+                    }
                 } else {
                     // A comparison does not stand for operations: they are on their way.
                     (self.fetched_at, self.tidied) = (turn.now, false);

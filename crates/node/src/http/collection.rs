@@ -229,6 +229,11 @@ pub(super) async fn close(State(api): State<Arc<Api>>, name: FilterName) -> Answ
     on_files(&api, &name, Filters::unload).await
 }
 
+/// `POST /api/v1/filters/{name}/forget`.
+pub(super) async fn forget(State(api): State<Arc<Api>>, name: FilterName) -> Answer {
+    on_files(&api, &name, Filters::forget_copy).await
+}
+
 async fn on_files(
     api: &Api,
     name: &FilterName,

@@ -194,6 +194,7 @@ fn filter_status(error: &FilterError) -> (StatusCode, &'static str) {
         FilterError::Damaged(_) => (StatusCode::SERVICE_UNAVAILABLE, "damaged"),
         FilterError::Unlike { .. } => (StatusCode::CONFLICT, "unlike"),
         FilterError::Import(_) => (StatusCode::BAD_REQUEST, "file"),
+        FilterError::OnlyCopy => (StatusCode::CONFLICT, "only_copy"),
         FilterError::InMemory => (StatusCode::CONFLICT, "in_memory"),
     }
 }

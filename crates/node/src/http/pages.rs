@@ -33,6 +33,9 @@ const FRONT: &str = "<!doctype html>
 </html>
 ";
 
+/// Damaged filters that are named where a node says whether it takes writes.
+const DAMAGED_SHOWN_MAX: usize = 10;
+
 /// `GET /`.
 pub(super) async fn front() -> Response {
     answer::with_type(StatusCode::OK, "text/html; charset=utf-8", FRONT.into())
@@ -62,14 +65,31 @@ pub(super) async fn ready(State(api): State<Arc<Api>>) -> Response {
     answer::json(StatusCode::SERVICE_UNAVAILABLE, &said)
 }
 
-/// That the node takes writes, and a line for each thing that people should know.
+/// That the node takes writes, and a line for each thing that people should know. One whose damaged
+/// filters refuse to answer still serves all others, so it stays in use and says which they are.
 fn ready_text(api: &Api) -> String {
     let status = api.group.as_deref().map(crate::group::Group::status);
     let of_group = status.iter().flat_map(|status| status.notes());
     let snapshot = api.engine.collections().unreadable_snapshot();
     let notes = snapshot.iter().map(ToString::to_string).chain(of_group);
+    let notes = notes.chain(damage_notes(&api.engine.filters().damaged()));
     let lines = notes.map(|note| format!("note: {note}\n"));
     std::iter::once("ready\n".to_owned()).chain(lines).collect()
+}
+
+/// How many filters are damaged, and why the first of them are.
+fn damage_notes(damaged: &[(Vec<u8>, Arc<str>)]) -> Vec<String> {
+    let mut notes = Vec::new();
+    if !damaged.is_empty() {
+        notes.push(format!("{} filters are damaged", damaged.len()));
+    }
+    for (name, reason) in damaged.iter().take(DAMAGED_SHOWN_MAX) {
+        notes.push(format!(
+            "filter {} is damaged: {reason}",
+            name.escape_ascii()
+        ));
+    }
+    notes
 }
 
 /// `GET /metrics`.

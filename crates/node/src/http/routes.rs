@@ -61,6 +61,7 @@ pub(super) fn table() -> Vec<Route> {
         route(M::POST, "/api/v1/filters/{name}/flush", collection::flush),
         route(M::POST, "/api/v1/filters/{name}/close", collection::close),
         route(M::POST, "/api/v1/filters/{name}/clear", collection::clear),
+        route(M::POST, "/api/v1/filters/{name}/forget", collection::forget),
         route(M::GET, "/api/v1/filters/{name}/export", transfer::export),
         route(M::PUT, "/api/v1/filters/{name}/import", transfer::import),
         route(M::POST, "/api/v1/filters/{name}/merge", transfer::merge),

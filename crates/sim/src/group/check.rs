@@ -42,6 +42,9 @@ impl World {
                 }
                 continue;
             };
+            if self.is_healing(node, *id) {
+                continue;
+            }
             let filter = filter(&collections, row).map_err(|e| format!("node {node}: {e}"))?;
             // Bits of one that is about to be dropped here may be nowhere any more.
             let kept = epoch.keys.iter().filter(|_| !epoch.may_be_dropped);
@@ -83,7 +86,11 @@ impl World {
             if let Some(difference) = self.member_that_differs(node) {
                 return Ok(Some(difference));
             }
-            let state = state(&self.collections(node)).map_err(|e| format!("node {node}: {e}"))?;
+            let state = state(&self.collections(node)).map_err(|e| format!("node {node}: {e}"));
+            let state = match state {
+                Err(damaged) if self.damage.node == Some(node) => return Ok(Some(damaged)),
+                state => state?,
+            };
             match &first {
                 None => first = Some((node, state)),
                 Some((_, other)) if *other == state => {}

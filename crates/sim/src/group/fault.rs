@@ -93,6 +93,12 @@ impl World {
         Ok(())
     }
 
+    /// A node's process is gone, and nothing it handed to its disk is.
+    pub(super) fn stop_now(&mut self, node: usize) {
+        self.stop(node);
+        self.nodes[node].disk.kill();
+    }
+
     fn stop(&mut self, node: usize) {
         for connection in self.network.connections_of(node) {
             self.cut_off(connection, Some(node));
@@ -121,6 +127,7 @@ impl World {
     /// One of the faults of this seed.
     pub(super) fn fail(&mut self) -> Checked {
         self.disturb_clocks();
+        self.damage_layer()?;
         let (faults, node) = (
             self.faults,
             self.random.below(self.nodes.len() as u64) as usize,

@@ -8,6 +8,7 @@
 mod bits;
 mod check;
 mod clocks;
+mod damage;
 pub mod error_bound;
 mod fault;
 mod ledger;
@@ -74,6 +75,7 @@ struct World {
     network: Network,
     ledger: Ledger,
     faults: Faults,
+    damage: damage::Damage,
     /// Nothing more is to go wrong.
     healed: bool,
     outcome: Outcome,
@@ -114,6 +116,7 @@ impl World {
             network,
             ledger: Ledger::new(plan.seed),
             faults,
+            damage: damage::Damage::new(plan.seed, faults),
             healed: false,
             outcome: Outcome::new(),
         };

@@ -44,6 +44,8 @@ pub enum GroupMutation {
     RowsRemovedByOneClock,
     /// What is here and not in a copy that should be the same is taken for removed there.
     AbsentTakenForRemoved,
+    /// The bits of a damaged layer are taken for there while its copy is gathered.
+    HealedAsEmpty,
 }
 
 /// The replica of a node, with its fault.
@@ -60,11 +62,7 @@ pub(super) struct Mutant {
 }
 
 impl Mutant {
-    pub(super) fn new(
-        exchange: Exchange,
-        mutation: GroupMutation,
-        unseen: Option<Random>,
-    ) -> Self {
+    pub(super) fn new(exchange: Exchange, mutation: GroupMutation, unseen: Option<Random>) -> Self {
         let claimed = exchange.applied().clone();
         Mutant {
             exchange,
@@ -201,6 +199,9 @@ impl Replica for Mutant {
     }
 
     fn differing(&mut self, layer: LayerName, first: u32, hashes: &[u64]) -> Vec<u32> {
+        if self.mutation == GroupMutation::HealedAsEmpty && self.exchange.wants_state() {
+            return Vec::new();
+        }
         self.exchange.differing(layer, first, hashes)
     }
 
@@ -236,6 +237,10 @@ impl Replica for Mutant {
 
     fn compared(&mut self, peer: Origin) {
         self.exchange.compared(peer);
+    }
+
+    fn wants_state(&self) -> bool {
+        self.exchange.wants_state()
     }
 
     fn forget_partial(&mut self) {

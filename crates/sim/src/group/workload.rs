@@ -103,7 +103,11 @@ impl World {
 
     fn any_filter(&mut self, node: usize) -> Option<Arc<Handle>> {
         let handles = self.collections(node).filters().list(b"");
-        self.random.pick(&handles).cloned()
+        let handle = self.random.pick(&handles).cloned()?;
+        let damaged = |id| self.is_healing(node, id);
+        let also = handle.also();
+        // A client is told that it is damaged.
+        (!damaged(handle.id()) && !also.iter().any(|other| damaged(other.id()))).then_some(handle)
     }
 
     fn create(&mut self, node: usize) -> Checked {

@@ -18,9 +18,10 @@ use serde::de::DeserializeOwned;
 
 use super::view::View;
 use super::{Collections, EnterError, Hindrance};
-use crate::filters::{Blocked, FilterError, SharedRow};
+use crate::filters::{Blocked, FilterError, Revisions, SharedRow};
 use crate::journal::Found;
 use crate::log;
+use crate::manifest::Manifest;
 use crate::tables::{Kept, TakeOverError};
 
 use super::divergence::Diverged;
@@ -111,7 +112,9 @@ impl Exchange {
         let malformed = PageError::Rows { section, at: 0 };
         let after = key(&page.after).ok_or(malformed)?;
         let up_to = page.next.as_deref().map(key);
-        up_to.map_or(Some(None), |key| key.map(Some)).ok_or(malformed)?;
+        up_to
+            .map_or(Some(None), |key| key.map(Some))
+            .ok_or(malformed)?;
         let rows: Vec<SharedRow> = decode_rows(page)?;
         let named = |shared: &SharedRow| validate_name(&shared.row.name).is_ok();
         if !rows.iter().all(named) {
@@ -239,6 +242,16 @@ impl Collections {
         Ok(())
     }
 
+    /// The revisions that the files of layers have at least, as the manifest on disk says. Where
+    /// it cannot be read they are not needed: no start will hold the files against it.
+    fn file_revisions(&self) -> Revisions {
+        let manifest = Manifest::read(&*self.disk).ok().flatten();
+        let revisions = manifest.iter().flat_map(Manifest::file_revisions);
+        revisions
+            .map(|(filter, layer, revision)| ((filter, layer), revision))
+            .collect()
+    }
+
     /// Everything up to `version` has been merged into memory: makes it durable, then says so.
     /// `named` are the filters that the snapshot has: what `version` made beside them was dropped
     /// before, also if the operation that made it came here after its page. Where all of `version`
@@ -264,6 +277,11 @@ impl Collections {
             Blocked::ReadOnly(error) => error.into(),
             Blocked::UnknownLayer | Blocked::Parts(_) => FilterError::NotFound,
         })?;
+        let revisions = || self.file_revisions();
+        if self.filters.heal(version, revisions)? {
+            // Else a restart would hold the new files against the old manifest.
+            self.checkpoint_whole()?;
+        }
         if comparing {
             // What was merged is in the next snapshot of this node; nothing rests on it before.
             self.filters.relay_drops()?;
@@ -506,6 +524,10 @@ impl Replica for Exchange {
             }
         }
         self.refresh();
+    }
+
+    fn wants_state(&self) -> bool {
+        self.view.collections.filters().wants_healing()
     }
 
     fn forget_partial(&mut self) {

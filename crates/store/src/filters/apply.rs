@@ -113,11 +113,10 @@ impl Filters {
                     append()?;
                     return Ok(());
                 }
-                Err(error) => {
-                    if let Ok(blocked) = error.hindrance() {
-                        return Err(blocked);
-                    }
-                }
+                Err(error) => match error.hindrance() {
+                    Ok(blocked) => return Err(blocked),
+                    Err(_) => self.change_healing(filter, |copy| change(&handle, copy)),
+                },
             }
         }
         append()?;
@@ -234,6 +233,8 @@ impl Filters {
         let mut catalogue = lock(&self.catalogue);
         if let Some(Bits::Loaded(loaded)) = bits.as_deref() {
             add(loaded)?;
+        } else {
+            self.change_healing(epoch.filter, add);
         }
         append()?;
         catalogue.apply(&change);

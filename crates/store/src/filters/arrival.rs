@@ -16,7 +16,9 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::Filters;
 use super::apply::{Append, Blocked, Effected};
+use super::error::FilterError;
 use super::handle::{Bits, Handle, Loaded, lock};
+use super::heal::Healing;
 use crate::disk::is_passing;
 use crate::journal::ReadOnly;
 
@@ -36,6 +38,10 @@ pub(super) struct Arrivals {
     /// Filters that somebody dropped, since who had applied what waits for their bits has them no
     /// more.
     dropped: BTreeSet<FilterId>,
+    /// Copies of damaged filters that are being gathered.
+    pub(super) healing: BTreeMap<FilterId, Healing>,
+    /// Filters whose bits were forgotten here, and whether they were damaged.
+    pub(super) forgotten: BTreeMap<FilterId, bool>,
 }
 
 pub(super) struct Arrival {
@@ -63,7 +69,14 @@ impl Filters {
         offset: u64,
         bytes: &[u8],
     ) -> Option<u64> {
+        let row = self.with_catalogue(|catalogue| catalogue.row(name.filter).cloned());
         let mut arrivals = lock(&self.arrivals);
+        let legacy = row.iter().flat_map(|row| &row.legacy);
+        for shape in legacy.filter(|shape| shape.index == name.index) {
+            if let Some(next) = arrivals.healing_piece(shape, name.filter, offset, bytes) {
+                return next;
+            }
+        }
         let arrival = arrivals.filters.get_mut(&name.filter)?;
         let length = arrival.length(name.index)?;
         let file = arrival.legacy.entry(name.index).or_default();
@@ -78,6 +91,9 @@ impl Filters {
     pub(crate) fn part_fetched(&self, part: Part, waiting: Option<Dot>) {
         let mut arrivals = lock(&self.arrivals);
         let arrivals = &mut *arrivals;
+        if arrivals.healing_fetched(part) {
+            return;
+        }
         if arrivals.filters.contains_key(&part.filter()) {
             arrivals.whole.insert(part);
         } else if let Some(dot) = waiting {
@@ -208,6 +224,14 @@ impl Filters {
         rights: &[Rights],
         append: Append<'_>,
     ) -> Effected {
+        if handle.damage().is_some() {
+            // Its bits come with all others of the filter.
+            self.stop_healing(handle.id);
+            append()?;
+            let catalogue = lock(&self.catalogue);
+            self.rename(&mut self.handles_write(), &catalogue, &row.name);
+            return Ok(());
+        }
         let layers = row.layers.iter().map(|layer| LayerName {
             filter: row.id,
             layer: layer.shape.id,
@@ -291,6 +315,11 @@ impl Filters {
         let ready = {
             let bits = match self.loaded(&handle) {
                 Ok(bits) => bits,
+                Err(FilterError::Damaged(_)) => {
+                    // Its bits come with all others of the filter.
+                    self.stop_healing(epoch.filter);
+                    return self.enter_adopted(epoch, layer, rights, append);
+                }
                 Err(error) => {
                     if let Ok(blocked) = error.hindrance() {
                         return Err(blocked);

@@ -38,6 +38,23 @@ impl Filters {
         }
     }
 
+    /// The same for whoever gathers bits: of a damaged filter it is the copy that is not whole yet,
+    /// of which nothing is shown to others.
+    fn with_gathered<T>(
+        &self,
+        name: LayerName,
+        look: impl FnOnce(&Layer) -> T,
+    ) -> Result<Option<T>, FilterError> {
+        {
+            let arrivals = lock(&self.arrivals);
+            if let Some(healing) = arrivals.healing.get(&name.filter) {
+                let layer = healing.loaded.filter.layer(name.layer);
+                return Ok(layer.map(|layer| look(layer)));
+            }
+        }
+        self.with_layer(name, look)
+    }
+
     /// Fingerprints of up to `count_max` blocks from `first` on.
     pub(crate) fn block_hashes(
         &self,
@@ -45,19 +62,12 @@ impl Filters {
         first: u32,
         count_max: usize,
     ) -> Result<Option<BlockHashes>, FilterError> {
-        self.with_layer(name, |layer| {
-            let total = block_count(layer);
-            let count = u32::try_from(count_max).unwrap_or(u32::MAX);
-            let end = total.min(first.saturating_add(count));
-            let hash = |block| block_hash(block, &lines_of(layer, block));
-            let hashes = (first..end).map(hash).collect();
-            BlockHashes { total, hashes }
-        })
+        self.with_layer(name, |layer| hashes_of(layer, first, count_max))
     }
 
     /// Blocks that a layer has. None when there is no such layer.
     pub(crate) fn block_count(&self, name: LayerName) -> Result<Option<u32>, FilterError> {
-        self.with_layer(name, block_count)
+        self.with_gathered(name, block_count)
     }
 
     /// Blocks from `first` on whose fingerprint is another here.
@@ -67,7 +77,7 @@ impl Filters {
         first: u32,
         hashes: &[u64],
     ) -> Result<Vec<u32>, FilterError> {
-        let own = self.block_hashes(name, first, hashes.len())?;
+        let own = self.with_gathered(name, |layer| hashes_of(layer, first, hashes.len()))?;
         let own = own.map(|own| own.hashes).unwrap_or_default();
         Ok((first..)
             .zip(own.iter().zip(hashes))
@@ -83,7 +93,7 @@ impl Filters {
         block: u32,
         salt: u64,
     ) -> Result<Vec<u32>, FilterError> {
-        let hashes = self.with_layer(name, |layer| {
+        let hashes = self.with_gathered(name, |layer| {
             let lines = lines_of(layer, block);
             lines.iter().map(|line| line_hash(salt, line)).collect()
         })?;
@@ -125,7 +135,7 @@ impl Filters {
         block: u32,
         lines: &[Line],
     ) -> Result<bool, FilterError> {
-        let merged = self.with_layer(name, |layer| {
+        let merged = self.with_gathered(name, |layer| {
             let from = block as usize * BLOCK_WORDS;
             let room = layer.word_count().saturating_sub(from).min(BLOCK_WORDS);
             let mut news = false;
@@ -159,6 +169,15 @@ impl Filters {
         file.read_at(offset, &mut bytes).ok()?;
         Some((shape.bytes, bytes))
     }
+}
+
+fn hashes_of(layer: &Layer, first: u32, count_max: usize) -> BlockHashes {
+    let total = block_count(layer);
+    let count = u32::try_from(count_max).unwrap_or(u32::MAX);
+    let end = total.min(first.saturating_add(count));
+    let hash = |block| block_hash(block, &lines_of(layer, block));
+    let hashes = (first..end).map(hash).collect();
+    BlockHashes { total, hashes }
 }
 
 fn block_count(layer: &Layer) -> u32 {

@@ -58,6 +58,12 @@ pub enum FilterError {
     /// The file is not an exported filter.
     #[error("not a filter's file: {0}")]
     Import(Arc<str>),
+    /// Nobody else has the filter, so that what is forgotten here is lost.
+    #[error(
+        "no other member has the filter, and what is forgotten here would be lost: restore a \
+         backup, or drop the filter"
+    )]
+    OnlyCopy,
     /// The operation does not apply to a filter that is kept in memory only.
     #[error("the filter is kept in memory only")]
     InMemory,

@@ -114,12 +114,16 @@ impl Filters {
                 change => self.take_over(&change)?,
             }
         }
-        let mut arrivals = lock(&self.arrivals);
         if after.is_none() {
-            arrivals.rights.clear();
+            lock(&self.arrivals).rights.clear();
         }
         for SharedRow { row, rights } in theirs {
-            if self.by_id(row.id).is_some() {
+            if let Some(handle) = self.by_id(row.id) {
+                if handle.damage().is_some() {
+                    parts.extend(self.gather(&handle, row, rights));
+                    continue;
+                }
+                let mut arrivals = lock(&self.arrivals);
                 let layers = row.layers.iter().map(|layer| LayerName {
                     filter: row.id,
                     layer: layer.shape.id,

@@ -94,7 +94,11 @@ impl Filters {
         read().map_err(|source| LoadError::of_file(path.clone(), source))
     }
 
-    fn read_legacy(&self, handle: &Handle, shape: &LegacyShape) -> Result<BloomdLayer, LoadError> {
+    pub(super) fn read_legacy(
+        &self,
+        handle: &Handle,
+        shape: &LegacyShape,
+    ) -> Result<BloomdLayer, LoadError> {
         let path = legacy_path(handle.id, shape.index);
         let wrong = |what: String| LoadError::Legacy {
             path: path.clone(),

@@ -19,6 +19,7 @@ mod damage;
 mod error;
 mod exchange;
 mod handle;
+mod heal;
 mod keys;
 mod load;
 mod memory;
@@ -49,6 +50,7 @@ pub use transfer::Merged;
 
 pub(crate) use exchange::SharedRow;
 pub(crate) use handle::{layer_path, legacy_path};
+pub(crate) use heal::Revisions;
 pub(crate) use load::{FileReader, FileWriter};
 pub(crate) use memory_only::KeptRow;
 

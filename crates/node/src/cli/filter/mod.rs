@@ -70,6 +70,14 @@ enum Verb {
         /// The filter
         name: OsString,
     },
+    /// Drop the bits of a filter on this node alone and get them from the other members
+    ///
+    /// For a filter that is damaged here. It answers again once they have come. A node without
+    /// other members refuses: nobody else has the bits.
+    Forget {
+        /// The filter
+        name: OsString,
+    },
     /// Write a filter to a file, which holds its seed: keep it secret
     Export(files::Args),
     /// Make a filter from an exported file
@@ -146,6 +154,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Outcome, Failure> {
         Verb::Flush { name: Some(name) } => tell(&client, &path(name, "/flush")),
         Verb::Close { name } => tell(&client, &path(name, "/close")),
         Verb::Clear { name } => tell(&client, &path(name, "/clear")),
+        Verb::Forget { name } => tell(&client, &path(name, "/forget")),
         Verb::Export(args) => files::export(args, &client, context),
         Verb::Load(args) => files::load(args, &client, context),
         Verb::Merge(args) => files::merge(args, &client, context),

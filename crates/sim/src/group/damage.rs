@@ -1,0 +1,134 @@
+//! Files of layers that rot or go missing on one node, while another one has everything that it
+//! has: its filters heal from the others, and nothing that was acknowledged is lost.
+
+use grapevine_core::catalogue::{FilterId, Scope, Storage};
+use grapevine_store::collections::Collections;
+use grapevine_store::disk::{Disk, OpenMode};
+
+use super::network::Event;
+use super::{Checked, Faults, World};
+use crate::branch::Branch;
+use crate::random::Random;
+
+/// Longest time for which a node with a damaged file is down, in milliseconds.
+const DOWN_MAX_MS: u64 = 5000;
+
+/// What is damaged in a seed. It has its own random numbers, so that what it draws changes
+/// nothing else.
+pub(super) struct Damage {
+    random: Random,
+    /// Whether files are damaged at all: not where the only healthy copy may be taken back or go.
+    allowed: bool,
+    /// The node whose file was damaged last.
+    pub(super) node: Option<usize>,
+}
+
+impl Damage {
+    pub(super) fn new(seed: u64, faults: Faults) -> Self {
+        let mut random = Random::new(seed ^ 0x726f_7474_656e);
+        let allowed = random.one_in(2) && !faults.restores && !faults.leaves;
+        Damage {
+            random,
+            allowed,
+            node: None,
+        }
+    }
+}
+
+/// Whether a filter is damaged on a node, which looks at all of its files.
+fn is_damaged(collections: &Collections, id: FilterId) -> bool {
+    let handle = collections.filters().epoch(id);
+    handle.is_some_and(|handle| {
+        // Why it does not load is what is asked for.
+        drop(collections.filters().load(&handle));
+        handle.damage().is_some()
+    })
+}
+
+impl World {
+    /// Whether that filter waits on that node for its bits.
+    pub(super) fn is_healing(&self, node: usize, id: FilterId) -> bool {
+        self.damage.node == Some(node) && is_damaged(&self.collections(node), id)
+    }
+
+    /// Damages the file of a layer on a node, if another one has everything that it has.
+    pub(super) fn damage_layer(&mut self) -> Checked {
+        if !self.damage.allowed || self.healed || !self.damage.random.one_in(4) {
+            return Ok(());
+        }
+        // One at a time: what it had before has come back, or comes.
+        if let Some(before) = self.damage.node {
+            if !self.nodes[before].is_up() {
+                return Ok(());
+            }
+            let collections = self.collections(before);
+            let mut rows = collections.filters().rows().into_iter();
+            if rows.any(|row| is_damaged(&collections, row.id)) {
+                return Ok(());
+            }
+            self.hit(Branch::LayerHealed);
+            self.damage.node = None;
+        }
+        let node = self.damage.random.below(self.nodes.len() as u64) as usize;
+        if !self.nodes[node].is_up() {
+            return Ok(());
+        }
+        self.nodes[node].sync()?;
+        self.note_synced(node);
+        if let Some(path) = self.layer_of(node) {
+            self.damage_file(node, &path)?;
+        }
+        Ok(())
+    }
+
+    /// The file of a layer whose keys another node has too.
+    fn layer_of(&mut self, node: usize) -> Option<String> {
+        let collections = self.collections(node);
+        let durable = collections.journal().durable();
+        let has_all = |other: usize| {
+            let running = self.nodes[other].running.as_ref();
+            let journal = running.map(|running| running.collections.journal());
+            other != node && journal.is_some_and(|journal| journal.durable().includes(&durable))
+        };
+        let read_only = collections.journal().read_only().is_some();
+        if read_only || !(0..self.nodes.len()).any(has_all) {
+            return None;
+        }
+        let mut paths = Vec::new();
+        let rows = collections.filters().rows().into_iter();
+        for row in rows.filter(|row| row.scope == Scope::Group && row.storage == Storage::Durable) {
+            if !collections.journal().covers(row.created) {
+                continue;
+            }
+            let directory = format!("filters/{}", row.id);
+            let names = self.nodes[node].disk.list(&directory).ok()?;
+            let layers = names.iter().filter(|name| name.ends_with(".layer"));
+            paths.extend(layers.map(|name| format!("{directory}/{name}")));
+        }
+        self.damage.random.pick(&paths).cloned()
+    }
+
+    fn damage_file(&mut self, node: usize, path: &str) -> Checked {
+        self.stop_now(node);
+        let disk = &self.nodes[node].disk;
+        let random = &mut self.damage.random;
+        let damage = || -> std::io::Result<()> {
+            let file = disk.open(path, OpenMode::ReadWrite)?;
+            let length = file.len()?;
+            match random.below(4) {
+                0 => disk.remove(path),
+                1 => file.set_len(0),
+                2 => file.set_len(length / 2),
+                _ => disk.flip_bit(path, random.below(length), 1),
+            }
+        };
+        damage().map_err(|error| error.to_string())?;
+        self.damage.node = Some(node);
+        self.hit(Branch::LayerDamaged);
+        self.note(|| format!("damage {path} on {node}"));
+        let at = self.now + 1 + self.damage.random.below(DOWN_MAX_MS);
+        self.nodes[node].start_planned = true;
+        self.network.at(at, Event::Start { node });
+        Ok(())
+    }
+}
