@@ -295,11 +295,7 @@ impl Catalogue {
     /// `ours` is what is in here: of a row that is there and not here, it was dropped here if the
     /// operation that made it is in. What was dropped there is told by
     /// [`unnamed`](Self::unnamed), once all rows of the copy were seen.
-    pub fn reconcile(
-        &self,
-        theirs: &[FilterRow],
-        ours: &VersionVector,
-    ) -> Vec<CatalogueChange> {
+    pub fn reconcile(&self, theirs: &[FilterRow], ours: &VersionVector) -> Vec<CatalogueChange> {
         let mut changes = Vec::new();
         for row in theirs.iter().filter(|row| row.scope == Scope::Group) {
             match self.rows.get(&row.id) {
@@ -320,11 +316,7 @@ impl Catalogue {
 
     /// The rows of the group that `version` has made and a copy with all of that version does not
     /// name.
-    pub fn unnamed(
-        &self,
-        version: &VersionVector,
-        named: &BTreeSet<FilterId>,
-    ) -> Vec<&FilterRow> {
+    pub fn unnamed(&self, version: &VersionVector, named: &BTreeSet<FilterId>) -> Vec<&FilterRow> {
         let rows = self.rows.values().filter(|row| row.scope == Scope::Group);
         rows.filter(|row| version.covers(row.created) && !named.contains(&row.id))
             .collect()

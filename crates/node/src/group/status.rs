@@ -50,7 +50,13 @@ impl Divergence {
     /// For people, as long as it is news.
     #[must_use]
     pub fn note(&self) -> Option<String> {
-        let Divergence { member, kind, name, count, .. } = self;
+        let Divergence {
+            member,
+            kind,
+            name,
+            count,
+            ..
+        } = self;
         (self.since_ms < Self::TOLD_MS).then(|| match *kind {
             "table" => format!(
                 "{member} lacked {count} rows of table {name} that it had been given; they were \

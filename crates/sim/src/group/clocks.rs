@@ -133,10 +133,17 @@ impl Clocks {
         }
     }
 
+    /// Whether copies seem to lack rows in this seed.
+    pub(super) fn hides_rows(&self) -> bool {
+        self.unseen
+    }
+
     /// Keeps the acknowledgements that `change` does not take back.
     pub(super) fn each(&mut self, change: &mut impl FnMut(&mut Ack) -> bool) {
         for history in self.leases.values_mut() {
-            history.acknowledged.retain_mut(|lease| change(&mut lease.ack));
+            history
+                .acknowledged
+                .retain_mut(|lease| change(&mut lease.ack));
         }
     }
 }
@@ -216,7 +223,6 @@ impl World {
     pub(super) fn set_clocks_right(&mut self) {
         for node in &mut self.nodes {
             node.wall.set_right();
-            node.unseen = None;
         }
     }
 
@@ -231,9 +237,7 @@ impl World {
         let expires = self.nodes[node].wall.read(self.now).saturating_add(ttl);
         let value = format!("until-{expires}-{}", clocks.random.bits()).into_bytes();
         let collections = self.collections(node);
-        let set = collections
-            .tables()
-            .set(TABLE, &key, &value, Some(expires));
+        let set = collections.tables().set(TABLE, &key, &value, Some(expires));
         let written = set.map_err(|error| format!("set a lease: {error}"))?;
         let Written::Row { version, position } = written else {
             return Ok(());
@@ -270,9 +274,13 @@ impl World {
             if row.is_none() && history.tried.first().is_some_and(|first| *first <= now) {
                 continue;
             }
-            for Lease { ack, version, expires } in &history.acknowledged {
-                let must =
-                    ack.node == node || applied.covers(ack.dot) || (all && ack.is_safe());
+            for Lease {
+                ack,
+                version,
+                expires,
+            } in &history.acknowledged
+            {
+                let must = ack.node == node || applied.covers(ack.dot) || (all && ack.is_safe());
                 if must && row.as_ref().is_none_or(|row| row.version < *version) {
                     return Err(format!(
                         "node {node} has {row:?} at {}, version {version} was to live until \
@@ -310,7 +318,9 @@ impl World {
         let up = (0..self.nodes.len()).filter(|node| self.nodes[*node].is_up());
         up.into_iter().all(|node| {
             let members = self.collections(node).members();
-            members.joined().all(|(_, member)| origins.contains(&member.origin))
+            members
+                .joined()
+                .all(|(_, member)| origins.contains(&member.origin))
         })
     }
 

@@ -60,11 +60,7 @@ pub(super) struct Mutant {
 }
 
 impl Mutant {
-    pub(super) fn new(
-        exchange: Exchange,
-        mutation: GroupMutation,
-        unseen: Option<Random>,
-    ) -> Self {
+    pub(super) fn new(exchange: Exchange, mutation: GroupMutation, unseen: Option<Random>) -> Self {
         let claimed = exchange.applied().clone();
         Mutant {
             exchange,

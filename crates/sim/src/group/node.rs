@@ -12,8 +12,8 @@ use grapevine_store::collections::{Collections, Exchange, MemoryExchange};
 use grapevine_store::disk::SimulatedDisk;
 use grapevine_store::filters::Options;
 
-use super::members::Wish;
 use super::clocks::WallClock;
+use super::members::Wish;
 use super::mutant::{GroupMutation, Mutant, forget_draws};
 use super::network::Topic;
 use super::{Checked, Time};

@@ -111,7 +111,9 @@ impl Exchange {
         let malformed = PageError::Rows { section, at: 0 };
         let after = key(&page.after).ok_or(malformed)?;
         let up_to = page.next.as_deref().map(key);
-        up_to.map_or(Some(None), |key| key.map(Some)).ok_or(malformed)?;
+        up_to
+            .map_or(Some(None), |key| key.map(Some))
+            .ok_or(malformed)?;
         let rows: Vec<SharedRow> = decode_rows(page)?;
         if after.is_none() {
             self.named.clear();

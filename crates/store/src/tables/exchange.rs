@@ -218,7 +218,9 @@ impl Tables {
                 rows.push((key.to_vec(), record.row));
             }
         }
-        let counts = rows.iter().map(|(name, rows)| (name.clone(), rows.len() as u64));
+        let counts = rows
+            .iter()
+            .map(|(name, rows)| (name.clone(), rows.len() as u64));
         let counts: BTreeMap<Vec<u8>, u64> = counts.collect();
         if !counts.is_empty() {
             self.journal.ensure_writable()?;

@@ -327,12 +327,7 @@ impl Message {
 
 fn encode_report(buffer: &mut Vec<u8>, report: &Report) {
     buffer.push(REPORT);
-    for number in [
-        report.session,
-        report.heard,
-        report.stamp,
-        report.horizon,
-    ] {
+    for number in [report.session, report.heard, report.stamp, report.horizon] {
         buffer.extend_from_slice(&number.to_le_bytes());
     }
     buffer.extend_from_slice(&report.window.to_le_bytes());

@@ -21,11 +21,7 @@ pub(super) fn send_own(from: &Arc<Collections>, to: &Arc<Collections>) {
 }
 
 /// The same of those that `maker` made, as far as `from` has them.
-pub(super) fn send_first(
-    maker: &Arc<Collections>,
-    from: &Arc<Collections>,
-    to: &Arc<Collections>,
-) {
+pub(super) fn send_first(maker: &Arc<Collections>, from: &Arc<Collections>, to: &Arc<Collections>) {
     let made = origin(maker);
     let count = from.journal().applied().get(made);
     send_of(from, to, &[(made, count)].into_iter().collect());

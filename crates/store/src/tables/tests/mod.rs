@@ -101,6 +101,10 @@ fn stable(nodes: &[&Collections]) -> Stable {
     Stable {
         version,
         members: nodes.iter().map(|node| origin(node)).collect(),
-        horizon: nodes.iter().map(|node| node.tables().horizon()).min().unwrap_or(0),
+        horizon: nodes
+            .iter()
+            .map(|node| node.tables().horizon())
+            .min()
+            .unwrap_or(0),
     }
 }
