@@ -4,9 +4,14 @@
 //! would say how large the version of a new row has to be for those who still have the tombstone.
 //! So the largest version of what was removed is kept, not for each key but for each of 4096
 //! buckets of keys: a floor. Two copies' floors are merged by taking the larger.
+//!
+//! A floor above [`FLOOR_MAX`] could lock all keys of its bucket. Rows with such versions are not
+//! removed; where one was, before that rule, its floor is [`OUTSIDE_VERSION_MAX`]. A copy that
+//! still has what was removed then keeps that key locked for itself, and no other.
 
 use std::collections::BTreeMap;
 
+use super::version::{FLOOR_MAX, OUTSIDE_VERSION_MAX};
 use crate::hash::Seed;
 
 /// Number of buckets of a table.
@@ -19,6 +24,15 @@ const SEED: Seed = Seed::new(*b"floors of tables");
 /// The bucket of a key, below [`BUCKETS`].
 pub fn bucket(key: &[u8]) -> u16 {
     (SEED.hash(key).low % u64::from(BUCKETS)) as u16
+}
+
+/// See the module.
+fn bounded(floor: i64) -> i64 {
+    if floor > FLOOR_MAX {
+        OUTSIDE_VERSION_MAX
+    } else {
+        floor
+    }
 }
 
 /// Per bucket, the largest version of a row that was removed from it.
@@ -51,6 +65,7 @@ impl Floors {
     }
 
     fn raise_bucket(&mut self, bucket: u16, version: i64) -> bool {
+        let version = bounded(version);
         let floor = self.0.entry(bucket).or_insert(i64::MIN);
         let raised = *floor < version;
         *floor = version.max(*floor);
@@ -98,7 +113,7 @@ impl Floors {
             if bucket >= BUCKETS || !ascends {
                 return Err(FloorsError::Bucket(bucket));
             }
-            read.0.insert(bucket, i64::from_le_bytes(version));
+            read.0.insert(bucket, bounded(i64::from_le_bytes(version)));
         }
         Ok(read)
     }

@@ -24,8 +24,8 @@ pub use description::TableRow;
 pub use floors::{BUCKETS, Floors, FloorsError, bucket};
 pub use horizon::Horizon;
 pub use version::{
-    LINK_ADVANCE_MAX, LINK_VERSION_MAX, STEP_SHIFT, VersionsExhausted, accepts_from_link,
-    next_version,
+    FLOOR_MAX, OUTSIDE_ADVANCE_MAX, OUTSIDE_VERSION_MAX, STEP_SHIFT, VersionsExhausted,
+    accepts_from_outside, next_version,
 };
 
 use crate::limits::{TABLE_KEY_BYTES_MAX, TABLE_VALUES_BYTES_MAX};

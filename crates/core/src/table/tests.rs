@@ -141,7 +141,7 @@ fn versions_grow_by_a_step_and_end_with_a_clear_error() {
     let exhausted = next_version(Some(i64::MAX), None, 1).unwrap_err();
     assert!(exhausted.to_string().contains("9223372036854775807"));
     // From where a stranger can bring a row, it can be changed for a lifetime.
-    let mut version = LINK_VERSION_MAX;
+    let mut version = OUTSIDE_VERSION_MAX;
     for _ in 0..1_000_000 {
         version = next_version(Some(version), None, u32::MAX).unwrap();
     }
@@ -149,16 +149,22 @@ fn versions_grow_by_a_step_and_end_with_a_clear_error() {
 }
 
 #[test]
-fn a_stranger_cannot_bring_a_row_that_freezes() {
-    assert!(accepts_from_link(None, LINK_VERSION_MAX));
-    assert!(accepts_from_link(None, i64::MIN));
-    assert!(!accepts_from_link(None, LINK_VERSION_MAX + 1));
-    assert!(!accepts_from_link(Some(i64::MIN), i64::MAX));
-    assert!(!accepts_from_link(Some(LINK_VERSION_MAX), i64::MAX));
-    let ours = LINK_VERSION_MAX + 10;
-    assert!(accepts_from_link(Some(ours), ours + LINK_ADVANCE_MAX));
-    assert!(!accepts_from_link(Some(ours), ours + LINK_ADVANCE_MAX + 1));
-    assert!(accepts_from_link(Some(i64::MAX), LINK_VERSION_MAX + 1));
+fn a_row_from_outside_does_not_freeze() {
+    assert!(accepts_from_outside(None, OUTSIDE_VERSION_MAX));
+    assert!(accepts_from_outside(None, i64::MIN));
+    assert!(!accepts_from_outside(None, OUTSIDE_VERSION_MAX + 1));
+    assert!(!accepts_from_outside(Some(i64::MIN), i64::MAX));
+    assert!(!accepts_from_outside(Some(OUTSIDE_VERSION_MAX), i64::MAX));
+    let ours = OUTSIDE_VERSION_MAX + 10;
+    assert!(accepts_from_outside(Some(ours), ours + OUTSIDE_ADVANCE_MAX));
+    assert!(!accepts_from_outside(
+        Some(ours),
+        ours + OUTSIDE_ADVANCE_MAX + 1
+    ));
+    assert!(accepts_from_outside(
+        Some(i64::MAX),
+        OUTSIDE_VERSION_MAX + 1
+    ));
 }
 
 #[test]
@@ -268,4 +274,24 @@ fn a_description_does_not_grow_without_end() {
         ..TableRow::new(b"t")
     };
     assert!(!one.merge(&long));
+}
+
+#[test]
+fn a_floor_always_leaves_room() {
+    let mut floors = Floors::default();
+    for version in [i64::MAX, FLOOR_MAX + 1, i64::MAX - 1] {
+        floors.raise(b"k", version);
+        let floor = floors.of(b"k").expect("raised");
+        assert_eq!(floor, OUTSIDE_VERSION_MAX, "of {version}");
+    }
+    floors.raise(b"k", FLOOR_MAX);
+    assert_eq!(floors.of(b"k"), Some(FLOOR_MAX));
+    let mut bytes = floors.to_bytes();
+    bytes[2..].copy_from_slice(&i64::MAX.to_le_bytes());
+    let read = Floors::from_bytes(&bytes).expect("floors of before");
+    assert_eq!(read.of(b"k"), Some(OUTSIDE_VERSION_MAX));
+    let mut version = None;
+    for _ in 0..100_000 {
+        version = Some(next_version(version, Some(FLOOR_MAX), u32::MAX).expect("room"));
+    }
 }

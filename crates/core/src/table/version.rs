@@ -10,14 +10,20 @@
 /// A step is at most what is left of the versions, shifted right by this: a millionth of it.
 pub const STEP_SHIFT: u32 = 20;
 
-/// Largest version that a stranger on a link may bring for a key that is not here: half of what
-/// there is. What is above it is left to those who change the row afterwards.
-pub const LINK_VERSION_MAX: i64 = 1 << 62;
+/// Largest version that a row from outside the group, of a file or a stranger on a link, may have
+/// for a key that is not here: half of what there is. What is above it is left to those who
+/// change the row afterwards.
+pub const OUTSIDE_VERSION_MAX: i64 = 1 << 62;
 
-/// By how much the version of a stranger's row may exceed that of the row that is here, when it is
-/// above [`LINK_VERSION_MAX`]. A row that was changed once or twice while the two did not hear each
-/// other is within it; a row whose version is to leave no room above it is not.
-pub const LINK_ADVANCE_MAX: i64 = 1 << 33;
+/// By how much the version of a row from outside may exceed that of the row that is here, when it is
+/// above [`OUTSIDE_VERSION_MAX`]. A row that was changed once or twice while the two did not hear
+/// each other is within it; a row whose version is to leave no room above it is not.
+pub const OUTSIDE_ADVANCE_MAX: i64 = 1 << 33;
+
+/// Largest version that a floor carries: three quarters of what there is. A floor stands for many
+/// keys, so it must leave room above it for all of them. A row with a larger version is not
+/// removed: it holds up its own key alone.
+pub const FLOOR_MAX: i64 = OUTSIDE_VERSION_MAX + (1 << 61);
 
 /// There is no version above this one: the row cannot be changed any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -44,15 +50,15 @@ pub fn next_version(
     Ok(base.saturating_add_unsigned(1 + step))
 }
 
-/// Whether a row with version `theirs`, brought by a stranger on a link, may be taken in where the
-/// key has version `ours` here. No version that is let in leaves the key without room for later
-/// ones: half of them is out of a stranger's reach, and into that half a row moves only by
-/// [`LINK_ADVANCE_MAX`] at a time.
-pub fn accepts_from_link(ours: Option<i64>, theirs: i64) -> bool {
+/// Whether a row with version `theirs` from outside the group may be taken in where the key has
+/// version `ours` here. No version that is let in leaves the key without room for later ones: half
+/// of them is out of reach, and into that half a row moves only by [`OUTSIDE_ADVANCE_MAX`] at a
+/// time.
+pub fn accepts_from_outside(ours: Option<i64>, theirs: i64) -> bool {
     let advances_little = |ours: i64| {
         theirs
             .checked_sub(ours)
-            .is_some_and(|advance| advance <= LINK_ADVANCE_MAX)
+            .is_some_and(|advance| advance <= OUTSIDE_ADVANCE_MAX)
     };
-    theirs <= LINK_VERSION_MAX || ours.is_some_and(advances_little)
+    theirs <= OUTSIDE_VERSION_MAX || ours.is_some_and(advances_little)
 }

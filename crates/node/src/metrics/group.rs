@@ -78,7 +78,11 @@ impl GroupState {
         figures.counter(
             "grapevine_group_divergences",
             "Rows and filters that members lacked although they have the same operations",
-            status.divergences.iter().map(|found| found.count).sum(),
+            status
+                .divergences
+                .iter()
+                .map(|found| found.count)
+                .sum::<u64>(),
         )?;
         for (name, help, figure) in LINK_GAUGES {
             let values = links.iter().map(|(key, link)| (key, figure(link)));

@@ -288,11 +288,16 @@ fn lines_are_merged_by_version_and_exported_in_order() {
     let served = Served::start();
     create_table(&served, "t");
     let merged = import(&served, "t", b"b\t5\tx\ty\na\t1\t\n\nb\t4\told\nc\t-9\tz");
-    assert_eq!(merged, json!({"rows": 4, "changed": 3}));
+    assert_eq!(merged, json!({"rows": 4, "changed": 3, "refused": 0}));
     let again = import(&served, "t", b"b\t5\tx\ty\nc\t-10\tolder\nc\t-8\tnew\n");
-    assert_eq!(again, json!({"rows": 3, "changed": 1}));
+    assert_eq!(again, json!({"rows": 3, "changed": 1, "refused": 0}));
     assert_eq!(export(&served, "t"), "a\t1\t\nb\t5\tx\ty\nc\t-8\tnew\n");
-    assert_eq!(import(&served, "t", b""), json!({"rows": 0, "changed": 0}));
+    let last = import(&served, "t", b"new\t9223372036854775806\tv\nmore\t1\tv\n");
+    assert_eq!(last, json!({"rows": 2, "changed": 1, "refused": 1}));
+    assert_eq!(
+        import(&served, "t", b""),
+        json!({"rows": 0, "changed": 0, "refused": 0})
+    );
 }
 
 #[test]

@@ -133,6 +133,11 @@ impl Clocks {
         }
     }
 
+    /// Whether copies seem to lack rows in this seed.
+    pub(super) fn hides_rows(&self) -> bool {
+        self.unseen
+    }
+
     /// Keeps the acknowledgements that `change` does not take back.
     pub(super) fn each(&mut self, change: &mut impl FnMut(&mut Ack) -> bool) {
         for history in self.leases.values_mut() {
@@ -218,7 +223,6 @@ impl World {
     pub(super) fn set_clocks_right(&mut self) {
         for node in &mut self.nodes {
             node.wall.set_right();
-            node.unseen = None;
         }
     }
 

@@ -3,10 +3,11 @@
 //! A tombstone may go once nobody can bring an older row of its key any more: all members have it,
 //! and everything that a member made before it did is in here. A row that has expired may go when
 //! that is so and it is due at all members (`core/src/table/horizon.rs`): no single clock removes
-//! anything. What is left is a floor. Of a table that is exchanged over a link nothing is removed, since
+//! anything. What is left is a floor, so what no floor can carry stays. Of a table that is exchanged over a link nothing is removed, since
 //! strangers may bring anything at any time.
 
 use grapevine_core::sync::Stable;
+use grapevine_core::table::FLOOR_MAX;
 
 use super::Tables;
 use super::record::{Record, split_key};
@@ -99,7 +100,8 @@ fn may_go(state: &State, key: &[u8], record: &Record, stable: &Stable) -> bool {
     let linked = split_key(key)
         .and_then(|(name, _)| state.tables.get(name))
         .is_none_or(|table| table.row.linked);
-    record.is_due(state.agreed) && !linked && stable.version.covers(record.dot)
+    let carried = record.row.version <= FLOOR_MAX;
+    record.is_due(state.agreed) && carried && !linked && stable.version.covers(record.dot)
 }
 
 /// Keys of rows not in the file yet that are due.

@@ -8,7 +8,7 @@ use grapevine_core::operation::{
     ROW_OVERHEAD_BYTES, Rows, Stream, encode_row, encode_rows_of, encode_table,
 };
 use grapevine_core::table::{
-    Content, Row, TableRow, accepts_from_link, next_version, validate_key, validate_values,
+    Content, Row, TableRow, accepts_from_outside, next_version, validate_key, validate_values,
 };
 use grapevine_core::version::Dot;
 
@@ -68,17 +68,10 @@ pub struct Merged {
     pub changed: u64,
     /// Rows that did not.
     pub unchanged: u64,
-    /// Rows whose versions a link may not bring.
+    /// Rows whose versions are too near the end to come from outside the group.
     pub refused: u64,
     /// Acknowledge it once this position is as durable as promised.
     pub position: Position,
-}
-
-/// Whence merged rows come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum From {
-    File,
-    Link,
 }
 
 impl Tables {
@@ -227,8 +220,9 @@ impl Tables {
         Ok(true)
     }
 
-    /// Merges rows of a file into a table; none: there is no such table. A row of a key that is
-    /// absent gets a version above what was removed there.
+    /// Merges rows from outside the group, of a file or a link, into a table; none: there is no such
+    /// table. A row of a key that is absent gets a version above what was removed there. Rows whose
+    /// versions leave no room above them are refused and counted.
     ///
     /// # Errors
     /// When a row cannot be one or the node takes no writes. Rows before it may be in.
@@ -236,28 +230,6 @@ impl Tables {
         &self,
         name: &[u8],
         rows: impl IntoIterator<Item = KeyedRow>,
-    ) -> Result<Option<Merged>, TableError> {
-        self.merge_from(name, rows, From::File)
-    }
-
-    /// Merges rows that a stranger sent over a link, but for those whose versions leave no room
-    /// above them; none: there is no such table.
-    ///
-    /// # Errors
-    /// As [`merge`](Self::merge).
-    pub fn merge_from_link(
-        &self,
-        name: &[u8],
-        rows: impl IntoIterator<Item = KeyedRow>,
-    ) -> Result<Option<Merged>, TableError> {
-        self.merge_from(name, rows, From::Link)
-    }
-
-    fn merge_from(
-        &self,
-        name: &[u8],
-        rows: impl IntoIterator<Item = KeyedRow>,
-        from: From,
     ) -> Result<Option<Merged>, TableError> {
         let mut rows = rows.into_iter().peekable();
         let mut merged = Merged::default();
@@ -285,7 +257,7 @@ impl Tables {
                 }
             }
             let ended = rows.peek().is_none();
-            if !self.merge_batch(name, batch, from, &mut merged)? {
+            if !self.merge_batch(name, batch, &mut merged)? {
                 return Ok(None);
             }
             if ended {
@@ -299,7 +271,6 @@ impl Tables {
         &self,
         name: &[u8],
         batch: BTreeMap<Vec<u8>, Row>,
-        from: From,
         merged: &mut Merged,
     ) -> Result<bool, TableError> {
         let mut state = self.lock();
@@ -310,7 +281,7 @@ impl Tables {
         let mut changes = Vec::with_capacity(batch.len());
         for ((key, mut row), before) in batch.into_iter().zip(state.get(&keys)?) {
             let ours = before.as_ref().map(|record| record.row.version);
-            if from == From::Link && !accepts_from_link(ours, row.version) {
+            if !accepts_from_outside(ours, row.version) {
                 merged.refused += 1;
                 continue;
             }

@@ -103,7 +103,7 @@ fn what_is_due_is_what_is_due_at_all_members() {
     let mut bench = Bench::new();
     bench.machine.set_members(members(3));
     bench.machine.set_horizon(500);
-    let mut round = |bench: &mut Bench, horizons: [u64; 2]| {
+    let round = |bench: &mut Bench, horizons: [u64; 2]| {
         stable(bench);
         for (peer, horizon) in (1..).zip(horizons) {
             bench.horizon = horizon;

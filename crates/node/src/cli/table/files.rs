@@ -24,6 +24,7 @@ pub(super) struct Args {
 struct Counts {
     rows: u64,
     changed: u64,
+    refused: u64,
 }
 
 pub(super) fn import(args: &Args, client: &Client, context: &Context) -> Done {
@@ -42,7 +43,11 @@ pub(super) fn import(args: &Args, client: &Client, context: &Context) -> Done {
         }
         outcome => outcome?,
     }
-    let Counts { rows, changed } = total;
+    let Counts {
+        rows,
+        changed,
+        refused,
+    } = total;
     let mut output = context.output();
     writeln!(
         output,
@@ -50,7 +55,10 @@ pub(super) fn import(args: &Args, client: &Client, context: &Context) -> Done {
         rows.saturating_sub(changed)
     )?;
     output.flush()?;
-    Ok(Outcome::Done)
+    match refused {
+        0 => Ok(Outcome::Done),
+        count => Err(TableFailure::Versions(count)),
+    }
 }
 
 fn send(
@@ -72,6 +80,7 @@ fn send(
         let counts: Counts = client.ask(Method::POST, &path, body)?;
         total.rows += counts.rows;
         total.changed += counts.changed;
+        total.refused += counts.refused;
         bar.inc(block.len() as u64);
         let rate = total.rows as f64 / bar.elapsed().as_secs_f64().max(1e-3);
         bar.set_message(format!(

@@ -131,6 +131,11 @@ enum TableFailure {
     Broken(#[source] io::Error),
     #[error("the node sends lines that are no rows")]
     NoRow,
+    #[error(
+        "{0} rows were refused: a version above 2^62 is taken only for a key that is there, and only up to \
+         2^33 above it. Give them smaller versions"
+    )]
+    Versions(u64),
     #[error("after {rows} rows")]
     After { rows: u64, source: Box<Self> },
 }

@@ -68,7 +68,7 @@ impl Receiver {
         let new = self.refuse_new_in_full_table(name, &mut taken)?;
         self.note(name, &taken, packet);
         let tables = self.engine.collections().tables();
-        let merged = tables.merge_from_link(name, taken)?.unwrap_or_default();
+        let merged = tables.merge(name, taken)?.unwrap_or_default();
         self.metrics.rows_changed.inc_by(merged.changed);
         let count = refused.map_or(0, |(count, _)| count) + merged.refused + new;
         self.metrics.rows_refused.inc_by(count);

@@ -10,6 +10,8 @@ use grapevine_core::catalogue::Storage;
 use grapevine_core::filter::parameters::{Growth, Parameters};
 use grapevine_core::operation::{encode_row, encode_rows_of};
 use grapevine_core::origin::Origin;
+use grapevine_core::sync::Stable;
+use grapevine_core::table::horizon::{SLOT_MS, SLOTS};
 use grapevine_core::table::{Content, Row};
 use grapevine_core::version::Dot;
 use grapevine_store::collections::Collections;
@@ -313,11 +315,21 @@ fn a_deletion_empties_the_row_elsewhere_and_what_comes_back_does_not_undo_it() {
 #[test]
 fn a_row_that_expired_becomes_a_deletion_before_links_hear_of_it() {
     let a = Node::new(&["eth0"], true);
-    let (soon, long_ago) = (unix_ms() - 1000, unix_ms() - 120_000);
+    let now = unix_ms();
+    let (soon, long_ago) = (now - 60_000, now - 120_000);
+    // It has run for a day, by a clock that was a minute and a half behind.
+    for slot in 0..=SLOTS as u64 {
+        a.tables().read_clocks(now - 90_000, slot * SLOT_MS);
+    }
+    let stable = Stable {
+        horizon: u64::MAX,
+        ..Stable::default()
+    };
     for (key, expires) in [("old", long_ago), ("young", soon)] {
         let set = a.tables().set(TABLE, key.as_bytes(), b"x", Some(expires));
         set.expect("it is set");
     }
+    a.tables().collect(&stable).expect("nothing is removed");
     let mut told = Vec::new();
     until(&[], 0, || {
         std::thread::park_timeout(Duration::from_millis(2));

@@ -41,9 +41,14 @@ pub(in super::super) async fn import(
             bytes: 0,
             rows: 0,
             changed: 0,
+            refused: 0,
         };
         import.run(&mut body, RowLines::new(first)).await?;
-        let said = json!({"rows": import.rows, "changed": import.changed});
+        let said = json!({
+            "rows": import.rows,
+            "changed": import.changed,
+            "refused": import.refused,
+        });
         Ok::<_, ApiError>(answer::json(StatusCode::OK, &said))
     };
     match imported.await {
@@ -73,6 +78,8 @@ struct Import<'a> {
     bytes: usize,
     rows: u64,
     changed: u64,
+    /// Rows whose versions are too near the end of versions.
+    refused: u64,
 }
 
 impl Import<'_> {
@@ -117,6 +124,7 @@ impl Import<'_> {
         self.api.engine.settle(merged.position).await?;
         self.rows += count;
         self.changed += merged.changed;
+        self.refused += merged.refused;
         let metrics = &self.api.metrics.tables;
         metrics.imported_rows.inc_by(count);
         metrics.import_changes.inc_by(merged.changed);

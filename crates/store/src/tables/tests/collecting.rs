@@ -1,6 +1,9 @@
 //! Removing what is gone, and what it must not bring back.
 
-use grapevine_core::table::next_version;
+use grapevine_core::operation::{encode_row, encode_rows_of};
+use grapevine_core::table::{FLOOR_MAX, OUTSIDE_ADVANCE_MAX, OUTSIDE_VERSION_MAX, next_version};
+use grapevine_core::version::Dot;
+use proptest::prelude::*;
 
 use super::exchange::{node_with_table, send, send_own, settle, take_over};
 use super::*;
@@ -207,20 +210,105 @@ fn an_operation_is_replayed_once_so_nothing_comes_back() {
 }
 
 #[test]
-fn rows_at_the_end_of_versions_do_not_stop_anything() {
+fn no_row_locks_another_key_of_its_bucket() {
     let (_, a) = node_with_table();
     let last = [(b"k".to_vec(), row(i64::MAX - 1, "v"))];
-    a.tables().merge(b"t", last).expect("merged");
-    delete(&a, "k");
-    assert_eq!(collect(&a, &[&a]), 1);
-    assert!(next_version(None, Some(i64::MAX), 0).is_err());
+    let merged = a
+        .tables()
+        .merge(b"t", last)
+        .expect("merged")
+        .expect("a table");
+    assert_eq!((merged.changed, merged.refused), (0, 1));
+    // A member had one before such rows were refused: it stays, and holds up its own key alone.
+    let dot = Dot {
+        origin: Origin::new([9; 16]),
+        sequence: 1,
+    };
+    let mut bytes = Vec::new();
+    encode_rows_of(&mut bytes, b"t");
+    encode_row(&mut bytes, b"k", &row(i64::MAX - 1, "v"), None);
+    a.apply(dot, &bytes).expect("taken");
+    assert!(delete(&a, "k"));
+    assert_eq!(collect(&a, &[&a]), 0, "no floor can carry it");
     let refused = a.tables().set(b"t", b"k", b"v", None);
     assert!(matches!(
         refused,
         Err(crate::tables::TableError::Versions(_))
     ));
-    let (_, joiner) = node_with_table();
-    set(&joiner, "k", "alone");
-    send(&joiner, &a);
-    assert_eq!(value(&a, "k").as_deref(), Some("alone"));
+    let neighbours = neighbours("k", 3);
+    for key in &neighbours {
+        set(&a, key, "v");
+    }
+}
+
+/// Keys of the same bucket.
+fn neighbours(key: &str, count: usize) -> Vec<String> {
+    let bucket = grapevine_core::table::bucket(key.as_bytes());
+    let keys = (0..).map(|number| format!("n{number}"));
+    keys.filter(|key| grapevine_core::table::bucket(key.as_bytes()) == bucket)
+        .take(count)
+        .collect()
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Import(usize, i64),
+    Set(usize),
+    Delete(usize),
+    Collect,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let near = |end: i64| (0..1_000_000_i64).prop_map(move |below| end - below);
+    let version = prop_oneof![
+        any::<i64>(),
+        near(i64::MAX),
+        near(FLOOR_MAX),
+        near(OUTSIDE_VERSION_MAX),
+        near(OUTSIDE_VERSION_MAX + OUTSIDE_ADVANCE_MAX),
+    ];
+    prop_oneof![
+        (0..4_usize, version).prop_map(|(key, version)| Step::Import(key, version)),
+        (0..4_usize).prop_map(Step::Set),
+        (0..4_usize).prop_map(Step::Delete),
+        Just(Step::Collect),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    /// Whatever was imported, set, deleted and removed, all keys of the bucket can be changed.
+    #[test]
+    fn no_sequence_of_changes_locks_a_key(steps in prop::collection::vec(step(), 1..60)) {
+        let (_, node) = node_with_table();
+        let keys = neighbours("k", 5);
+        for step in steps {
+            match step {
+                Step::Import(key, version) => {
+                    let rows = [(keys[key].clone().into_bytes(), row(version, "v"))];
+                    node.tables().merge(b"t", rows).expect("merged");
+                }
+                Step::Set(key) => {
+                    set(&node, &keys[key], "v");
+                }
+                Step::Delete(key) => {
+                    delete(&node, &keys[key]);
+                }
+                Step::Collect => {
+                    collect(&node, &[&node]);
+                }
+            }
+            for key in &keys {
+                let table = node.tables().lock();
+                let floor = table.tables[&b"t"[..]].floors.of(key.as_bytes());
+                let record = table.get_one([b"t\t", key.as_bytes()].concat()).expect("reads");
+                let old = record.map(|record| record.row.version);
+                let next = next_version(old, floor, u32::MAX).expect("there is room");
+                prop_assert!(next < i64::MAX - (1 << 60), "{next}");
+            }
+        }
+        for key in &keys {
+            set(&node, key, "v");
+        }
+    }
 }
