@@ -10,7 +10,7 @@ use grapevine_store::disk::{DirectoryLock, LockError, RealDisk};
 use grapevine_store::filters::{Entropy, Options};
 use grapevine_store::log::LogConfig;
 
-use crate::config::Config;
+use crate::config::{Config, MemoryDivision};
 
 /// Why a data directory cannot be used from here.
 #[derive(Debug, thiserror::Error)]
@@ -65,7 +65,8 @@ pub(crate) fn open(config: &Config) -> Result<Opened, DataDirectoryError> {
         held @ LockError::Held { .. } => DataDirectoryError::InUse(held),
         other => DataDirectoryError::Lock(other),
     })?;
-    let opened = Collections::open(Arc::new(disk), options(config), entropy()?);
+    let rows = MemoryDivision::of(config.limits.memory.bytes).rows;
+    let opened = Collections::open_within(Arc::new(disk), options(config), rows, entropy()?);
     let (collections, recovered) = opened.map_err(|source| DataDirectoryError::Open {
         path: path.clone(),
         source,
@@ -97,7 +98,7 @@ pub(crate) fn existing(config: &Config) -> Result<&Path, DataDirectoryError> {
 pub(crate) fn options(config: &Config) -> Options {
     Options {
         log: LogConfig::default(),
-        memory: config.limits.memory.bytes,
+        memory: MemoryDivision::of(config.limits.memory.bytes).filters,
         checkpoint_log: config.filters.checkpoint_log,
         idle_unload: config.filters.idle_unload,
     }

@@ -19,4 +19,5 @@ pub mod gzip;
 pub mod http;
 pub mod logging;
 pub mod metrics;
+mod replies;
 pub mod serve;

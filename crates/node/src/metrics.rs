@@ -98,6 +98,8 @@ pub struct HttpMetrics {
     pub connections_total: Counter,
     /// Connections refused because too many were open.
     pub connections_refused: Counter,
+    /// Connections ended because nothing was taken of the replies that waited.
+    pub connections_stalled: Counter,
     /// Requests that were answered.
     pub requests: Counter,
     /// Requests answered with a status of the 400s.
@@ -121,6 +123,11 @@ impl HttpMetrics {
                 "connections_refused",
                 "Connections refused because limits.connections were open",
                 &self.connections_refused,
+            ),
+            (
+                "connections_stalled",
+                "Connections ended because their clients took no replies",
+                &self.connections_stalled,
             ),
             (
                 "requests",
@@ -153,6 +160,8 @@ pub struct BloomdMetrics {
     pub connections_total: Counter,
     /// Connections refused because too many were open.
     pub connections_refused: Counter,
+    /// Connections ended because nothing was taken of the replies that waited.
+    pub connections_stalled: Counter,
     /// Commands that were answered.
     pub commands: Counter,
     /// Commands that were refused as not understood.
@@ -180,6 +189,11 @@ impl BloomdMetrics {
             "connections_refused",
             "Connections refused because limits.connections were open",
             &self.connections_refused,
+        );
+        count(
+            "connections_stalled",
+            "Connections ended because their clients took no replies",
+            &self.connections_stalled,
         );
         count(
             "commands",

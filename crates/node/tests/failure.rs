@@ -1,10 +1,13 @@
-//! A panic ends the process with a report; a full disk ends its writes, with one.
+//! What ends a process, its writes or its connections: a panic, a full disk, no file descriptor, clients
+//! that do not read.
 
 mod harness;
 
+use std::io::Write;
 use std::net::TcpStream;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
+use std::time::{Duration, Instant};
 use std::{env, thread};
 
 use harness::{Node, http, wait_for};
@@ -184,4 +187,85 @@ fn a_full_disk_ends_writes_alone_and_a_node_starts_on_one() {
         assert_eq!(set_row(&node, acknowledged), 200, "there is room again");
         assert!(node.stop().success());
     }
+}
+
+/// The most memory that a process had at a time, in bytes.
+fn peak(node: &Node) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", node.id())).expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse().ok());
+    kilobytes.map_or(0, |kilobytes: u64| kilobytes << 10)
+}
+
+/// Clients that send requests and take no answer.
+fn crowd(address: std::net::SocketAddr, count: usize, requests: &str) -> Vec<TcpStream> {
+    let connect = || {
+        let mut stream = TcpStream::connect(address).expect("it accepts connections");
+        stream.set_nonblocking(true).expect("it can be set");
+        // What the system takes of them now is enough.
+        drop(stream.write_all(requests.as_bytes()));
+        stream
+    };
+    (0..count).map(|_| connect()).collect()
+}
+
+#[test]
+fn clients_that_do_not_read_hold_a_bounded_amount_and_nobody_up() {
+    const LIMIT: u64 = 64 << 20;
+    let directory = tempfile::tempdir().expect("a directory");
+    let settings = [
+        "limits.memory=64MiB",
+        "limits.write_timeout=4s",
+        "durability.sync=os",
+    ];
+    let node = Node::start(directory.path(), &settings);
+    let (bloomd, address) = (node.address("bloomd.tcp"), node.address("http.listen"));
+    let mut client = node.bloomd();
+    for number in 0..2000 {
+        let name = format!("{number:0>150}");
+        client.send(format!("create {name} capacity=20000 prob=0.09\n").as_bytes());
+    }
+    for _ in 0..2000 {
+        assert_eq!(client.line(), "Done\n");
+    }
+    assert_eq!(http(address, "PUT /api/v1/tables/t", "").0, 201);
+    let rows: String = (0..1000)
+        .map(|key| format!("k{key:04}\t1\t{}\n", "v".repeat(240)))
+        .collect();
+    assert_eq!(http(address, "POST /api/v1/tables/t/import", &rows).0, 200);
+    let before = peak(&node);
+    // Each could be sent hundreds of megabytes.
+    let lists = crowd(bloomd, 40, &"list\n".repeat(500));
+    let request = "GET /api/v1/tables/t/rows HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let pages = crowd(address, 60, &request.repeat(60));
+    let stalled = || {
+        let (_, text) = http(address, "GET /metrics", "");
+        ["bloomd", "http"].iter().all(|gateway| {
+            let name = format!("grapevine_{gateway}_connections_stalled_total ");
+            let count = text.lines().find_map(|line| line.strip_prefix(&name));
+            count.is_some_and(|count| count != "0")
+        })
+    };
+    let mut slowest = Duration::ZERO;
+    wait_for("clients to be given up", || {
+        let asked = Instant::now();
+        assert_eq!(client.ask("c 0 key"), "Filter does not exist\n");
+        slowest = slowest.max(asked.elapsed());
+        assert_eq!(http(address, "GET /livez", "").0, 200);
+        stalled().then_some(())
+    });
+    let taken = peak(&node) - before;
+    assert!(taken < LIMIT, "{} MiB more than before", taken >> 20);
+    assert!(
+        slowest < Duration::from_secs(5),
+        "another waited for {slowest:?}"
+    );
+    drop((lists, pages));
+    // Who reads gets all of it.
+    client.send(b"list\n");
+    let listed = std::iter::from_fn(|| Some(client.line())).take_while(|line| line != "END\n");
+    assert_eq!(listed.count(), 2001);
+    let (status, page) = http(address, "GET /api/v1/tables/t/rows", "");
+    assert_eq!((status, page.matches("\"key\"").count()), (200, 1000));
+    assert!(node.stop().success());
 }

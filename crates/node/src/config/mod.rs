@@ -7,6 +7,7 @@
 //! reported in one go.
 
 mod address;
+mod division;
 mod document;
 mod error;
 mod gossip;
@@ -30,6 +31,7 @@ mod surroundings;
 mod tests;
 
 pub use address::{Address, AddressError, Listener};
+pub(crate) use division::MemoryDivision;
 pub use error::{ConfigError, ConfigErrors};
 pub use gossip::GossipRound;
 pub use key::{Key, Section};

@@ -8,8 +8,10 @@ use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http_body::Frame;
+use http_body::{Frame, SizeHint};
 use serde_json::Value;
+
+use crate::replies::Room;
 
 /// Answers written into one piece of a body.
 const ANSWERS_PER_PIECE: usize = 8192;
@@ -17,6 +19,59 @@ const ANSWERS_PER_PIECE: usize = 8192;
 /// A JSON answer.
 pub(super) fn json(status: StatusCode, value: &Value) -> Response {
     with_type(status, "application/json", format!("{value}\n").into())
+}
+
+/// A long answer: what of it waits for the client is counted among the answers of all.
+pub(super) fn long(media_type: &'static str, text: String, mut room: Room) -> Response {
+    room.shrink(text.len());
+    let body = HeldBody {
+        text: text.into_bytes(),
+        given: 0,
+        _room: room,
+    };
+    with_type(StatusCode::OK, media_type, Body::new(body))
+}
+
+/// A long JSON answer.
+pub(super) fn long_json(value: &Value, room: Room) -> Response {
+    long("application/json", format!("{value}\n"), room)
+}
+
+/// Bytes handed to the connection at once.
+const PIECE_BYTES: usize = 64 << 10;
+
+/// A text that gives up its room once the connection has all of it.
+struct HeldBody {
+    text: Vec<u8>,
+    given: usize,
+    _room: Room,
+}
+
+impl http_body::Body for HeldBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let end = self.text.len().min(self.given + PIECE_BYTES);
+        if end == self.given {
+            return Poll::Ready(None);
+        }
+        // A copy: a slice would keep all of it for as long as the last piece waits.
+        let piece = Bytes::copy_from_slice(&self.text[self.given..end]);
+        self.given = end;
+        Poll::Ready(Some(Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.given == self.text.len()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact((self.text.len() - self.given) as u64)
+    }
 }
 
 /// An answer of a media type.

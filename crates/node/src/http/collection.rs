@@ -22,6 +22,8 @@ use crate::engine::FilterWish;
 const WISH_BYTES_MAX: usize = 4096;
 /// Filters, tables or rows in one answer; a list goes on with `after`.
 pub(super) const LIST_MAX: usize = 1000;
+/// Bytes of an answer of filters or tables, about.
+pub(super) const LIST_ANSWER_BYTES: usize = 1 << 20;
 
 type Answer = Result<Response, ApiError>;
 
@@ -32,6 +34,7 @@ pub(super) async fn list(State(api): State<Arc<Api>>, uri: Uri) -> Answer {
         None => LIST_MAX,
         Some(text) => limit(text)?,
     };
+    let room = api.room(LIST_ANSWER_BYTES).await?;
     let handles = api.engine.filters().list(query.get(0).unwrap_or_default());
     let from = query.get(1).map_or(0, |after| {
         handles.partition_point(|handle| handle.name() <= after)
@@ -43,7 +46,7 @@ pub(super) async fn list(State(api): State<Arc<Api>>, uri: Uri) -> Answer {
         "filters": page.iter().map(|handle| outline(handle)).collect::<Vec<_>>(),
         "next": next.map(|handle| name::encode(handle.name())),
     });
-    Ok(answer::json(StatusCode::OK, &listed))
+    Ok(answer::long_json(&listed, room))
 }
 
 /// The `limit` of a list.

@@ -39,6 +39,8 @@ pub(super) enum ApiError {
     },
     #[error("{limit} connections are open (limits.connections); try again later")]
     Connections { limit: usize },
+    #[error("answers that clients do not take fill the memory for them; try again later")]
+    NoRoom,
     #[error("{limit} clients watch tables; try again later")]
     Watchers { limit: usize },
     #[error(transparent)]
@@ -109,7 +111,7 @@ impl ApiError {
             }
             ApiError::Ttl { .. } => (S::BAD_REQUEST, "ttl"),
             ApiError::Line { .. } => (S::BAD_REQUEST, "line"),
-            ApiError::Connections { .. } | ApiError::Watchers { .. } => {
+            ApiError::Connections { .. } | ApiError::NoRoom | ApiError::Watchers { .. } => {
                 (S::SERVICE_UNAVAILABLE, "busy")
             }
             ApiError::Group(error) => group_status(error),

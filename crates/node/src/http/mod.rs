@@ -25,6 +25,8 @@ mod tests;
 mod token;
 mod transfer;
 
+use std::error::Error;
+use std::io;
 use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -43,6 +45,7 @@ use crate::descriptors::{HEALTH_CONNECTIONS, Spare, are_used_up};
 use crate::engine::Engine;
 use crate::group::Group;
 use crate::metrics::Metrics;
+use crate::replies::{Patient, Replies, Room};
 use error::ApiError;
 pub use token::TokenSource;
 
@@ -57,6 +60,14 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 const TRANSFERS_MAX: usize = 4;
 /// Streams of changes at one time: each may keep a few megabytes.
 const WATCHERS_MAX: usize = 128;
+/// Texts of metrics at one time, those that wait for their clients included.
+const SCRAPES_MAX: u32 = 4;
+/// Memory that long answers may take where nothing else is said, in bytes.
+const REPLIES_BYTES: u64 = 64 << 20;
+/// How long a client may take nothing of an answer where nothing else is said.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Why a connection was ended.
+const STALLED: &str = "its client takes no answers (limits.write_timeout)";
 /// How long a connection beyond the bound may take for its one request.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long accepting pauses when the system has no file descriptor left.
@@ -87,6 +98,8 @@ pub struct Server {
     metrics: Arc<Metrics>,
     token: TokenSource,
     limits: Limits,
+    replies: Arc<Replies>,
+    write_timeout: Duration,
     group: Option<Arc<Group>>,
 }
 
@@ -96,6 +109,12 @@ struct Api {
     metrics: Arc<Metrics>,
     token: TokenSource,
     limits: Limits,
+    /// What long answers may take, those of other gateways included.
+    replies: Arc<Replies>,
+    /// Texts of metrics at one time.
+    scrapes: Arc<Replies>,
+    /// How long a client may take nothing of an answer.
+    write_timeout: Duration,
     group: Option<Arc<Group>>,
     /// The address of the listener, when it is known.
     bound: Option<IpAddr>,
@@ -115,6 +134,8 @@ impl Server {
             metrics,
             token,
             limits: Limits::default(),
+            replies: Replies::new(REPLIES_BYTES),
+            write_timeout: WRITE_TIMEOUT,
             group: None,
         }
     }
@@ -133,6 +154,13 @@ impl Server {
         self
     }
 
+    /// The same with what answers may take together, and how long a client may take nothing.
+    #[must_use]
+    pub(crate) fn with_replies(mut self, replies: Arc<Replies>, write_timeout: Duration) -> Self {
+        (self.replies, self.write_timeout) = (replies, write_timeout);
+        self
+    }
+
     /// Serves `listener` until `stop` turns true and the requests that were begun are answered.
     pub async fn serve(self, listener: TcpListener, mut stop: watch::Receiver<bool>) {
         let open = Arc::new(Semaphore::new(self.limits.connections));
@@ -141,6 +169,9 @@ impl Server {
             metrics: self.metrics,
             token: self.token,
             limits: self.limits,
+            replies: self.replies,
+            scrapes: Replies::of_count(SCRAPES_MAX),
+            write_timeout: self.write_timeout,
             group: self.group,
             bound: listener.local_addr().ok().map(|address| address.ip()),
             transfers: Arc::new(Semaphore::new(TRANSFERS_MAX)),
@@ -261,7 +292,8 @@ async fn serve_connection(
         .max_header_size(BUFFER_BYTES)
         .max_buf_size(BUFFER_BYTES);
     let service = TowerToHyperService::new(router);
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let patient = Patient::new(stream, api.write_timeout);
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(patient), service));
     // The guard that it gives may not be kept over what is waited for next.
     let stopped = async { drop(stop.wait_for(|stop| *stop).await) };
     let ended = tokio::select! {
@@ -272,6 +304,23 @@ async fn serve_connection(
         }
     };
     if let Err(error) = ended {
+        if took_nothing(&error) {
+            api.metrics.http.connections_stalled.inc();
+            api.engine.complain("ended an HTTP connection", &STALLED);
+        }
         tracing::debug!("HTTP connection: {error}");
+    }
+}
+
+/// Whether a connection ended since its client took nothing of an answer.
+fn took_nothing(error: &hyper::Error) -> bool {
+    let source = error.source().and_then(|source| source.downcast_ref());
+    source.is_some_and(|source: &io::Error| source.kind() == io::ErrorKind::TimedOut)
+}
+
+impl Api {
+    /// Room for an answer of at most about this many bytes.
+    async fn room(&self, bytes: usize) -> Result<Room, ApiError> {
+        self.replies.wait(bytes).await.ok_or(ApiError::NoRoom)
     }
 }

@@ -8,6 +8,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use serde_json::json;
 
+use super::error::ApiError;
 use super::{Api, answer};
 use crate::engine::REMEDY;
 
@@ -93,11 +94,13 @@ fn damage_notes(damaged: &[(Vec<u8>, Arc<str>)]) -> Vec<String> {
 }
 
 /// `GET /metrics`.
-pub(super) async fn metrics(State(api): State<Arc<Api>>) -> Response {
+pub(super) async fn metrics(State(api): State<Arc<Api>>) -> Result<Response, ApiError> {
+    // Apart from the answers of all: who wants to see what fills those gets to see it.
+    let room = api.scrapes.wait(1).await.ok_or(ApiError::NoRoom)?;
     let metrics = Arc::clone(&api.metrics);
     // It reads a few files of the system's.
     let text = api.engine.run_blocking(move |_| metrics.text()).await;
-    answer::with_type(StatusCode::OK, METRICS_TYPE, text.into())
+    Ok(answer::long(METRICS_TYPE, text, room))
 }
 
 /// `GET /api/v1/openapi.json`.

@@ -19,7 +19,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::config::{Config, ConfigErrors, SecretError};
+use crate::config::{Config, ConfigErrors, MemoryDivision, SecretError};
 use crate::data_directory::{self, DataDirectoryError, Opened};
 use crate::descriptors::{self, Division};
 use crate::engine::{Engine, FilterDefaults, Keepers};
@@ -28,6 +28,7 @@ use crate::group::{Group, GroupError};
 use crate::http::{self, TokenSource};
 use crate::logging::LogControl;
 use crate::metrics::Metrics;
+use crate::replies::Replies;
 pub(crate) use listeners::udp as bind_udp;
 use listeners::{BindError, Bound, ListenersFile};
 
@@ -293,9 +294,16 @@ fn spawn(
         connections,
         line: config.limits.line,
         output: config.limits.output,
+        write_timeout: config.limits.write_timeout,
         idle: config.limits.idle_timeout,
     };
-    let gateway = bloomd::Gateway::new(Arc::clone(engine), limits, metrics.bloomd.clone());
+    let replies = Replies::new(MemoryDivision::of(config.limits.memory.bytes).replies);
+    let gateway = bloomd::Gateway::new(
+        Arc::clone(engine),
+        limits,
+        Arc::clone(&replies),
+        metrics.bloomd.clone(),
+    );
     let mut tasks = JoinSet::new();
     if let Some(listener) = bound.bloomd_tcp {
         tasks.spawn(Arc::clone(&gateway).serve_tcp(listener, stopping.clone()));
@@ -336,6 +344,7 @@ fn spawn(
         };
         let server = http::Server::new(Arc::clone(engine), metrics, token.clone())
             .with_limits(limits)
+            .with_replies(replies, config.limits.write_timeout)
             .with_group(group);
         let stopping = stopping.clone();
         tasks.spawn(async move { server.serve(listener, stopping).await });

@@ -15,7 +15,7 @@ use crate::filters::{Blocked, Entropy, FILTERS_DIR, Filters, Options};
 use crate::journal::{Journal, LOG_DIR};
 use crate::log::{Cut, Log, Position};
 use crate::manifest::ManifestError;
-use crate::tables::Tables;
+use crate::tables::{RowsMemory, Tables};
 
 /// What opening a data directory found.
 #[derive(Clone, Debug, Default)]
@@ -40,6 +40,16 @@ impl Collections {
     pub fn open(
         disk: Arc<dyn Disk>,
         options: Options,
+        entropy: Entropy,
+    ) -> Result<(Self, Recovered), OpenError> {
+        Self::open_within(disk, options, RowsMemory::default(), entropy)
+    }
+
+    /// The same with bounds on the memory of tables.
+    pub fn open_within(
+        disk: Arc<dyn Disk>,
+        options: Options,
+        rows: RowsMemory,
         entropy: Entropy,
     ) -> Result<(Self, Recovered), OpenError> {
         let mut config = options.log;
@@ -67,7 +77,7 @@ impl Collections {
         let bitmap = GroupBitmap::new(Arc::clone(&journal), &manifest.bitmap)
             .map_err(ManifestError::from)?;
         let hidden = manifest.hidden.into_iter().map(|name| name.into_vec());
-        let tables = open_tables(&disk, &journal, &entropy, manifest.tables)?;
+        let tables = open_tables(&disk, &journal, &entropy, rows, manifest.tables)?;
         let in_file = tables.in_file();
         let filters = Filters::new(
             Arc::clone(&disk),
@@ -227,9 +237,11 @@ fn open_tables(
     disk: &Arc<dyn Disk>,
     journal: &Arc<Journal>,
     entropy: &Entropy,
+    memory: RowsMemory,
     expected: Position,
 ) -> Result<Tables, OpenError> {
-    let tables = Tables::open(Arc::clone(disk), Arc::clone(journal), Arc::clone(entropy))?;
+    let (disk, journal_of_tables) = (Arc::clone(disk), Arc::clone(journal));
+    let tables = Tables::open(disk, journal_of_tables, Arc::clone(entropy), memory)?;
     let (position, end) = (tables.in_file(), journal.appended());
     if position > end {
         return Err(OpenError::TablesAhead { position, end });

@@ -73,9 +73,8 @@ impl Tables {
         };
         let written: Result<Arc<dyn RowStore>, _> = match target {
             Target::Store(file) => file.commit(&commit).map(|()| file),
-            Target::New(file) => {
-                RedbStore::create(&*self.disk, file, &commit).map(|store| Arc::new(store) as _)
-            }
+            Target::New(file) => RedbStore::create(&*self.disk, file, self.memory.cache, &commit)
+                .map(|store| Arc::new(store) as _),
         };
         let file = match written {
             Ok(file) => file,
@@ -112,7 +111,7 @@ impl Tables {
             return;
         }
         // Where it cannot be read either, the database says so.
-        if let Ok(Some(store)) = RedbStore::open_unwritten(&*self.disk) {
+        if let Ok(Some(store)) = RedbStore::open_unwritten(&*self.disk, self.memory.cache) {
             self.lock().file = Some(Arc::new(store));
         }
     }

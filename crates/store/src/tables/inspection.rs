@@ -23,6 +23,8 @@ use crate::log::{Position, copy_file};
 
 /// What tells one commit from the next, in bytes from the file's beginning.
 const HEAD_BYTES: usize = 4096;
+/// Memory that pages of the file may take, in bytes.
+const CACHE_BYTES: usize = 128 << 20;
 /// How often the file is copied while it changes.
 const COPIES_MAX: usize = 8;
 
@@ -92,7 +94,7 @@ pub(crate) fn inspect(disk: &dyn Disk) -> Result<Option<Inspected>, RowStoreErro
         Err(error) => return Err(refused(error)),
     };
     let bytes = file.len().map_err(refused)?;
-    let store = RedbStore::over(Scratch::new(file, bytes))?;
+    let store = RedbStore::over(Scratch::new(file, bytes), CACHE_BYTES)?;
     let mut counts: BTreeMap<Vec<u8>, Counts> = BTreeMap::new();
     let mut wrong = None;
     let mut rows = 0;

@@ -57,8 +57,26 @@ pub const TABLES_DIR: &str = "tables";
 pub const ROWS_FILE: &str = "tables/rows.redb";
 /// Most tables that a node makes; those that others made are taken as they come.
 pub const TABLES_MAX: usize = 10_000;
-/// Memory that rows take, in bytes, before they are written to the file.
-const OVERLAY_BYTES_MAX: usize = 64 << 20;
+/// Memory that tables may take, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RowsMemory {
+    /// Pages of the file of rows.
+    pub cache: usize,
+    /// Rows that are not in the file yet: half of it is filled while the other half is written.
+    pub unwritten: usize,
+    /// The last changes of all tables, kept for those who watch.
+    pub recent: usize,
+}
+
+impl Default for RowsMemory {
+    fn default() -> Self {
+        RowsMemory {
+            cache: 128 << 20,
+            unwritten: 128 << 20,
+            recent: 64 << 20,
+        }
+    }
+}
 
 /// Why nothing was read, or nothing changed.
 #[derive(Debug, thiserror::Error)]
@@ -97,7 +115,7 @@ pub struct Tables {
     flushing: Mutex<()>,
     state: Mutex<State>,
     bell: OnceLock<Bell>,
-    overlay_bytes_max: usize,
+    memory: RowsMemory,
 }
 
 impl Tables {
@@ -107,23 +125,25 @@ impl Tables {
         disk: Arc<dyn Disk>,
         journal: Arc<Journal>,
         entropy: Entropy,
+        memory: RowsMemory,
     ) -> Result<Self, RowStoreError> {
         let store = match journal.read_only() {
-            Some(_) => RedbStore::open_unwritten(&*disk),
-            None => RedbStore::open(&*disk),
+            Some(_) => RedbStore::open_unwritten(&*disk, memory.cache),
+            None => RedbStore::open(&*disk, memory.cache),
         };
         let store = match store {
             // It is whole, and can be read without the room that mending it takes.
             Err(full @ RowStoreError::Full { .. }) => {
                 drop(journal.fail(|| full.to_string()));
-                RedbStore::open_unwritten(&*disk)
+                RedbStore::open_unwritten(&*disk, memory.cache)
             }
             store => store,
         };
-        let state = match store? {
+        let mut state = match store? {
             Some(store) => State::load(store.contents()?, Arc::new(store))?,
             None => State::default(),
         };
+        state.recent_bytes_max = memory.recent;
         Ok(Tables {
             disk,
             journal,
@@ -131,7 +151,7 @@ impl Tables {
             flushing: Mutex::new(()),
             state: Mutex::new(state),
             bell: OnceLock::new(),
-            overlay_bytes_max: OVERLAY_BYTES_MAX,
+            memory,
         })
     }
 
@@ -145,6 +165,11 @@ impl Tables {
     pub fn set_bell(&self, bell: impl Fn() + Send + Sync + 'static) {
         // Later ones would take the bell from the first.
         drop(self.bell.set(Box::new(bell)));
+    }
+
+    /// Whether so many rows are in memory only that they are to be written.
+    fn is_full(&self, state: &State) -> bool {
+        state.overlay.bytes >= self.memory.unwritten / 2
     }
 
     fn ring(&self) {

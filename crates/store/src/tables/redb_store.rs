@@ -35,8 +35,6 @@ const POSITION: &str = "position";
 const KNOWLEDGE: &str = "knowledge";
 const FORMAT: &str = "format";
 const FORMAT_VERSION: u8 = 2;
-/// Pages of the database kept in memory, in bytes.
-const CACHE_BYTES: usize = 128 << 20;
 
 /// An open database.
 pub(super) struct RedbStore {
@@ -116,7 +114,8 @@ fn place(due: u64, key: &[u8]) -> Vec<u8> {
 impl RedbStore {
     /// Opens the database of a directory; none if it has none yet. Every page of it is checked:
     /// what was altered since it was written is found here and not served.
-    pub(super) fn open(disk: &dyn Disk) -> Result<Option<Self>, RowStoreError> {
+    /// `cache` is the memory that pages of it may take, in bytes.
+    pub(super) fn open(disk: &dyn Disk, cache: usize) -> Result<Option<Self>, RowStoreError> {
         let file = match disk.open(ROWS_FILE, OpenMode::ReadWrite) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -126,28 +125,31 @@ impl RedbStore {
         file.sync()
             .and_then(|()| file.drop_cache())
             .map_err(io_refused)?;
-        Ok(Some(Self::over(Backend(file))?))
+        Ok(Some(Self::over(Backend(file), cache)?))
     }
 
     /// The same, to read only: what redb would write to the file it keeps in memory.
-    pub(super) fn open_unwritten(disk: &dyn Disk) -> Result<Option<Self>, RowStoreError> {
+    pub(super) fn open_unwritten(
+        disk: &dyn Disk,
+        cache: usize,
+    ) -> Result<Option<Self>, RowStoreError> {
         let file = match disk.open(ROWS_FILE, OpenMode::Read) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(io_refused(error)),
         };
         let length = file.len().map_err(io_refused)?;
-        Ok(Some(Self::over(Scratch::new(file, length))?))
+        Ok(Some(Self::over(Scratch::new(file, length), cache)?))
     }
 
     /// Opens a database that exists.
-    pub(super) fn over(backend: impl StorageBackend) -> Result<Self, RowStoreError> {
+    pub(super) fn over(backend: impl StorageBackend, cache: usize) -> Result<Self, RowStoreError> {
         if backend.len().map_err(io_refused)? == 0 {
             return Err(corrupt("it is empty"));
         }
         let mut builder = Builder::new();
         builder
-            .set_cache_size(CACHE_BYTES)
+            .set_cache_size(cache)
             .set_check_integrity_on_open(true);
         let database = builder.create_with_backend(backend).map_err(unreadable)?;
         let store = RedbStore { database };
@@ -181,10 +183,11 @@ impl RedbStore {
     pub(super) fn create(
         disk: &dyn Disk,
         file: Arc<dyn DiskFile>,
+        cache: usize,
         first: &Commit<'_>,
     ) -> Result<Self, RowStoreError> {
         let mut builder = Builder::new();
-        builder.set_cache_size(CACHE_BYTES);
+        builder.set_cache_size(cache);
         let database = builder
             .create_with_backend(Backend(file))
             .map_err(unreadable)?;

@@ -15,6 +15,8 @@ use crate::log::Position;
 
 /// Changes of a table that are kept to be told to who watches.
 pub(super) const RECENT_MAX: usize = 4096;
+/// What a recent change takes in memory beside its key, about.
+const RECENT_OVERHEAD_BYTES: usize = 64;
 /// What a record takes in memory beside its bytes, about.
 const RECORD_OVERHEAD_BYTES: usize = 160;
 
@@ -91,6 +93,16 @@ impl Table {
     pub(super) fn touch(&mut self) {
         self.dirty = true;
     }
+
+    /// Forgets the oldest of the recent changes; gives the memory that they took, about.
+    fn forget_recent(&mut self, count: usize) -> usize {
+        let mut freed = 0;
+        for (position, key) in self.recent.drain(..count) {
+            self.recent_from = position;
+            freed += recent_size(&key);
+        }
+        freed
+    }
 }
 
 /// Everything of tables.
@@ -113,6 +125,9 @@ pub(super) struct State {
     pub(super) agreed: u64,
     /// Where the next collection goes on.
     pub(super) due_after: Vec<u8>,
+    /// Memory that recent changes of all tables take, about, and may take.
+    recent_bytes: usize,
+    pub(super) recent_bytes_max: usize,
     /// What was there before changes that may not be as durable yet as promised, in their order.
     /// They are no more than what waits in the log.
     unsettled: VecDeque<Unsettled>,
@@ -223,7 +238,11 @@ impl State {
         while let Some(Unsettled { before, .. }) = self.unsettled.pop_back() {
             match before {
                 Before::Row(key, before) => self.take_back_row(key, before),
-                Before::Table(name, None) => drop(self.tables.remove(&name)),
+                Before::Table(name, None) => {
+                    let table = self.tables.remove(&name).unwrap_or_default();
+                    let sizes = table.recent.iter().map(|(_, key)| recent_size(key));
+                    self.recent_bytes -= sizes.sum::<usize>();
+                }
                 Before::Table(name, Some(row)) => self.table(&name).row = row,
             }
         }
@@ -231,7 +250,8 @@ impl State {
         for table in self.tables.values_mut() {
             let newer = |(position, _): &(Position, Vec<u8>)| *position > settled;
             while table.recent.back().is_some_and(newer) {
-                table.recent.pop_back();
+                let undone = table.recent.pop_back();
+                self.recent_bytes -= undone.map_or(0, |(_, key)| recent_size(&key));
             }
             table.recent_from = table.recent_from.min(settled);
             table.forgotten = table.forgotten.min(settled);
@@ -385,19 +405,31 @@ impl State {
             *count = count.saturating_sub(1);
         }
         *table.counts.of(&record) += 1;
+        let (mut kept, mut freed) = (0, 0);
         if before.is_none_or(|before| before.changed != record.changed) {
             table.recent.push_back((record.changed, row_key.to_vec()));
-            if table.recent.len() > RECENT_MAX
-                && let Some((position, _)) = table.recent.pop_front()
-            {
-                table.recent_from = position;
-            }
+            kept = recent_size(row_key);
+        }
+        if table.recent.len() > RECENT_MAX {
+            freed = table.forget_recent(1);
+        }
+        self.recent_bytes = self.recent_bytes + kept - freed;
+        if self.recent_bytes > self.recent_bytes_max {
+            self.forget_recent();
         }
         self.unsettled.push_back(Unsettled {
             position: self.position,
             before: Before::Row(key.clone(), before.cloned()),
         });
         self.put(key, Some(record));
+    }
+
+    /// Forgets the older half of each table's recent changes: who watches from before finds them
+    /// among the rows.
+    fn forget_recent(&mut self) {
+        for table in self.tables.values_mut() {
+            self.recent_bytes -= table.forget_recent(table.recent.len().div_ceil(2));
+        }
     }
 
     /// Removes a record that is there.
@@ -429,6 +461,11 @@ impl State {
             overlay.bytes = overlay.bytes.saturating_sub(freed);
         }
     }
+}
+
+/// Memory that a recent change takes, about.
+fn recent_size(key: &[u8]) -> usize {
+    RECENT_OVERHEAD_BYTES + key.len()
 }
 
 /// Two ordered sequences as one; where both have a key, the newest's counts.

@@ -350,7 +350,7 @@ impl Tables {
     /// Lets go of the state after a change: rows go to the file if they take much memory, and
     /// whoever watches is told.
     pub(super) fn end(&self, state: std::sync::MutexGuard<'_, State>) -> Result<(), ReadOnly> {
-        let full = state.overlay.bytes >= self.overlay_bytes_max;
+        let full = self.is_full(&state);
         drop(state);
         self.ring();
         match if full { self.flush() } else { Ok(()) } {
@@ -395,7 +395,7 @@ impl Tables {
     ) -> Result<(), ReadOnly> {
         let mut state = self.lock();
         self.take_in(&mut state, dot, rows, || Ok(position))?;
-        let full = state.overlay.bytes >= self.overlay_bytes_max;
+        let full = self.is_full(&state);
         drop(state);
         // Where nothing can be written, rows stay in memory and the log: a failure is told, and
         // keeps nothing from being read.

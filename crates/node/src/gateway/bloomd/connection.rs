@@ -13,6 +13,8 @@ use tokio::sync::watch;
 
 use super::Gateway;
 use super::execute::{Executed, Executor};
+use super::job::Job;
+use crate::replies::{Patience, Room};
 
 /// Bytes read at once. The buffer is the thread's, so a connection with nothing to say has none.
 const READ_BYTES: usize = 128 << 10;
@@ -20,7 +22,11 @@ const READ_BYTES: usize = 128 << 10;
 /// buffer of its own.
 const CARRY_BYTES: usize = 32 << 10;
 /// Reply buffers up to this size are kept for the next replies.
-const KEPT_OUT_BYTES: usize = 1 << 20;
+const KEPT_OUT_BYTES: usize = 256 << 10;
+/// Replies that may wait for a connection without being counted among those of all.
+pub(super) const FREE_BYTES: usize = 64 << 10;
+/// Replies after which others have their turn.
+const TURN_BYTES: usize = 128 << 10;
 
 thread_local! {
     static INPUT: RefCell<Box<[u8]>> =
@@ -39,6 +45,13 @@ pub(super) struct Connection<'g> {
     /// Replies, those before `written` sent.
     out: Vec<u8>,
     written: usize,
+    /// Bytes sent since the beginning.
+    sent: u64,
+    /// What the replies that wait may take of the memory of all.
+    room: Option<Room>,
+    patience: Patience,
+    /// To be done once the replies before it are sent.
+    job: Option<Job>,
     reading: bool,
 }
 
@@ -48,6 +61,8 @@ enum Event {
     Executed(Executed),
     /// There is room for the replies of lines that wait.
     Backlog,
+    /// What was to be done once the replies before it are sent.
+    Due(Job),
     /// The peer sends no more, or the node stops.
     EndOfInput,
     /// Nothing is left to do.
@@ -64,6 +79,10 @@ impl<'g> Connection<'g> {
             scanned: Some(0),
             out: Vec::new(),
             written: 0,
+            sent: 0,
+            room: None,
+            patience: Patience::default(),
+            job: None,
             reading: true,
         }
     }
@@ -73,7 +92,7 @@ impl<'g> Connection<'g> {
         let mut stop = pin!(async move { drop(stop.wait_for(|stop| *stop).await) });
         loop {
             let idle = self.gateway.limits.idle;
-            let event = poll_fn(|cx| self.poll_event(cx, stop.as_mut()));
+            let event = poll_fn(|cx| self.poll_patiently(cx, stop.as_mut()));
             let event = match idle {
                 None => event.await?,
                 Some(idle) => match tokio::time::timeout(idle, event).await {
@@ -83,7 +102,15 @@ impl<'g> Connection<'g> {
             };
             match event {
                 Event::Executed(executed) => self.settle(executed).await,
+                Event::Due(job) => {
+                    let run = job.run(self.gateway, &mut self.executor, &mut self.out);
+                    self.room = run.await;
+                    let executed = self.execute_carry();
+                    self.settle(executed).await;
+                }
                 Event::Backlog => {
+                    // Much was asked at once: others have their turn.
+                    tokio::task::yield_now().await;
                     let executed = self.execute_carry();
                     self.settle(executed).await;
                 }
@@ -91,6 +118,50 @@ impl<'g> Connection<'g> {
                 Event::Finished => return Ok(()),
             }
         }
+    }
+
+    /// The same, and an error when the client takes nothing for too long.
+    fn poll_patiently(
+        &mut self,
+        cx: &mut Context<'_>,
+        stop: Pin<&mut impl Future<Output = ()>>,
+    ) -> Poll<io::Result<Event>> {
+        let polled = self.poll_event(cx, stop);
+        if polled.is_ready() || self.unsent() == 0 {
+            self.patience.rest();
+            return polled;
+        }
+        let limit = self.gateway.limits.write_timeout;
+        std::task::ready!(self.patience.poll_worn(cx, self.sent, limit));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    fn unsent(&self) -> usize {
+        self.out.len() - self.written
+    }
+
+    /// Whether more replies may be made: a few always, more while the replies of all connections
+    /// leave room.
+    fn has_room(&mut self) -> bool {
+        let unsent = self.unsent();
+        unsent < FREE_BYTES
+            || (unsent < self.gateway.limits.output && self.hold(unsent + TURN_BYTES))
+    }
+
+    /// Takes room for this many bytes in all, if it is there.
+    fn hold(&mut self, bytes: usize) -> bool {
+        let held = self.room.as_ref().map_or(0, Room::bytes);
+        if held >= bytes {
+            return true;
+        }
+        let Some(more) = self.gateway.replies.take(bytes - held) else {
+            return false;
+        };
+        match &mut self.room {
+            Some(room) => room.add(more),
+            None => self.room = Some(more),
+        }
+        true
     }
 
     /// Writes what can be written, then reads and executes what can be read.
@@ -103,7 +174,10 @@ impl<'g> Connection<'g> {
             let rest = &self.out[self.written..];
             match Pin::new(&mut self.stream).poll_write(cx, rest)? {
                 Poll::Ready(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Poll::Ready(count) => self.written += count,
+                Poll::Ready(count) => {
+                    self.written += count;
+                    self.sent += count as u64;
+                }
                 Poll::Pending => break,
             }
         }
@@ -111,8 +185,19 @@ impl<'g> Connection<'g> {
             self.out.clear();
             self.out.shrink_to(KEPT_OUT_BYTES);
             self.written = 0;
+            self.room = None;
+        } else if self.written >= TURN_BYTES.max(self.unsent()) {
+            // A client that is always a little behind must not keep all that it was ever sent.
+            self.out.drain(..self.written);
+            self.written = 0;
         }
-        let room = self.out.len() - self.written < self.gateway.limits.output;
+        if self.job.is_some() {
+            return match self.job.take_if(|_| self.out.is_empty()) {
+                Some(job) => Poll::Ready(Ok(Event::Due(job))),
+                None => Poll::Pending,
+            };
+        }
+        let room = self.has_room();
         if self.scanned.is_none() {
             return if room {
                 Poll::Ready(Ok(Event::Backlog))
@@ -186,7 +271,8 @@ impl<'g> Connection<'g> {
 
     /// Length of `out` at which no further line is executed.
     fn out_max(&self) -> usize {
-        self.written + self.gateway.limits.output
+        let most = self.written + self.gateway.limits.output;
+        most.min(self.out.len() + TURN_BYTES)
     }
 
     /// Waits until the replies may be given, doing the jobs among them.
@@ -210,8 +296,14 @@ impl<'g> Connection<'g> {
             let Some(job) = executed.job.take() else {
                 return;
             };
-            job.run(self.gateway, &mut self.executor, &mut self.out)
-                .await;
+            if job.wants_room() && !self.out.is_empty() {
+                self.job = Some(job);
+                return;
+            }
+            let run = job.run(self.gateway, &mut self.executor, &mut self.out);
+            if let Some(room) = run.await {
+                self.room = Some(room);
+            }
             executed = self.execute_carry();
         }
     }

@@ -92,10 +92,10 @@ impl<'g> Datagrams<'g> {
             position = position.max(executed.position);
             start += executed.consumed;
             match executed.job {
-                Some(job) => {
+                Some(job) => drop(
                     job.run(self.gateway, &mut self.executor, &mut self.replies)
-                        .await
-                }
+                        .await,
+                ),
                 None => return position,
             }
         }
@@ -154,9 +154,12 @@ mod tests {
             connections: 1,
             line: 1 << 20,
             output: 1 << 20,
+            write_timeout: std::time::Duration::from_secs(30),
             idle: None,
         };
-        let gateway = Gateway::new(Arc::clone(&engine), limits, BloomdMetrics::default());
+        let replies = crate::replies::Replies::new(1 << 20);
+        let metrics = BloomdMetrics::default();
+        let gateway = Gateway::new(Arc::clone(&engine), limits, replies, metrics);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()

@@ -12,6 +12,7 @@ use grapevine_store::filters::{Creation, FilterError, Handle, Recreation, Scratc
 use grapevine_store::log::Position;
 
 use super::Gateway;
+use super::connection::FREE_BYTES;
 use super::job::Job;
 use crate::engine::FilterWish;
 
@@ -214,7 +215,11 @@ impl<'g> Executor<'g> {
             Command::Create { filter, options } => self.create(filter, options, out, position),
             Command::List { prefix } => {
                 let handles = filters.list(prefix);
-                reply::list(out, handles.iter().map(|handle| list_row(handle)));
+                let bytes = handles.iter().map(|handle| list_row_bytes(handle)).sum();
+                if bytes > FREE_BYTES {
+                    return Err(Job::List(handles, bytes));
+                }
+                list(out, &handles);
             }
             Command::Drop { filter } => match filters.get(filter) {
                 Some(handle) => {
@@ -368,6 +373,16 @@ pub(super) fn status_of(error: &FilterError) -> Status {
         FilterError::NotFound => Status::FilterDoesNotExist,
         _ => Status::InternalError,
     }
+}
+
+/// Appends the reply to `list`.
+pub(super) fn list(out: &mut Vec<u8>, handles: &[Arc<Handle>]) {
+    reply::list(out, handles.iter().map(|handle| list_row(handle)));
+}
+
+/// What a filter's line in the reply to `list` takes, at most: four numbers beside the name.
+fn list_row_bytes(handle: &Handle) -> usize {
+    handle.name().len() + 100
 }
 
 fn list_row(handle: &Arc<Handle>) -> ListRow<'_> {

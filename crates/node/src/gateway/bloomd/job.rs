@@ -6,7 +6,11 @@ use grapevine_core::wire::bloomd::reply::{self, Status};
 use grapevine_store::filters::{FilterError, Handle};
 
 use super::Gateway;
-use super::execute::{Executor, status_of};
+use super::execute::{Executor, list, status_of};
+use crate::replies::Room;
+
+/// Why a long reply is not made.
+const NO_ROOM: &str = "replies that clients do not take fill the memory for them (limits.memory)";
 
 /// A piece of such work.
 #[derive(Debug)]
@@ -19,16 +23,37 @@ pub(super) enum Job {
     Flush(Arc<Handle>),
     /// `flush`.
     FlushAll,
+    /// `list` of so many filters that the reply, of about so many bytes, needs room among those of
+    /// all connections.
+    List(Vec<Arc<Handle>>, usize),
 }
 
 impl Job {
-    /// Does the work and appends the reply, if the line is answered by it.
+    /// Whether it is to begin only once the replies before it are sent.
+    pub(super) fn wants_room(&self) -> bool {
+        matches!(self, Job::List(..))
+    }
+
+    /// Does the work and appends the reply, if the line is answered by it. Gives the room that a
+    /// long reply takes.
     pub(super) async fn run(
         self,
         gateway: &Gateway,
         executor: &mut Executor<'_>,
         out: &mut Vec<u8>,
-    ) {
+    ) -> Option<Room> {
+        if let Job::List(handles, bytes) = self {
+            let room = gateway.replies.wait(bytes).await;
+            match &room {
+                Some(_) => list(out, &handles),
+                None => {
+                    gateway.metrics.failures.inc();
+                    gateway.engine.complain("bloomd", &NO_ROOM);
+                    reply::status(out, Status::InternalError);
+                }
+            }
+            return room;
+        }
         let loads = matches!(self, Job::Load(_));
         if loads {
             executor.loaded();
@@ -40,6 +65,8 @@ impl Job {
                 Job::Close(handle) => engine.filters().unload(handle),
                 Job::Flush(handle) => engine.filters().flush(handle),
                 Job::FlushAll => engine.collections().checkpoint(),
+                // Done above, without a thread of its own.
+                Job::List(..) => Ok(()),
             })
             .await;
         match outcome {
@@ -54,5 +81,6 @@ impl Job {
                 }
             }
         }
+        None
     }
 }

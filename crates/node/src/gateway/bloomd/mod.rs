@@ -9,6 +9,7 @@ mod datagram;
 mod execute;
 mod job;
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +18,11 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::engine::Engine;
 use crate::metrics::BloomdMetrics;
+use crate::replies::Replies;
 use connection::Connection;
+
+/// Why a connection was ended.
+const STALLED: &str = "its client takes no replies (limits.write_timeout)";
 
 /// Bounds of the gateway.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +33,8 @@ pub struct Limits {
     pub line: usize,
     /// Replies that may wait for one connection, in bytes.
     pub output: usize,
+    /// A client that takes nothing for this long while replies wait is disconnected.
+    pub write_timeout: Duration,
     /// A connection that is silent for this long is closed.
     pub idle: Option<Duration>,
 }
@@ -36,16 +43,24 @@ pub struct Limits {
 pub struct Gateway {
     engine: Arc<Engine>,
     limits: Limits,
+    /// What the replies of all connections may take, those of other gateways included.
+    replies: Arc<Replies>,
     metrics: BloomdMetrics,
 }
 
 impl Gateway {
     /// A gateway to `engine`.
     #[must_use]
-    pub fn new(engine: Arc<Engine>, limits: Limits, metrics: BloomdMetrics) -> Arc<Self> {
+    pub(crate) fn new(
+        engine: Arc<Engine>,
+        limits: Limits,
+        replies: Arc<Replies>,
+        metrics: BloomdMetrics,
+    ) -> Arc<Self> {
         Arc::new(Gateway {
             engine,
             limits,
+            replies,
             metrics,
         })
     }
@@ -104,6 +119,10 @@ impl Gateway {
             tracing::debug!("setting TCP_NODELAY: {error}");
         }
         if let Err(error) = Connection::new(self, stream).serve(stop).await {
+            if error.kind() == io::ErrorKind::TimedOut {
+                self.metrics.connections_stalled.inc();
+                self.engine.complain("ended a bloomd connection", &STALLED);
+            }
             tracing::debug!("bloomd connection: {error}");
         }
         self.metrics.connections.dec();

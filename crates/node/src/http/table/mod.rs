@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 
 pub(super) use lines::LineError;
 
-use super::collection::{LIST_MAX, limit};
+use super::collection::{LIST_ANSWER_BYTES, LIST_MAX, limit};
 use super::error::ApiError;
 use super::query::Query;
 use super::routes::TABLES;
@@ -74,6 +74,7 @@ pub(super) async fn list(State(api): State<Arc<Api>>, uri: Uri) -> Answer {
     let query = Query::read(uri.query(), ["prefix", "after", "limit"])?;
     let limit = query.get(2).map_or(Ok(LIST_MAX), limit)?;
     let (prefix, after) = (query.get(0).unwrap_or_default(), query.get(1));
+    let room = api.room(LIST_ANSWER_BYTES).await?;
     let tables = api.engine.tables().list();
     let mut tables = tables.iter().filter(|summary| {
         let name = &summary.table.name[..];
@@ -85,7 +86,7 @@ pub(super) async fn list(State(api): State<Arc<Api>>, uri: Uri) -> Answer {
         "tables": page.iter().map(|summary| outline(summary)).collect::<Vec<_>>(),
         "next": next.map(|summary| name::encode(&summary.table.name)),
     });
-    Ok(answer::json(StatusCode::OK, &listed))
+    Ok(answer::long_json(&listed, room))
 }
 
 fn outline(summary: &TableSummary) -> Value {

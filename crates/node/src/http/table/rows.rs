@@ -21,7 +21,9 @@ use crate::clock::unix_ms;
 /// for one.
 const WISH_BYTES_MAX: usize = 512 << 10;
 /// Bytes of rows in one answer, about; a page goes on with `after`.
-const PAGE_BYTES: usize = 1 << 20;
+const PAGE_BYTES: usize = 256 << 10;
+/// Bytes of such an answer, about: JSON writes a byte in up to six.
+const PAGE_ANSWER_BYTES: usize = 2 << 20;
 /// Longest life of a row, in milliseconds: a hundred years. Who wants more wants none.
 const TTL_MS_MAX: u64 = 100 * 365 * 86_400_000;
 
@@ -51,6 +53,7 @@ pub(in super::super) async fn page(
     let limit = query.get(2).map_or(Ok(LIST_MAX), limit)?;
     let prefix = query.get(0).unwrap_or_default().to_vec();
     let after = query.get(1).unwrap_or_default().to_vec();
+    let room = api.room(PAGE_ANSWER_BYTES).await?;
     let read = api
         .engine
         .run_blocking(move |engine| read_page(engine.tables(), &table, &prefix, &after, limit));
@@ -60,7 +63,7 @@ pub(in super::super) async fn page(
         "rows": page.rows.iter().map(|(key, row)| describe(key, row)).collect::<Vec<_>>(),
         "next": page.next.map(|next| name::encode(&next)),
     });
-    Ok(answer::json(StatusCode::OK, &described))
+    Ok(answer::long_json(&described, room))
 }
 
 /// Up to `limit` rows behind `after` whose keys begin with `prefix`.
