@@ -112,7 +112,7 @@ impl World {
         self.stop_now(node);
         let disk = &self.nodes[node].disk;
         let random = &mut self.damage.random;
-        let damage = || -> std::io::Result<()> {
+        let mut damage = || -> std::io::Result<()> {
             let file = disk.open(path, OpenMode::ReadWrite)?;
             let length = file.len()?;
             match random.below(4) {
