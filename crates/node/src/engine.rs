@@ -20,6 +20,7 @@ use grapevine_store::tables::Tables;
 use tokio::sync::watch;
 
 use crate::config::{Durability, SyncMode};
+use crate::large_filters::{Told, aside};
 
 /// How often filters are looked through for idle and dropped ones, and for a snapshot being due.
 const TIDY_EVERY: Duration = Duration::from_millis(500);
@@ -92,6 +93,7 @@ pub struct Engine {
     wanted: Wanted,
     stopping: AtomicBool,
     last_complaint: Mutex<Option<Instant>>,
+    large_filters: Told,
     started: Instant,
 }
 
@@ -118,6 +120,7 @@ impl Engine {
         collections.tables().set_bell(move || {
             bell.send_replace(());
         });
+        collections.filters().set_aside(aside);
         Arc::new(Engine {
             tables_changed,
             synced: watch::Sender::new(Ok(collections.journal().synced())),
@@ -127,6 +130,7 @@ impl Engine {
             wanted: Wanted::default(),
             stopping: AtomicBool::new(false),
             last_complaint: Mutex::new(None),
+            large_filters: Told::default(),
             started: Instant::now(),
         })
     }
@@ -335,6 +339,7 @@ impl Engine {
                         .wait_timeout_while(guard, TIDY_EVERY, |_| !self.is_stopping()),
                 );
             }
+            self.large_filters.tell(self.filters());
             if self.journal().read_only().is_some() {
                 continue;
             }

@@ -16,6 +16,7 @@ pub mod gateway;
 pub mod group;
 pub mod gzip;
 pub mod http;
+mod large_filters;
 pub mod logging;
 pub mod metrics;
 pub mod serve;

@@ -116,6 +116,8 @@ pub enum Branch {
     RowsMerged,
     /// Rows that are gone were removed.
     RowsRemoved,
+    /// A node that had a filter which did not fit its memory got room for it.
+    BoundRaised,
 }
 
 impl Branch {
@@ -149,7 +151,7 @@ impl Branch {
     ];
 
     /// Those of seeds with many nodes.
-    pub const OF_MANY: [Branch; 34] = [
+    pub const OF_MANY: [Branch; 36] = [
         Branch::Kill,
         Branch::PowerCut,
         Branch::FilterFull,
@@ -184,5 +186,7 @@ impl Branch {
         Branch::RowDeleted,
         Branch::RowsMerged,
         Branch::RowsRemoved,
+        Branch::OverMemory,
+        Branch::BoundRaised,
     ];
 }

@@ -50,7 +50,12 @@ pub(super) async fn ready(State(api): State<Arc<Api>>) -> Response {
         api.engine.filters().journal().read_only()
     };
     let Some(reason) = reason else {
-        return answer::with_type(StatusCode::OK, TEXT_TYPE, "ready\n".into());
+        let mut text = "ready\n".to_owned();
+        for note in crate::large_filters::notes(api.engine.filters()) {
+            text.push_str(&note);
+            text.push('\n');
+        }
+        return answer::with_type(StatusCode::OK, TEXT_TYPE, text.into());
     };
     let said = json!({"error": {"code": "read_only", "message": &*reason}});
     answer::json(StatusCode::SERVICE_UNAVAILABLE, &said)

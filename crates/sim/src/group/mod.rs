@@ -11,6 +11,7 @@ pub mod error_bound;
 mod fault;
 mod ledger;
 mod members;
+mod memory;
 mod mutant;
 mod network;
 mod node;
@@ -148,7 +149,8 @@ impl World {
                 "not the same {HEALED_WITHIN_MS} ms after healing: {difference}"
             ));
         }
-        self.check_end()
+        self.check_end()?;
+        self.raise_bounds()
     }
 
     /// Carries events out until the condition holds.

@@ -7,11 +7,12 @@ use std::sync::atomic::AtomicU64;
 use grapevine_core::membership::GroupIdentity;
 use grapevine_core::origin::Origin;
 use grapevine_core::sync::{Input, Machine, Output, Stable};
-use grapevine_store::collections::{Collections, Exchange, MemoryExchange};
+use grapevine_store::collections::{Collections, MemoryExchange};
 use grapevine_store::disk::SimulatedDisk;
 use grapevine_store::filters::Options;
 
 use super::members::Wish;
+use super::memory::Bound;
 use super::mutant::{GroupMutation, Mutant, forget_draws};
 use super::network::Topic;
 use super::{Checked, Time};
@@ -56,6 +57,8 @@ pub(super) struct Node {
     ticks: u64,
     /// Rows that it removed since this was asked.
     pub(super) removed: u64,
+    /// What its filters may take.
+    pub(super) bound: Bound,
 }
 
 /// A node that runs.
@@ -71,9 +74,10 @@ pub(super) struct Running {
 impl Node {
     pub(super) fn new(random: &mut Random, mutation: GroupMutation) -> Self {
         let mut options = node::options(random);
-        options.memory = 1 << 30;
         options.log.segment_size = 512 << random.below(4);
         let seed = random.bits();
+        let bound = Bound::new(seed);
+        options.memory = bound.first();
         Node {
             disk: SimulatedDisk::new(),
             options,
@@ -91,6 +95,7 @@ impl Node {
             sync_planned: false,
             ticks: 0,
             removed: 0,
+            bound,
         }
     }
 
@@ -121,7 +126,7 @@ impl Node {
         self.running = Some(Running {
             origin,
             machine,
-            replica: Mutant::new(Exchange::new(Arc::clone(&collections)), self.mutation),
+            replica: Mutant::new(Arc::clone(&collections), self.mutation),
             memory: (memory, MemoryExchange::new(Arc::clone(&collections))),
             collections,
         });

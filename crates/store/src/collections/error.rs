@@ -6,7 +6,6 @@ use grapevine_core::membership::MemberError;
 use grapevine_core::operation::OperationError;
 use thiserror::Error;
 
-use crate::filters::OverBound;
 use crate::identity::IdentityError;
 use crate::journal::ReadOnly;
 use crate::log::{OpenError as LogOpenError, Position, ReadError};
@@ -81,9 +80,6 @@ pub enum OpenError {
         /// What the manifest says.
         expected: Position,
     },
-    /// The filters in the log do not fit the memory bound.
-    #[error(transparent)]
-    Memory(#[from] OverBound),
     /// The disk refused.
     #[error("{path}: {source}")]
     Io {

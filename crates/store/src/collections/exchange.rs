@@ -79,8 +79,8 @@ impl Exchange {
         match hindrance {
             Hindrance::Needs(dot) => Some(Wait::For(dot)),
             Hindrance::Parts(parts) => Some(Wait::Parts(parts)),
-            // Tried again: room may be made, a node that takes no writes is restarted.
-            Hindrance::Memory(_) | Hindrance::ReadOnly(_) => {
+            // Tried again: a node that takes no writes is restarted.
+            Hindrance::ReadOnly(_) => {
                 self.view
                     .note(&format_args!("operations of {origin} wait: {hindrance}"));
                 None
@@ -235,7 +235,6 @@ impl Collections {
             .and_then(|()| self.filters.drop_unnamed(version, named))
             .and_then(|()| self.filters.take_over_rights());
         entered.map_err(|blocked| match blocked {
-            Blocked::Memory(over) => FilterError::Memory(over),
             Blocked::ReadOnly(error) => error.into(),
             Blocked::UnknownLayer | Blocked::Parts(_) => FilterError::NotFound,
         })?;
@@ -444,7 +443,8 @@ impl Replica for Exchange {
 
     fn merge_blob(&mut self, legacy: LegacyName, offset: u64, blob: &Blob) -> Option<u64> {
         let filters = self.view.collections.filters();
-        filters.take_foreign_piece(legacy, offset, &blob.bytes)
+        let taken = filters.take_foreign_piece(legacy, offset, &blob.bytes);
+        self.view.take(taken)
     }
 
     fn adopt(&mut self, version: &VersionVector) {

@@ -155,18 +155,7 @@ impl Collections {
         if let Operation::Rows(rows) = &operation {
             recovered.rows += rows.count() as u64;
         }
-        match self.replay_operation(position, end, &header, &operation) {
-            Err(OpenError::Memory(_)) => {
-                // The process before may have used one filter after the other within the same
-                // bound.
-                self.filters.make_room().map_err(|error| OpenError::Io {
-                    path: FILTERS_DIR.to_owned(),
-                    source: std::io::Error::other(error),
-                })?;
-                self.replay_operation(position, end, &header, &operation)?;
-            }
-            replayed => replayed?,
-        }
+        self.replay_operation(position, end, &header, &operation)?;
         self.journal.replayed(&header, end);
         Ok(())
     }
@@ -203,7 +192,6 @@ impl Collections {
             Operation::Rows(rows) => Ok(self.tables.replay_rows(header.dot, rows, end)?),
         };
         effected.map_err(|blocked| match blocked {
-            Blocked::Memory(over) => OpenError::Memory(over),
             Blocked::UnknownLayer | Blocked::Parts(_) => OpenError::UnknownLayer { position },
             Blocked::ReadOnly(error) => OpenError::ReadOnly(error),
         })

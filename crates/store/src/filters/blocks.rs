@@ -1,17 +1,62 @@
 //! The bits of layers as nodes compare them: by blocks of 1024 lines of 512 bits, and by lines.
 
-use grapevine_core::filter::Layer;
+use std::sync::Arc;
+
+use grapevine_core::filter::{Layer, Place};
 use grapevine_core::sync::fingerprint::{block_hash, line_hash};
 use grapevine_core::sync::{BLOCK_LINES, BlockHashes, BlockLines, LayerName, LegacyName, Line};
 
 use super::Filters;
 use super::error::FilterError;
-use super::handle::lock;
-use super::keys::loaded;
-use crate::filters::legacy_path;
+use super::handle::{Bits, layer_path, legacy_path, lock};
+use super::load::FileReader;
+use crate::disk::{Disk, OpenMode};
+use crate::layer_file::{LayerFileError, LayerReader};
 
 const LINE_WORDS: usize = 8;
 const BLOCK_WORDS: usize = BLOCK_LINES * LINE_WORDS;
+
+/// A layer that is looked at, wherever its array is.
+pub(super) struct Seen<'a> {
+    layer: &'a Layer,
+    /// Its file, if the array is there and the file was made.
+    file: Option<(&'a dyn Disk, String)>,
+}
+
+impl Seen<'_> {
+    fn block_count(&self) -> u32 {
+        self.layer.word_count().div_ceil(BLOCK_WORDS) as u32
+    }
+
+    /// The lines of a block; none behind the end of the layer.
+    fn lines_of(&self, block: u32) -> Result<Vec<[u64; LINE_WORDS]>, FilterError> {
+        let from = block as usize * BLOCK_WORDS;
+        let count = self.layer.word_count().saturating_sub(from);
+        let mut words = vec![0; count.min(BLOCK_WORDS)];
+        if self.layer.place() == Place::Memory {
+            self.layer.copy_words(from, &mut words);
+        } else if !words.is_empty() {
+            // What waits is looked at first: it waits until it is in the file.
+            self.layer.lay_over(from, &mut words);
+            self.lay_file_over(from, &mut words)?;
+        }
+        Ok(words.as_chunks().0.to_vec())
+    }
+
+    fn lay_file_over(&self, from: usize, words: &mut [u64]) -> Result<(), FilterError> {
+        let Some((disk, path)) = &self.file else {
+            return Ok(());
+        };
+        let mut of_file = vec![0; words.len()];
+        let mut pick = || -> Result<(), LayerFileError> {
+            let reader = LayerReader::new(FileReader::open(*disk, path)?)?;
+            reader.into_blocks().pick(from, &mut of_file)
+        };
+        pick().map_err(|error| FilterError::Damaged(format!("{path}: {error}").into()))?;
+        words.iter_mut().zip(of_file).for_each(|(a, b)| *a |= b);
+        Ok(())
+    }
+}
 
 impl Filters {
     /// Looks at a layer while nobody unloads it. None when there is no such layer.
@@ -20,21 +65,50 @@ impl Filters {
         name: LayerName,
         look: impl FnOnce(&Layer) -> T,
     ) -> Result<Option<T>, FilterError> {
+        self.with_seen(name, |seen| Ok(look(seen.layer)))
+    }
+
+    fn with_seen<T>(
+        &self,
+        name: LayerName,
+        look: impl FnOnce(&Seen<'_>) -> Result<T, FilterError>,
+    ) -> Result<Option<T>, FilterError> {
+        let file = |there: bool| {
+            let path = layer_path(name.filter, name.layer);
+            there.then(|| (&*self.disk as &dyn Disk, path))
+        };
         let Some(handle) = self.by_id(name.filter) else {
             let arrivals = lock(&self.arrivals);
-            let arrival = arrivals.filters.get(&name.filter);
-            let layer = arrival.and_then(|arrival| arrival.loaded.filter.layer(name.layer));
-            return Ok(layer.map(|layer| look(layer)));
+            let Some(arrival) = arrivals.filters.get(&name.filter) else {
+                return Ok(None);
+            };
+            let Some(layer) = arrival.loaded.filter.layer(name.layer) else {
+                return Ok(None);
+            };
+            self.relieve(arrival, layer)?;
+            let file = file(arrival.has_file(name.layer));
+            return look(&Seen { layer, file }).map(Some);
         };
-        let bits = match self.loaded(&handle) {
+        let bits = match self.replica(&handle) {
             Ok(bits) => bits,
             Err(FilterError::NotFound) => return Ok(None),
             Err(error) => return Err(error),
         };
-        match loaded(&bits) {
-            Ok(loaded) => Ok(loaded.filter.layer(name.layer).map(|layer| look(layer))),
-            Err(FilterError::NotFound) => Ok(None),
-            Err(error) => Err(error),
+        match &*bits {
+            Bits::Loaded(held) | Bits::Apart(held) => {
+                let Some(layer) = held.filter.layer(name.layer) else {
+                    return Ok(None);
+                };
+                let there = lock(&handle.snapshots).contains_key(&name.layer);
+                look(&Seen {
+                    layer,
+                    file: file(there),
+                })
+                .map(Some)
+            }
+            Bits::Damaged(reason) => Err(FilterError::Damaged(Arc::clone(reason))),
+            Bits::Unloaded => Err(self.memory.over(0, self.memory.used()).into()),
+            Bits::Gone => Ok(None),
         }
     }
 
@@ -45,19 +119,22 @@ impl Filters {
         first: u32,
         count_max: usize,
     ) -> Result<Option<BlockHashes>, FilterError> {
-        self.with_layer(name, |layer| {
-            let total = block_count(layer);
+        self.with_seen(name, |seen| {
+            let total = seen.block_count();
             let count = u32::try_from(count_max).unwrap_or(u32::MAX);
             let end = total.min(first.saturating_add(count));
-            let hash = |block| block_hash(block, &lines_of(layer, block));
-            let hashes = (first..end).map(hash).collect();
-            BlockHashes { total, hashes }
+            let hash = |block| Ok(block_hash(block, &seen.lines_of(block)?));
+            let hashes: Result<_, FilterError> = (first..end).map(hash).collect();
+            Ok(BlockHashes {
+                total,
+                hashes: hashes?,
+            })
         })
     }
 
     /// Blocks that a layer has. None when there is no such layer.
     pub(crate) fn block_count(&self, name: LayerName) -> Result<Option<u32>, FilterError> {
-        self.with_layer(name, block_count)
+        self.with_seen(name, |seen| Ok(seen.block_count()))
     }
 
     /// Blocks from `first` on whose fingerprint is another here.
@@ -83,9 +160,9 @@ impl Filters {
         block: u32,
         salt: u64,
     ) -> Result<Vec<u32>, FilterError> {
-        let hashes = self.with_layer(name, |layer| {
-            let lines = lines_of(layer, block);
-            lines.iter().map(|line| line_hash(salt, line)).collect()
+        let hashes = self.with_seen(name, |seen| {
+            let lines = seen.lines_of(block)?;
+            Ok(lines.iter().map(|line| line_hash(salt, line)).collect())
         })?;
         Ok(hashes.unwrap_or_default())
     }
@@ -98,9 +175,9 @@ impl Filters {
         salt: u64,
         hashes: &[u32],
     ) -> Result<Option<BlockLines>, FilterError> {
-        let lines = self.with_layer(name, |layer| {
-            let lines = lines_of(layer, block);
-            (!lines.is_empty()).then(|| BlockLines {
+        let lines = self.with_seen(name, |seen| {
+            let lines = seen.lines_of(block)?;
+            Ok((!lines.is_empty()).then(|| BlockLines {
                 hash: block_hash(block, &lines),
                 lines: (0..)
                     .zip(&lines)
@@ -113,7 +190,7 @@ impl Filters {
                         words: *words,
                     })
                     .collect(),
-            })
+            }))
         })?;
         Ok(lines.flatten())
     }
@@ -153,23 +230,10 @@ impl Filters {
         let row = self.with_catalogue(|catalogue| catalogue.row(name.filter).cloned())?;
         let shape = row.legacy.iter().find(|shape| shape.index == name.index)?;
         let path = legacy_path(name.filter, name.index);
-        let file = self.disk.open(&path, crate::disk::OpenMode::Read).ok()?;
+        let file = self.disk.open(&path, OpenMode::Read).ok()?;
         let left = shape.bytes.checked_sub(offset)?;
         let mut bytes = vec![0; usize::try_from(left).unwrap_or(usize::MAX).min(bytes_max)];
         file.read_at(offset, &mut bytes).ok()?;
         Some((shape.bytes, bytes))
     }
-}
-
-fn block_count(layer: &Layer) -> u32 {
-    layer.word_count().div_ceil(BLOCK_WORDS) as u32
-}
-
-/// The lines of a block; none behind the end of the layer.
-fn lines_of(layer: &Layer, block: u32) -> Vec<[u64; LINE_WORDS]> {
-    let from = block as usize * BLOCK_WORDS;
-    let count = layer.word_count().saturating_sub(from).min(BLOCK_WORDS);
-    let mut words = vec![0; count];
-    layer.copy_words(from, &mut words);
-    words.as_chunks().0.to_vec()
 }

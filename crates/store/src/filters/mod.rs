@@ -10,6 +10,7 @@
 //! reading, loading, unloading and dropping take it for writing. Locks are taken in the order
 //! handle, catalogue, journal. The snapshot lock is taken before all of them.
 
+mod apart;
 mod apply;
 mod arrival;
 mod blocks;
@@ -43,7 +44,7 @@ pub use checkpoint::Clearance;
 pub use error::FilterError;
 pub use handle::{FILTERS_DIR, Handle, Summary, UsageCounts};
 pub use keys::Scratch;
-pub use memory::{MemoryBound, OverBound};
+pub use memory::{Aside, MemoryBound, OverBound};
 pub use transfer::Merged;
 
 pub(crate) use exchange::SharedRow;
@@ -85,6 +86,10 @@ pub struct Filters {
     catalogue: Mutex<Catalogue>,
     handles: RwLock<Handles>,
     memory: Arc<MemoryBound>,
+    /// Those in memory that may give way to others.
+    ring: memory::Ring,
+    /// Those whose bits are in files for want of room.
+    apart: Mutex<BTreeSet<FilterId>>,
     /// Seed of filters that are not given one of their own.
     seed: Mutex<Seed>,
     /// Origins of the members of the group, those that left included: among so many the error of
@@ -131,6 +136,8 @@ impl Filters {
             catalogue: Mutex::new(catalogue),
             handles: RwLock::default(),
             memory: MemoryBound::new(options.memory),
+            ring: memory::Ring::default(),
+            apart: Mutex::default(),
             members: Mutex::default(),
             reclaiming: Mutex::default(),
             snapshot: Mutex::default(),
@@ -238,6 +245,9 @@ impl Filters {
         let mut handles = self.handles_write();
         handles.by_id.insert(handle.id, Arc::clone(&handle));
         self.rename(&mut handles, catalogue, &handle.name);
+        if handle.is_loaded() {
+            self.ring.enter(&handle);
+        }
         handle
     }
 
@@ -284,6 +294,8 @@ impl Filters {
     fn unregister(&self, catalogue: &Catalogue, id: FilterId) -> Option<Arc<Handle>> {
         let mut handles = self.handles_write();
         let handle = handles.by_id.remove(&id)?;
+        self.ring.leave(&handle);
+        lock(&self.apart).remove(&id);
         self.rename(&mut handles, catalogue, &handle.name);
         Some(handle)
     }

@@ -30,6 +30,9 @@ pub(super) fn status(args: &Args, client: &Client, context: &Context) -> Done {
         for key in ["members", "in_step"] {
             writeln!(output, "copies.{key}\t{}", plain(&status["copies"][key]))?;
         }
+        for note in status["notes"].as_array().into_iter().flatten() {
+            writeln!(output, "note\t{}", plain(note))?;
+        }
     }
     output.flush()?;
     Ok(Outcome::Done)
