@@ -24,6 +24,8 @@ use crate::large_filters::{Told, aside};
 
 /// How often filters are looked through for idle and dropped ones, and for a snapshot being due.
 const TIDY_EVERY: Duration = Duration::from_millis(500);
+/// How long the last snapshot may take when the node stops.
+const LAST_SNAPSHOT: Duration = Duration::from_secs(2);
 /// How often, at most, the same trouble is logged.
 const COMPLAINT_EVERY: Duration = Duration::from_secs(10);
 
@@ -347,8 +349,8 @@ impl Engine {
                 self.complain("tidying", &error);
             }
             if self.collections.checkpoint_due() {
-                match self.collections.checkpoint() {
-                    Ok(()) => tracing::debug!("took a snapshot"),
+                match self.collections.checkpoint_while(&|| !self.is_stopping()) {
+                    Ok(_) => tracing::debug!("took a snapshot"),
                     Err(error) => self.complain("taking a snapshot", &error),
                 }
             }
@@ -363,7 +365,7 @@ pub struct Keepers {
 }
 
 impl Keepers {
-    /// Ends the threads, takes a last snapshot and leaves the log synced and marked.
+    /// Ends the threads, takes a last snapshot, as far as it comes in short time, and leaves the log synced and marked.
     ///
     /// # Errors
     /// When something could not be written; everything acknowledged is still in the log as far
@@ -382,7 +384,11 @@ impl Keepers {
         let collections = &self.engine.collections;
         collections.journal().sync()?;
         if collections.log_tail() > 0 {
-            collections.checkpoint()?;
+            // What does not come into files in time is in the log.
+            let begun = Instant::now();
+            if !collections.checkpoint_while(&|| begun.elapsed() < LAST_SNAPSHOT)? {
+                tracing::info!("the next start replays the log");
+            }
         }
         Ok(collections.journal().mark_synced()?)
     }

@@ -118,6 +118,8 @@ pub enum Branch {
     RowsRemoved,
     /// A node that had a filter which did not fit its memory got room for it.
     BoundRaised,
+    /// A snapshot was cut short.
+    SnapshotCutShort,
 }
 
 impl Branch {
@@ -151,7 +153,7 @@ impl Branch {
     ];
 
     /// Those of seeds with many nodes.
-    pub const OF_MANY: [Branch; 36] = [
+    pub const OF_MANY: [Branch; 37] = [
         Branch::Kill,
         Branch::PowerCut,
         Branch::FilterFull,
@@ -188,5 +190,6 @@ impl Branch {
         Branch::RowsRemoved,
         Branch::OverMemory,
         Branch::BoundRaised,
+        Branch::SnapshotCutShort,
     ];
 }

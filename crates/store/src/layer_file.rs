@@ -15,9 +15,9 @@ use std::io::{self, Read, Write};
 
 use grapevine_core::catalogue::FilterId;
 use grapevine_core::filter::geometry::LINE_WORDS;
-use grapevine_core::filter::{Layer, WaitingLines};
 use grapevine_core::filter::parameters::LayerShape;
 use grapevine_core::filter::rights::Rights;
+use grapevine_core::filter::{Layer, WaitingLines};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use xxhash_rust::xxh3::{Xxh3Default, xxh3_64};

@@ -394,7 +394,10 @@ impl Layer {
 
     /// Those lines.
     pub fn waiting(&self) -> WaitingLines {
-        self.waiting.as_ref().map(Waiting::lines).unwrap_or_default()
+        self.waiting
+            .as_ref()
+            .map(Waiting::lines)
+            .unwrap_or_default()
     }
 
     /// Completes words of the file, from index `from` on, by what waits for them.

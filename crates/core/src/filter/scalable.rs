@@ -179,7 +179,12 @@ impl Filter {
             layer.enter(row.opened);
             return Ok(layer);
         }
-        let layer = Arc::new(Layer::with_spending(row, self.me, self.spending, self.place)?);
+        let layer = Arc::new(Layer::with_spending(
+            row,
+            self.me,
+            self.spending,
+            self.place,
+        )?);
         // No insert is under way while the layers change, so whoever holds an arbiter has seen
         // all layers that any other holder of it saw.
         let _all: Vec<MutexGuard<'_, ()>> = self.arbiters.iter().map(lock).collect();

@@ -31,9 +31,7 @@ impl Waiting {
         let mut lines = self.lock();
         let own = lines.entry(index).or_default();
         let news = own.iter().zip(words).any(|(own, new)| new & !own != 0);
-        own.iter_mut()
-            .zip(words)
-            .for_each(|(own, new)| *own |= new);
+        own.iter_mut().zip(words).for_each(|(own, new)| *own |= new);
         news
     }
 
@@ -51,9 +49,7 @@ impl Waiting {
         for (index, words) in self.lock().range(first..end) {
             let at = (index - first) as usize * LINE_WORDS;
             let own = &mut into[at..at + LINE_WORDS];
-            own.iter_mut()
-                .zip(words)
-                .for_each(|(own, new)| *own |= new);
+            own.iter_mut().zip(words).for_each(|(own, new)| *own |= new);
         }
     }
 

@@ -1,5 +1,7 @@
 //! Nodes whose memory does not fit all filters, and that get more at a restart.
 
+use std::cell::Cell;
+
 use grapevine_core::catalogue::FilterId;
 use grapevine_core::hash::KeyHash;
 use grapevine_core::operation::{Operation, decode};
@@ -68,6 +70,23 @@ impl World {
         refused
     }
 
+    /// Takes a snapshot, which now and then is cut short; false if it was.
+    pub(super) fn take_checkpoint(&mut self, node: usize) -> Result<bool, FilterError> {
+        let random = &mut self.nodes[node].bound.random;
+        let files = if random.one_in(3) {
+            random.below(8)
+        } else {
+            u64::MAX
+        };
+        let asked = Cell::new(0);
+        let go_on = || asked.replace(asked.get() + 1) < files;
+        let whole = self.collections(node).checkpoint_while(&go_on)?;
+        if !whole {
+            self.hit(Branch::SnapshotCutShort);
+        }
+        Ok(whole)
+    }
+
     /// A small node gives no wrong answer about a key that it must have.
     pub(super) fn check_answer(&mut self, node: usize, id: FilterId, key: u64) -> Checked {
         if !self.is_small(node) {
@@ -78,7 +97,10 @@ impl World {
             return Ok(());
         };
         let (bytes, mut scratch) = (key_bytes(key), Scratch::default());
-        match collections.filters().check(&handle, &[&bytes], &mut scratch) {
+        match collections
+            .filters()
+            .check(&handle, &[&bytes], &mut scratch)
+        {
             Ok(_) if scratch.found() == [true] => Ok(()),
             Ok(_) => Err(format!("node {node} denies key {key} of {id}")),
             Err(error) if self.is_refused(node, &error) => Ok(()),

@@ -229,9 +229,9 @@ impl World {
     }
 
     fn checkpoint(&mut self, node: usize) -> Checked {
-        let taken = self.collections(node).checkpoint();
-        taken.map_err(|error| format!("checkpoint: {error}"))?;
-        self.note(|| format!("checkpoint on {node}"));
+        let whole = self.take_checkpoint(node);
+        let whole = whole.map_err(|error| format!("checkpoint: {error}"))?;
+        self.note(|| format!("checkpoint on {node}: {whole}"));
         self.note_synced(node);
         Ok(())
     }

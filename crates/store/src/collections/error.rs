@@ -6,6 +6,7 @@ use grapevine_core::membership::MemberError;
 use grapevine_core::operation::OperationError;
 use thiserror::Error;
 
+use crate::filters::OverBound;
 use crate::identity::IdentityError;
 use crate::journal::ReadOnly;
 use crate::log::{OpenError as LogOpenError, Position, ReadError};
@@ -80,6 +81,9 @@ pub enum OpenError {
         /// What the manifest says.
         expected: Position,
     },
+    /// A filter was unloaded again and again before it could be changed.
+    #[error(transparent)]
+    Memory(#[from] OverBound),
     /// The disk refused.
     #[error("{path}: {source}")]
     Io {

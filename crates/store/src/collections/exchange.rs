@@ -79,8 +79,8 @@ impl Exchange {
         match hindrance {
             Hindrance::Needs(dot) => Some(Wait::For(dot)),
             Hindrance::Parts(parts) => Some(Wait::Parts(parts)),
-            // Tried again: a node that takes no writes is restarted.
-            Hindrance::ReadOnly(_) => {
+            // Tried again: room may be made, a node that takes no writes is restarted.
+            Hindrance::Memory(_) | Hindrance::ReadOnly(_) => {
                 self.view
                     .note(&format_args!("operations of {origin} wait: {hindrance}"));
                 None
@@ -235,6 +235,7 @@ impl Collections {
             .and_then(|()| self.filters.drop_unnamed(version, named))
             .and_then(|()| self.filters.take_over_rights());
         entered.map_err(|blocked| match blocked {
+            Blocked::Memory(over) => FilterError::Memory(over),
             Blocked::ReadOnly(error) => error.into(),
             Blocked::UnknownLayer | Blocked::Parts(_) => FilterError::NotFound,
         })?;
@@ -242,7 +243,7 @@ impl Collections {
             // What was merged is in the next snapshot of this node; nothing rests on it before.
             return Ok(self.filters.relay_drops()?);
         }
-        if !self.checkpoint_whole()? {
+        if !self.checkpoint_whole(&|| true)? {
             return Err(FilterError::Damaged(
                 "a snapshot is taken over once no filter is damaged".into(),
             ));

@@ -6,7 +6,7 @@ use grapevine_core::sync::Part;
 use grapevine_core::version::Dot;
 
 use super::Collections;
-use crate::filters::Blocked;
+use crate::filters::{Blocked, OverBound};
 use crate::journal::ReadOnly;
 
 /// Why an operation was not taken in. Nothing was changed; the ones after it have to wait too.
@@ -30,6 +30,9 @@ pub enum Hindrance {
     /// It names a layer that was never opened.
     #[error("it changes a layer that was never opened")]
     UnknownLayer,
+    /// Its filter was unloaded again and again before it could be changed.
+    #[error(transparent)]
+    Memory(#[from] OverBound),
     /// The node takes no writes.
     #[error(transparent)]
     ReadOnly(#[from] ReadOnly),
@@ -38,6 +41,7 @@ pub enum Hindrance {
 impl From<Blocked> for Hindrance {
     fn from(blocked: Blocked) -> Self {
         match blocked {
+            Blocked::Memory(over) => Hindrance::Memory(over),
             Blocked::UnknownLayer => Hindrance::UnknownLayer,
             Blocked::Parts(parts) => Hindrance::Parts(parts),
             Blocked::ReadOnly(error) => Hindrance::ReadOnly(error),

@@ -85,7 +85,7 @@ impl MemoryExchange {
             filters.memory_stream().append_foreign(dot, bytes)
         }) {
             Ok(()) => Ok(true),
-            Err(blocked @ Blocked::ReadOnly(_)) => {
+            Err(blocked @ (Blocked::Memory(_) | Blocked::ReadOnly(_))) => {
                 self.view
                     .note(&format_args!("keys of {} wait: {blocked}", dot.origin));
                 Ok(false)

@@ -192,6 +192,7 @@ impl Collections {
             Operation::Rows(rows) => Ok(self.tables.replay_rows(header.dot, rows, end)?),
         };
         effected.map_err(|blocked| match blocked {
+            Blocked::Memory(over) => OpenError::Memory(over),
             Blocked::UnknownLayer | Blocked::Parts(_) => OpenError::UnknownLayer { position },
             Blocked::ReadOnly(error) => OpenError::ReadOnly(error),
         })

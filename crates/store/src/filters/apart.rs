@@ -51,7 +51,7 @@ impl Filters {
                 }
             }
         }
-        Ok(handle.bits_read())
+        Err(self.crowded())
     }
 
     /// The same, with memory for a layer that is about to be added: where there is none, the filter
@@ -79,8 +79,7 @@ impl Filters {
                 Err(error) => return Err(error),
             }
         }
-        self.set_apart(handle)?;
-        self.replica(handle)
+        Err(self.crowded())
     }
 
     /// Whether so much waits that it is to be merged into the files.
@@ -219,7 +218,10 @@ impl Filters {
 
 /// Puts what waits for the files of `apart` into the same filter in memory.
 pub(super) fn carry_over(apart: &Filter, into: &Filter) {
-    for (layer, own) in apart.layers().filter_map(|layer| Some((layer, into.layer(layer.id())?))) {
+    for (layer, own) in apart
+        .layers()
+        .filter_map(|layer| Some((layer, into.layer(layer.id())?)))
+    {
         // They are rights of one layer.
         own.merge_rights(&layer.rights()).ok();
         for (index, words) in layer.waiting() {

@@ -11,7 +11,7 @@ use grapevine_core::origin::Origin;
 use super::Filters;
 use super::error::FilterError;
 use super::handle::{Bits, FILTERS_DIR, Handle, Loaded, lock};
-use super::memory::bytes_of;
+use super::memory::{OverBound, bytes_of};
 use crate::disk::Disk;
 use crate::journal::ReadOnly;
 use crate::log::Position;
@@ -20,6 +20,9 @@ use grapevine_core::sync::Part;
 /// Why an operation was not taken in. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum Blocked {
+    /// Its filter was unloaded again and again before it could be changed.
+    #[error(transparent)]
+    Memory(#[from] OverBound),
     /// It names a layer that was never opened, though what opened it is said to be in.
     #[error("an operation on a layer that was never opened")]
     UnknownLayer,
@@ -97,13 +100,17 @@ impl Filters {
         change: impl FnOnce(&Handle, &Loaded) -> Effected,
     ) -> Effected {
         if let Some(handle) = self.by_id(filter) {
-            if let Ok(bits) = self.replica(&handle) {
-                if let Some(held) = bits.held() {
-                    change(&handle, held)?;
+            match self.replica(&handle) {
+                Ok(bits) => {
+                    if let Some(held) = bits.held() {
+                        change(&handle, held)?;
+                    }
+                    // Still under the bits' lock: who unloads them finds them in the journal.
+                    append()?;
+                    return Ok(());
                 }
-                // Still under the bits' lock: who unloads them finds them in the journal.
-                append()?;
-                return Ok(());
+                Err(FilterError::Memory(over)) => return Err(over.into()),
+                Err(_) => {}
             }
         }
         append()?;
@@ -220,7 +227,11 @@ impl Filters {
             Some(layer) => self.replica_with_room(handle, &layer),
             None => self.replica(handle),
         });
-        let bits = bits.and_then(Result::ok);
+        let bits = match bits {
+            Some(Ok(bits)) => Some(bits),
+            Some(Err(FilterError::Memory(over))) => return Err(over.into()),
+            Some(Err(_)) | None => None,
+        };
         let mut catalogue = lock(&self.catalogue);
         if let Some(held) = bits.as_deref().and_then(Bits::held) {
             add(held)?;

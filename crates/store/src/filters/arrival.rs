@@ -355,6 +355,7 @@ impl Filters {
         let ready = {
             let bits = match self.replica_with_room(&handle, &layer) {
                 Ok(bits) => bits,
+                Err(FilterError::Memory(over)) => return Err(over.into()),
                 Err(_) => {
                     append()?;
                     return Ok(());

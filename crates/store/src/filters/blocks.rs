@@ -107,8 +107,7 @@ impl Filters {
                 .map(Some)
             }
             Bits::Damaged(reason) => Err(FilterError::Damaged(Arc::clone(reason))),
-            Bits::Unloaded => Err(self.memory.over(0, self.memory.used()).into()),
-            Bits::Gone => Ok(None),
+            Bits::Unloaded | Bits::Gone => Ok(None),
         }
     }
 

@@ -15,6 +15,10 @@ use super::memory::USED_IDLE;
 /// Most names removed from one filter's directory.
 const FILES_PER_FILTER_MAX: usize = 100_000;
 
+/// Most filters unloaded, and most dropped ones removed, in one round: each waits for the device a few
+/// times, and whoever stops the node waits for the round.
+const PER_ROUND_MAX: usize = 128;
+
 /// What a round of tidying did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Clearance {
@@ -30,22 +34,6 @@ impl Filters {
         let all = self.all().into_iter();
         let durable = all.filter(|handle| handle.storage == Storage::Durable);
         durable.map(|handle| handle.unwritten_bytes()).sum()
-    }
-
-    /// Writes the files of all layers that have changed. Gives whether the log may be forgotten
-    /// up to where it was before the call: not while a filter is damaged, since what it was given
-    /// since its last good file is only in the log. Should the file come back, by a disk that
-    /// reads again or from a backup, replay must begin there.
-    pub(crate) fn write_all(&self) -> Result<bool, FilterError> {
-        for handle in self.all() {
-            // Those who wait for room, or to unload something, get in between.
-            while self.ring.is_waited_for() {
-                std::thread::yield_now();
-            }
-            let _alone = lock(&self.snapshot);
-            self.write_layers(&handle)?;
-        }
-        Ok(self.all().iter().all(|handle| handle.damage().is_none()))
     }
 
     /// Makes one filter's keys durable in their compact form.
@@ -75,6 +63,7 @@ impl Filters {
                     handle.used_at.store(now, Relaxed);
                 } else if now - handle.used_at.fetch_min(now, Relaxed).min(now) >= idle.as_secs()
                     && handle.is_loaded()
+                    && unloaded < PER_ROUND_MAX
                 {
                     self.unload(&handle)?;
                     unloaded += usize::from(!handle.is_loaded());
@@ -91,6 +80,7 @@ impl Filters {
     fn reclaim(&self) -> Result<usize, FilterError> {
         let dropped: Vec<_> = lock(&self.reclaiming)
             .iter()
+            .take(PER_ROUND_MAX)
             .map(|(id, (_, position))| (*id, *position))
             .collect();
         let Some(last) = dropped.iter().map(|(_, position)| *position).max() else {

@@ -190,8 +190,10 @@ impl Filters {
                 }
             });
             // A damaged one keeps the snapshot from being taken over.
-            if let Err(FilterError::ReadOnly(why)) = merged {
-                return Err(ReadOnly(why).into());
+            match merged {
+                Err(FilterError::ReadOnly(why)) => return Err(ReadOnly(why).into()),
+                Err(FilterError::Memory(over)) => return Err(over.into()),
+                _ => {}
             }
         }
         Ok(())
@@ -206,6 +208,7 @@ impl Filters {
         let bits = match self.replica(handle) {
             Ok(bits) => bits,
             Err(FilterError::ReadOnly(why)) => return Err(ReadOnly(why).into()),
+            Err(FilterError::Memory(over)) => return Err(over.into()),
             Err(_) => return Ok(()),
         };
         let Some(held) = bits.held() else {

@@ -1,8 +1,8 @@
 //! Checking and setting keys: the hot path.
 
 use std::sync::Arc;
-use std::sync::{MutexGuard, RwLockReadGuard};
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{MutexGuard, RwLockReadGuard};
 
 use grapevine_core::catalogue::{FilterId, Scope, Storage};
 use grapevine_core::filter::parameters::Growth;

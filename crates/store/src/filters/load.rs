@@ -5,19 +5,19 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use grapevine_core::catalogue::{FilterId, FilterRow, LayerRow, LegacyShape, Storage};
-use grapevine_core::filter::{Layer, Place};
 use grapevine_core::filter::legacy::BloomdLayer;
 use grapevine_core::filter::parameters::LayerShape;
+use grapevine_core::filter::{Layer, Place};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::Filters;
-use super::error::{FilterError, LoadError};
 use super::apart::carry_over;
-use super::keys::LOAD_ATTEMPTS_MAX;
-use super::memory::{Reservation, bytes_of};
+use super::error::{FilterError, LoadError};
 use super::handle::{
     Bits, FILTERS_DIR, Handle, Loaded, Summary, directory, layer_path, legacy_path, lock,
 };
+use super::keys::LOAD_ATTEMPTS_MAX;
+use super::memory::{Reservation, bytes_of};
 use crate::disk::{Disk, DiskFile, OpenMode, parent, read_file};
 use crate::layer_file::{
     LayerFileError, LayerHead, LayerReader, MergeError, Skip, write_layer, write_rights,
@@ -44,7 +44,7 @@ impl Filters {
                 return Ok(());
             }
         }
-        Err(self.memory.over(0, self.memory.used()).into())
+        Err(self.crowded())
     }
 
     /// Reads the bits into the memory that is taken for them; false if that is not the filter's
@@ -145,7 +145,11 @@ impl Filters {
         })
     }
 
-    pub(super) fn read_legacy(&self, handle: &Handle, shape: &LegacyShape) -> Result<BloomdLayer, LoadError> {
+    pub(super) fn read_legacy(
+        &self,
+        handle: &Handle,
+        shape: &LegacyShape,
+    ) -> Result<BloomdLayer, LoadError> {
         let path = legacy_path(handle.id, shape.index);
         let wrong = |what: String| LoadError::Legacy {
             path: path.clone(),
@@ -300,24 +304,52 @@ pub(super) fn write_atomically<E: From<io::Error>>(
     path: &str,
     write: impl FnOnce(&mut dyn Write) -> Result<(), E>,
 ) -> Result<(), E> {
-    let temporary = format!("{path}.new");
-    let file = disk.open(&temporary, OpenMode::Create)?;
-    let mut out = BufWriter::with_capacity(FILE_BUFFER_BYTES, FileWriter { file, offset: 0 });
-    write(&mut out)?;
-    let FileWriter { file, .. } = out.into_inner().map_err(io::IntoInnerError::into_error)?;
+    let file = write_beside(disk, path, &|| true, write)?;
     file.sync()?;
-    disk.rename(&temporary, path)?;
+    disk.rename(&beside(path), path)?;
     Ok(disk.sync_dir(parent(path))?)
 }
 
-/// A file written from its start.
-struct FileWriter {
-    file: Arc<dyn DiskFile>,
-    offset: u64,
+/// The name under which a file is written before it is moved to `path`.
+pub(super) fn beside(path: &str) -> String {
+    format!("{path}.new")
 }
 
-impl Write for FileWriter {
+/// Writes a file beside its place. It fails once it is not to `go_on`.
+pub(super) fn write_beside<E: From<io::Error>>(
+    disk: &dyn Disk,
+    path: &str,
+    go_on: GoOn<'_>,
+    write: impl FnOnce(&mut dyn Write) -> Result<(), E>,
+) -> Result<Arc<dyn DiskFile>, E> {
+    let file = disk.open(&beside(path), OpenMode::Create)?;
+    let offset = 0;
+    let writer = FileWriter {
+        file,
+        offset,
+        go_on,
+    };
+    let mut out = BufWriter::with_capacity(FILE_BUFFER_BYTES, writer);
+    write(&mut out)?;
+    let written = out.into_inner().map_err(io::IntoInnerError::into_error);
+    Ok(written.map(|writer| writer.file)?)
+}
+
+/// Whether a long work is to go on.
+pub(crate) type GoOn<'a> = &'a dyn Fn() -> bool;
+
+/// A file written from its start.
+struct FileWriter<'a> {
+    file: Arc<dyn DiskFile>,
+    offset: u64,
+    go_on: GoOn<'a>,
+}
+
+impl Write for FileWriter<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if !(self.go_on)() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
         self.file.write_at(self.offset, bytes)?;
         self.offset += bytes.len() as u64;
         Ok(bytes.len())

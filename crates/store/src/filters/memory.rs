@@ -368,10 +368,7 @@ impl Filters {
             Bits::Unloaded => lock(&handle.summary).bytes,
             Bits::Loaded(_) | Bits::Damaged(_) | Bits::Gone => return None,
         };
-        self.memory
-            .ensure_possible(bytes)
-            .is_err()
-            .then_some(bytes)
+        self.memory.ensure_possible(bytes).is_err().then_some(bytes)
     }
 }
 

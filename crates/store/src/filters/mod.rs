@@ -8,11 +8,13 @@
 //! Who owns what: the catalogue has one lock, under which every change of it gets its place in
 //! the journal. Bits belong to their [`Handle`]; inserting into them takes the handle's lock for
 //! reading, loading, unloading and dropping take it for writing. Locks are taken in the order
-//! handle, catalogue, journal. The snapshot lock is taken before all of them.
+//! handle, catalogue, journal. The snapshot lock is taken before all of them, also by who needs
+//! memory that others have to give back: it is asked for with nothing held.
 
 mod apart;
 mod apply;
 mod arrival;
+mod batch;
 mod blocks;
 mod change;
 mod checkpoint;
@@ -47,9 +49,10 @@ pub use keys::Scratch;
 pub use memory::{Aside, MemoryBound, OverBound};
 pub use transfer::Merged;
 
+pub(crate) use batch::Written;
 pub(crate) use exchange::SharedRow;
 pub(crate) use handle::{layer_path, legacy_path};
-pub(crate) use load::FileReader;
+pub(crate) use load::{FileReader, GoOn};
 pub(crate) use memory_only::KeptRow;
 
 use crate::disk::Disk;
@@ -241,11 +244,12 @@ impl Filters {
 
     /// Makes a new filter known.
     fn register(&self, catalogue: &Catalogue, handle: Handle) -> Arc<Handle> {
+        let loaded = handle.is_loaded();
         let handle = Arc::new(handle);
         let mut handles = self.handles_write();
         handles.by_id.insert(handle.id, Arc::clone(&handle));
         self.rename(&mut handles, catalogue, &handle.name);
-        if handle.is_loaded() {
+        if loaded {
             self.ring.enter(&handle);
         }
         handle

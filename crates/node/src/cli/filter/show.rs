@@ -113,8 +113,17 @@ pub(super) fn info(args: &InfoArgs, client: &Client, context: &Context) -> Done 
         other => other.to_string(),
     };
     for key in [
-        "id", "storage", "scope", "loaded", "error", "inserted", "capacity", "bytes", "layers",
-        "damaged", "too_large",
+        "id",
+        "storage",
+        "scope",
+        "loaded",
+        "error",
+        "inserted",
+        "capacity",
+        "bytes",
+        "layers",
+        "damaged",
+        "too_large",
     ] {
         writeln!(output, "{key}\t{}", plain(&info[key]))?;
     }
