@@ -20,9 +20,12 @@ use grapevine_store::tables::Tables;
 use tokio::sync::watch;
 
 use crate::config::{Durability, SyncMode};
+use crate::large_filters::{Told, aside};
 
 /// How often filters are looked through for idle and dropped ones, and for a snapshot being due.
 const TIDY_EVERY: Duration = Duration::from_millis(500);
+/// How long the last snapshot may take when the node stops.
+const LAST_SNAPSHOT: Duration = Duration::from_secs(2);
 /// How often, at most, the same trouble is logged.
 const COMPLAINT_EVERY: Duration = Duration::from_secs(10);
 
@@ -98,6 +101,7 @@ pub struct Engine {
     last_complaint: Mutex<Option<Instant>>,
     /// It was said that snapshots cannot be read back.
     unreadable_said: AtomicBool,
+    large_filters: Told,
     started: Instant,
 }
 
@@ -135,6 +139,7 @@ impl Engine {
         collections.tables().set_bell(move || {
             bell.send_replace(());
         });
+        collections.filters().set_aside(aside);
         Arc::new(Engine {
             tables_changed,
             synced: watch::Sender::new(Ok(collections.journal().synced())),
@@ -145,6 +150,7 @@ impl Engine {
             stopping: AtomicBool::new(false),
             last_complaint: Mutex::new(None),
             unreadable_said: AtomicBool::new(false),
+            large_filters: Told::default(),
             started: Instant::now(),
         })
     }
@@ -353,6 +359,7 @@ impl Engine {
                         .wait_timeout_while(guard, TIDY_EVERY, |_| !self.is_stopping()),
                 );
             }
+            self.large_filters.tell(self.filters());
             if self.journal().read_only().is_some() {
                 continue;
             }
@@ -360,8 +367,8 @@ impl Engine {
                 self.complain("tidying", &error);
             }
             if self.collections.checkpoint_due() {
-                match self.collections.checkpoint() {
-                    Ok(()) => tracing::debug!("took a snapshot"),
+                match self.collections.checkpoint_while(&|| !self.is_stopping()) {
+                    Ok(_) => tracing::debug!("took a snapshot"),
                     Err(FilterError::Unreadable(_)) => {}
                     Err(error) => self.complain("taking a snapshot", &error),
                 }
@@ -393,7 +400,7 @@ pub struct Keepers {
 }
 
 impl Keepers {
-    /// Ends the threads, takes a last snapshot and leaves the log synced and marked.
+    /// Ends the threads, takes a last snapshot, as far as it comes in short time, and leaves the log synced and marked.
     ///
     /// # Errors
     /// When something could not be written; everything acknowledged is still in the log as far
@@ -412,9 +419,11 @@ impl Keepers {
         let collections = &self.engine.collections;
         collections.journal().sync()?;
         if collections.log_tail() > 0 {
-            match collections.checkpoint() {
-                // The log has everything.
-                Ok(()) | Err(FilterError::Unreadable(_)) => {}
+            // What does not come into files in time is in the log, and so is what does not read back.
+            let begun = Instant::now();
+            match collections.checkpoint_while(&|| begun.elapsed() < LAST_SNAPSHOT) {
+                Ok(true) | Err(FilterError::Unreadable(_)) => {}
+                Ok(false) => tracing::info!("the next start replays the log"),
                 Err(error) => return Err(error),
             }
         }

@@ -17,6 +17,7 @@ pub mod gateway;
 pub mod group;
 pub mod gzip;
 pub mod http;
+mod large_filters;
 pub mod logging;
 pub mod metrics;
 mod replies;

@@ -126,6 +126,10 @@ pub enum Branch {
     LayerDamaged,
     /// A damaged filter got its bits from the others.
     LayerHealed,
+    /// A node that had a filter which did not fit its memory got room for it.
+    BoundRaised,
+    /// A snapshot was cut short.
+    SnapshotCutShort,
 }
 
 impl Branch {
@@ -159,7 +163,7 @@ impl Branch {
     ];
 
     /// Those of seeds with many nodes.
-    pub const OF_MANY: [Branch; 39] = [
+    pub const OF_MANY: [Branch; 42] = [
         Branch::Kill,
         Branch::PowerCut,
         Branch::FilterFull,
@@ -199,5 +203,8 @@ impl Branch {
         Branch::RowsWrittenAgain,
         Branch::LayerDamaged,
         Branch::LayerHealed,
+        Branch::OverMemory,
+        Branch::BoundRaised,
+        Branch::SnapshotCutShort,
     ];
 }

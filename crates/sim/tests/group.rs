@@ -76,6 +76,8 @@ fn built_in_faults_are_found() {
         GroupMutation::RowsRemovedByOneClock,
         GroupMutation::AbsentTakenForRemoved,
         GroupMutation::HealedAsEmpty,
+        GroupMutation::LargeStopsAll,
+        GroupMutation::LargeClaimed,
     ] {
         // What comes back takes longer to go, and to come.
         let operations = match mutation {

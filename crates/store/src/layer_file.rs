@@ -14,9 +14,10 @@
 use std::io::{self, Read, Write};
 
 use grapevine_core::catalogue::FilterId;
-use grapevine_core::filter::Layer;
+use grapevine_core::filter::geometry::LINE_WORDS;
 use grapevine_core::filter::parameters::LayerShape;
 use grapevine_core::filter::rights::Rights;
+use grapevine_core::filter::{Layer, WaitingLines};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use xxhash_rust::xxh3::{Xxh3Default, xxh3_64};
@@ -77,12 +78,50 @@ pub enum LayerFileError {
     Io(#[from] io::Error),
 }
 
+/// Why a layer's file was not replaced by one with more bits.
+#[derive(Debug, Error)]
+pub enum MergeError {
+    /// The old one cannot be read.
+    #[error(transparent)]
+    Read(LayerFileError),
+    /// The new one cannot be written.
+    #[error(transparent)]
+    Write(#[from] io::Error),
+}
+
 /// Writes `layer` as it is now; every bit set before the call is in the file. The counters are
 /// read first, so the file may hold keys that they do not count yet, never the other way round.
 pub fn write_layer(out: &mut dyn Write, filter: FilterId, layer: &Layer) -> io::Result<()> {
     write_head(out, filter, layer)?;
     write_blocks(out, layer.word_count(), |from, words| {
-        layer.copy_words(from, words)
+        Ok(layer.copy_words(from, words))
+    })
+}
+
+/// Writes a layer whose array is in its file `old`, if it has one, with `waiting` over it.
+pub fn write_merged<R: Read>(
+    out: &mut dyn Write,
+    filter: FilterId,
+    layer: &Layer,
+    old: Option<LayerReader<R>>,
+    waiting: &WaitingLines,
+) -> Result<(), MergeError> {
+    write_head(out, filter, layer)?;
+    let mut old = old.map(LayerReader::into_blocks);
+    write_blocks(out, layer.word_count(), |from, words| {
+        words.fill(0);
+        let mut any = match &mut old {
+            Some(blocks) => blocks.read_at(from, words).map_err(MergeError::Read)?,
+            None => false,
+        };
+        let lines = (from / LINE_WORDS) as u64..((from + words.len()) / LINE_WORDS) as u64;
+        for (index, line) in waiting.range(lines) {
+            let at = *index as usize * LINE_WORDS - from;
+            let own = words[at..].iter_mut().zip(line);
+            own.for_each(|(own, new)| *own |= new);
+            any = true;
+        }
+        Ok(any)
     })
 }
 
@@ -90,7 +129,7 @@ pub fn write_layer(out: &mut dyn Write, filter: FilterId, layer: &Layer) -> io::
 /// the rights that they took are.
 pub fn write_rights(out: &mut dyn Write, filter: FilterId, layer: &Layer) -> io::Result<()> {
     write_head(out, filter, layer)?;
-    write_blocks(out, 0, |_, _| false)
+    write_blocks(out, 0, |_, _| Ok(false))
 }
 
 fn write_head(out: &mut dyn Write, filter: FilterId, layer: &Layer) -> io::Result<()> {
@@ -115,16 +154,16 @@ fn write_head(out: &mut dyn Write, filter: FilterId, layer: &Layer) -> io::Resul
 }
 
 /// Writes those blocks of `total` words that `copy` does not find to be all zero, and the end.
-fn write_blocks(
+fn write_blocks<E: From<io::Error>>(
     out: &mut dyn Write,
     total: usize,
-    copy: impl Fn(usize, &mut [u64]) -> bool,
-) -> io::Result<()> {
+    mut copy: impl FnMut(usize, &mut [u64]) -> Result<bool, E>,
+) -> Result<(), E> {
     let (mut bytes, mut words) = (Vec::new(), vec![0u64; BLOCK_WORDS]);
     let (mut all, mut count) = (Xxh3Default::new(), 0u32);
     for (index, from) in (0..total).step_by(BLOCK_WORDS).enumerate() {
         let words = &mut words[..BLOCK_WORDS.min(total - from)];
-        if !copy(from, words) {
+        if !copy(from, words)? {
             continue;
         }
         bytes.clear();
@@ -145,7 +184,7 @@ fn write_blocks(
     bytes.extend_from_slice(&count.to_le_bytes());
     all.update(&bytes);
     bytes.extend_from_slice(&all.digest().to_le_bytes());
-    out.write_all(&bytes)
+    Ok(out.write_all(&bytes)?)
 }
 
 fn block_checksum(header: &[u8], payload: &[u8]) -> u64 {
@@ -210,50 +249,29 @@ impl<R: Read> LayerReader<R> {
         &self.head
     }
 
+    /// The blocks behind the head.
+    pub fn into_blocks(self) -> Blocks<R> {
+        Blocks {
+            input: self.input,
+            word_count: self.word_count,
+            all: Xxh3Default::new(),
+            count: 0,
+            next: 0,
+            head: None,
+            payload: Vec::new(),
+        }
+    }
+
     /// Reads all blocks, giving each as the index of its first word and its words, and gives the
     /// input back where the layer ends.
-    pub fn blocks(mut self, mut visit: impl FnMut(usize, &[u64])) -> Result<R, LayerFileError> {
-        let (mut all, mut count) = (Xxh3Default::new(), 0u32);
-        let (mut payload, mut words) = (vec![0u8; BLOCK_WORDS * 8], vec![0u64; BLOCK_WORDS]);
-        let blocks = self.word_count.div_ceil(BLOCK_WORDS);
-        let mut next = 0usize;
-        loop {
-            let offset = self.input.offset;
-            let mut header = [0u8; 8];
-            self.input.read_exact(&mut header)?;
-            let checksum = self.input.read_u64()?;
-            let field = |at: usize| u32::from_le_bytes([0, 1, 2, 3].map(|byte| header[at + byte]));
-            let (index, length) = (field(0) as usize, field(4) as usize);
-            if field(0) == END {
-                all.update(&header);
-                if all.digest() != checksum || field(4) != count {
-                    return Err(self
-                        .input
-                        .corrupt(offset, "the end's checksum does not match"));
-                }
-                return Ok(self.input.input);
-            }
-            let from = index.saturating_mul(BLOCK_WORDS);
-            let fits = (next..blocks).contains(&index)
-                && length == BLOCK_WORDS.min(self.word_count - from);
-            if !fits {
-                return Err(self.input.corrupt(offset, "a block is out of place"));
-            }
-            let payload = &mut payload[..length * 8];
-            self.input.read_exact(payload)?;
-            if block_checksum(&header, payload) != checksum {
-                return Err(self
-                    .input
-                    .corrupt(offset, "a block's checksum does not match"));
-            }
-            all.update(&checksum.to_le_bytes());
-            for (word, bytes) in words.iter_mut().zip(payload.as_chunks::<8>().0) {
-                *word = u64::from_le_bytes(*bytes);
-            }
+    pub fn blocks(self, mut visit: impl FnMut(usize, &[u64])) -> Result<R, LayerFileError> {
+        let mut blocks = self.into_blocks();
+        let mut words = vec![0u64; BLOCK_WORDS];
+        while let Some((from, length)) = blocks.next_place()? {
+            blocks.read(&mut words[..length])?;
             visit(from, &words[..length]);
-            count += 1;
-            next = index + 1;
         }
+        Ok(blocks.input.input)
     }
 
     /// Reads all blocks into `layer`, which must be of the head's shape.
@@ -268,6 +286,127 @@ impl<R: Read> LayerReader<R> {
         self.blocks(|from, words| {
             layer.merge_words(from, words);
         })
+    }
+}
+
+/// The blocks of a layer being read, ascending; those of zeros are not there.
+pub struct Blocks<R> {
+    input: Counted<R>,
+    word_count: usize,
+    /// Of the checksums of all blocks so far.
+    all: Xxh3Default,
+    count: u32,
+    /// Index of the first block that may come.
+    next: usize,
+    /// The header of the block that comes, and its checksum; none before it was looked at.
+    head: Option<([u8; 8], u64)>,
+    payload: Vec<u8>,
+}
+
+impl<R: Read> Blocks<R> {
+    /// The first word and the number of words of the block that comes; none at the layer's end.
+    fn next_place(&mut self) -> Result<Option<(usize, usize)>, LayerFileError> {
+        let offset = self.input.offset;
+        let (header, checksum) = match self.head {
+            Some(head) => head,
+            None => {
+                let mut header = [0u8; 8];
+                self.input.read_exact(&mut header)?;
+                *self.head.insert((header, self.input.read_u64()?))
+            }
+        };
+        let field = |at: usize| u32::from_le_bytes([0, 1, 2, 3].map(|byte| header[at + byte]));
+        let (index, length) = (field(0) as usize, field(4) as usize);
+        if field(0) == END {
+            let mut all = self.all.clone();
+            all.update(&header);
+            if all.digest() != checksum || field(4) != self.count {
+                let what = "the end's checksum does not match";
+                return Err(self.input.corrupt(offset, what));
+            }
+            return Ok(None);
+        }
+        let blocks = self.word_count.div_ceil(BLOCK_WORDS);
+        let from = index.saturating_mul(BLOCK_WORDS);
+        let fits = (self.next..blocks).contains(&index)
+            && length == BLOCK_WORDS.min(self.word_count - from);
+        if !fits {
+            return Err(self.input.corrupt(offset, "a block is out of place"));
+        }
+        Ok(Some((from, length)))
+    }
+
+    /// Reads the block that comes, whose place was asked for.
+    fn read(&mut self, words: &mut [u64]) -> Result<(), LayerFileError> {
+        let offset = self.input.offset;
+        let Some((header, checksum)) = self.head.take() else {
+            return Ok(());
+        };
+        self.payload.resize(words.len() * 8, 0);
+        self.input.read_exact(&mut self.payload)?;
+        if block_checksum(&header, &self.payload) != checksum {
+            let what = "a block's checksum does not match";
+            return Err(self.input.corrupt(offset, what));
+        }
+        self.all.update(&checksum.to_le_bytes());
+        for (word, bytes) in words.iter_mut().zip(self.payload.as_chunks::<8>().0) {
+            *word = u64::from_le_bytes(*bytes);
+        }
+        let index = u32::from_le_bytes([0, 1, 2, 3].map(|byte| header[byte]));
+        self.count += 1;
+        self.next = index as usize + 1;
+        Ok(())
+    }
+
+    /// Reads the block whose first word is `from` into `words`; false if it is all zero. Blocks
+    /// are asked for in ascending order; those between are read over.
+    fn read_at(&mut self, from: usize, words: &mut [u64]) -> Result<bool, LayerFileError> {
+        while let Some((place, length)) = self.next_place()? {
+            if place > from {
+                break;
+            }
+            if place == from && length == words.len() {
+                self.read(words)?;
+                return Ok(true);
+            }
+            self.read(&mut vec![0; length])?;
+        }
+        Ok(false)
+    }
+}
+
+/// A reader that can pass over bytes without reading them.
+pub trait Skip: Read {
+    /// Passes over that many bytes.
+    fn skip(&mut self, bytes: u64);
+}
+
+impl<R: Skip> Blocks<R> {
+    /// Reads the block whose first word is `from` alone; nothing if it is all zero. It ends the
+    /// reading: the checksum over all blocks is not looked at.
+    pub fn pick(mut self, from: usize, words: &mut [u64]) -> Result<(), LayerFileError> {
+        loop {
+            match self.next_place() {
+                Ok(Some((place, length))) if place < from => {
+                    self.head = None;
+                    self.next = place / BLOCK_WORDS + 1;
+                    self.input.input.skip(length as u64 * 8);
+                    self.input.offset += length as u64 * 8;
+                }
+                Ok(Some((place, length))) if place == from && length == words.len() => {
+                    return self.read(words);
+                }
+                Ok(_) => return Ok(()),
+                Err(_) if self.is_at_end() => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Whether what comes is the end, whose checksum cannot match after blocks were passed over.
+    fn is_at_end(&self) -> bool {
+        self.head
+            .is_some_and(|(header, _)| header.starts_with(&END.to_le_bytes()))
     }
 }
 

@@ -8,6 +8,7 @@ use super::lines::Lines;
 use super::model::LINE_BITS;
 use super::parameters::{LayerId, LayerShape};
 use super::rights::{Rights, RightsError};
+use super::waiting::{Waiting, WaitingLines};
 use crate::catalogue::{LayerRow, NEVER};
 use crate::hash::KeyHash;
 use crate::operation::Share;
@@ -32,13 +33,26 @@ pub enum Spending {
     Drawn,
 }
 
-/// A layer in memory.
+/// Where a layer's array is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Place {
+    /// In memory.
+    #[default]
+    Memory,
+    /// In its file: memory has the rights, and the bits that are not in the file yet. No key can be
+    /// looked up.
+    File,
+}
+
+/// A layer in memory, or what memory has of it.
 pub struct Layer {
     shape: LayerShape,
     /// The operation that opened it, once there is one.
     opened: OnceLock<Dot>,
     me: Origin,
     lines: Lines,
+    /// Of a layer whose array is not in memory: bits that are to go to its file.
+    waiting: Option<Waiting>,
     spending: Spending,
     /// Keys this node inserted: its spent rights, unless those are drawn.
     inserted: AtomicU64,
@@ -54,7 +68,7 @@ pub struct Layer {
 impl Layer {
     /// An empty layer as seen by `me`.
     pub fn new(row: impl Into<LayerRow>, me: Origin) -> Result<Self, GeometryError> {
-        Self::with_spending(row, me, Spending::WithKeys)
+        Self::with_spending(row, me, Spending::WithKeys, Place::Memory)
     }
 
     /// An empty layer as seen by `me`.
@@ -62,6 +76,7 @@ impl Layer {
         row: impl Into<LayerRow>,
         me: Origin,
         spending: Spending,
+        place: Place,
     ) -> Result<Self, GeometryError> {
         let LayerRow { shape, opened } = row.into();
         let geometry = shape.geometry.validate()?;
@@ -70,11 +85,16 @@ impl Layer {
             Spending::WithKeys => signed(rights.received_by(me)),
             Spending::Drawn => 0,
         };
+        let (lines, waiting) = match place {
+            Place::Memory => (Lines::zeroed(geometry), None),
+            Place::File => (Lines::elsewhere(geometry), Some(Waiting::default())),
+        };
         let layer = Layer {
             shape,
             opened: OnceLock::new(),
             me,
-            lines: Lines::zeroed(geometry),
+            lines,
+            waiting,
             spending,
             inserted: AtomicU64::new(0),
             available: AtomicI64::new(available),
@@ -142,6 +162,9 @@ impl Layer {
     /// [`apply`](Self::apply) for many hashes: their lines are asked for ahead.
     pub fn apply_all(&self, hashes: impl IntoIterator<Item = KeyHash>) {
         let mut hashes = hashes.into_iter();
+        if let Some(waiting) = &self.waiting {
+            return hashes.for_each(|hash| waiting.insert(&self.probe(hash), self.shape.geometry));
+        }
         let mut probes = [Probe::default(); APPLY_BATCH];
         loop {
             let mut count = 0;
@@ -345,14 +368,57 @@ impl Layer {
     }
 
     /// Copies words from index `from` into `into` while others may be writing; every bit set
-    /// before the call is in the copy. False when all of them are zero.
+    /// before the call is in the copy. False when all of them are zero. `from` is the start of a
+    /// line. Of a layer that is in its file it copies nothing: see [`lay_over`](Self::lay_over).
     pub fn copy_words(&self, from: usize, into: &mut [u64]) -> bool {
-        self.lines.copy(from, into)
+        match &self.waiting {
+            None => self.lines.copy(from, into),
+            Some(_) => false,
+        }
     }
 
-    /// ORs `words` into the bit array from index `from`; true if a bit was new.
+    /// ORs `words` into the bit array from index `from`, the start of a line; true if a bit was
+    /// new, or may be in a layer that is in its file.
     pub fn merge_words(&self, from: usize, words: &[u64]) -> bool {
-        self.lines.merge(from, words)
+        match &self.waiting {
+            None => self.lines.merge(from, words),
+            Some(waiting) => waiting.merge(from, words),
+        }
+    }
+
+    /// Where its array is.
+    pub fn place(&self) -> Place {
+        match &self.waiting {
+            None => Place::Memory,
+            Some(_) => Place::File,
+        }
+    }
+
+    /// Lines with bits that are not in the file yet.
+    pub fn waiting_count(&self) -> usize {
+        self.waiting.as_ref().map_or(0, Waiting::count)
+    }
+
+    /// Those lines.
+    pub fn waiting(&self) -> WaitingLines {
+        self.waiting
+            .as_ref()
+            .map(Waiting::lines)
+            .unwrap_or_default()
+    }
+
+    /// Completes words of the file, from index `from` on, by what waits for them.
+    pub fn lay_over(&self, from: usize, words: &mut [u64]) {
+        if let Some(waiting) = &self.waiting {
+            waiting.lay_over(from, words);
+        }
+    }
+
+    /// These lines have been written to the file.
+    pub fn settle(&self, written: &WaitingLines) {
+        if let Some(waiting) = &self.waiting {
+            waiting.settle(written);
+        }
     }
 
     /// Share of bits set, and the false-positive rate that follows from it, both measured on a

@@ -36,6 +36,15 @@ impl Lines {
         }
     }
 
+    /// None, of an array that is not in memory. No line of it may be asked for.
+    pub(super) fn elsewhere(geometry: Geometry) -> Self {
+        Lines {
+            words: Vec::new(),
+            start: 0,
+            count: usize::try_from(geometry.lines).expect("lines fit the address space"),
+        }
+    }
+
     /// Number of words in all lines.
     pub(super) fn word_count(&self) -> usize {
         self.count * LINE_WORDS
@@ -145,8 +154,9 @@ fn line_contains(line: &[AtomicU64; LINE_WORDS], mut word: u64, bits: u32) -> bo
     }
 }
 
+/// Sets the positions that `word` gives in a line; true if one was not set.
 #[inline]
-fn line_insert(line: &[AtomicU64; LINE_WORDS], mut word: u64, bits: u32) -> bool {
+pub(super) fn line_insert(line: &[AtomicU64; LINE_WORDS], mut word: u64, bits: u32) -> bool {
     let mut changed = false;
     let mut left = bits;
     loop {

@@ -16,8 +16,10 @@ pub mod rights;
 mod scalable;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
-pub use layer::{Draw, Fill, Layer, Spending};
+pub use layer::{Draw, Fill, Layer, Place, Spending};
 pub use scalable::{
     AddLayerError, Effect, Filter, Key, Measure, Outcome, Progress, Run, WithoutRights,
 };
+pub use waiting::WaitingLines;

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::chain::{CHAIN_MAX, Chain};
 use super::geometry::{GeometryError, Probe};
-use super::layer::{Layer, Spending};
+use super::layer::{Layer, Place, Spending};
 use super::legacy::{BloomdLayer, LegacyHashes};
 use super::parameters::{Growth, LayerId, LayerShape, Parameters, ParametersError};
 use crate::catalogue::LayerRow;
@@ -93,6 +93,7 @@ pub struct Filter {
     seed: Seed,
     me: Origin,
     spending: Spending,
+    place: Place,
     /// Layers of its own geometry, in the order they were opened.
     layers: Chain<Arc<Layer>>,
     /// Layers of a foreign geometry, only ever read.
@@ -108,6 +109,7 @@ impl Filter {
             seed,
             me,
             spending: Spending::WithKeys,
+            place: Place::Memory,
             layers: Chain::new(),
             legacy: Chain::new(),
             arbiters: std::array::from_fn(|_| Mutex::new(())),
@@ -118,6 +120,17 @@ impl Filter {
     #[must_use]
     pub fn with_spending(self, spending: Spending) -> Self {
         Filter { spending, ..self }
+    }
+
+    /// The same filter, still without layers, whose arrays are in that place.
+    #[must_use]
+    pub fn with_place(self, place: Place) -> Self {
+        Filter { place, ..self }
+    }
+
+    /// Where the arrays of its layers are.
+    pub fn place(&self) -> Place {
+        self.place
     }
 
     /// What it was asked to be.
@@ -166,7 +179,12 @@ impl Filter {
             layer.enter(row.opened);
             return Ok(layer);
         }
-        let layer = Arc::new(Layer::with_spending(row, self.me, self.spending)?);
+        let layer = Arc::new(Layer::with_spending(
+            row,
+            self.me,
+            self.spending,
+            self.place,
+        )?);
         // No insert is under way while the layers change, so whoever holds an arbiter has seen
         // all layers that any other holder of it saw.
         let _all: Vec<MutexGuard<'_, ()>> = self.arbiters.iter().map(lock).collect();

@@ -43,7 +43,7 @@ pub(super) async fn list(State(api): State<Arc<Api>>, uri: Uri) -> Answer {
     let more = from + page.len() < handles.len();
     let next = page.last().filter(|_| more);
     let listed = json!({
-        "filters": page.iter().map(|handle| outline(handle)).collect::<Vec<_>>(),
+        "filters": page.iter().map(|handle| outline(api.engine.filters(), handle)).collect::<Vec<_>>(),
         "next": next.map(|handle| name::encode(handle.name())),
     });
     Ok(answer::long_json(&listed, room))
@@ -61,7 +61,7 @@ pub(super) fn limit(text: &[u8]) -> Result<usize, ApiError> {
 }
 
 /// What is known of a filter without its bits.
-fn outline(handle: &Handle) -> Value {
+fn outline(filters: &Filters, handle: &Handle) -> Value {
     let summary = handle.summary();
     let parameters = handle.parameters();
     json!({
@@ -90,6 +90,7 @@ fn outline(handle: &Handle) -> Value {
         "bytes": summary.bytes,
         "layers": summary.layers,
         "damaged": handle.damage().as_deref(),
+        "too_large": filters.excess(handle),
     })
 }
 
@@ -136,7 +137,7 @@ pub(super) async fn create(
     };
     api.engine.settle(position).await?;
     let handle = api.filter(&name)?;
-    let said = json!({"outcome": outcome, "filter": outline(&handle)});
+    let said = json!({"outcome": outcome, "filter": outline(api.engine.filters(), &handle)});
     Ok(answer::json(status, &said))
 }
 
@@ -145,15 +146,18 @@ pub(super) async fn info(State(api): State<Arc<Api>>, name: FilterName) -> Answe
     let handle = api.filter(&name)?;
     // The fill of foreign layers is counted over all their bits.
     let shared = handle.scope() == Scope::Group;
-    let mut described = api.engine.run_blocking(move |_| describe(&handle)).await;
+    let mut described = api
+        .engine
+        .run_blocking(move |engine| describe(engine.filters(), &handle))
+        .await;
     let group = api.group.as_ref().filter(|_| shared);
     described["copies"] = json!(group.map(|group| super::group::copies(&group.status())));
     Ok(answer::json(StatusCode::OK, &described))
 }
 
 /// Everything known of a filter; layers and measures only of one in memory.
-fn describe(handle: &Handle) -> Value {
-    let mut described = outline(handle);
+fn describe(filters: &Filters, handle: &Handle) -> Value {
+    let mut described = outline(filters, handle);
     let usage = handle.usage();
     described["id"] = json!(handle.id().to_string());
     described["usage"] = json!({

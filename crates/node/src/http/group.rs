@@ -27,7 +27,9 @@ impl Api {
 /// `GET /api/v1/group`.
 pub(super) async fn status(State(api): State<Arc<Api>>) -> Answer {
     let status = api.group()?.status();
-    Ok(answer::json(StatusCode::OK, &describe(&status)))
+    let mut described = describe(&status);
+    described["notes"] = json!(crate::large_filters::notes(api.engine.filters()));
+    Ok(answer::json(StatusCode::OK, &described))
 }
 
 /// `GET /api/v1/group/members`.

@@ -74,6 +74,7 @@ fn ready_text(api: &Api) -> String {
     let snapshot = api.engine.collections().unreadable_snapshot();
     let notes = snapshot.iter().map(ToString::to_string).chain(of_group);
     let notes = notes.chain(damage_notes(&api.engine.filters().damaged()));
+    let notes = notes.chain(crate::large_filters::notes(api.engine.filters()));
     let lines = notes.map(|note| format!("note: {note}\n"));
     std::iter::once("ready\n".to_owned()).chain(lines).collect()
 }

@@ -147,6 +147,11 @@ impl NodeState {
             count(|handle| handle.damage().is_some()),
         )?;
         figures.gauge(
+            "grapevine_filters_too_large",
+            "Filters that do not fit limits.memory: their keys are refused here",
+            filters.too_large().len() as u64,
+        )?;
+        figures.gauge(
             "grapevine_filters_unlisted",
             "Filters without figures of their own, because there are more than 1000",
             handles.len().saturating_sub(FILTERS_MAX) as u64,

@@ -34,6 +34,7 @@ impl World {
         if creators.values().any(|count| *count > 1) {
             self.hit(Branch::LayersApart);
         }
+        let mut musts = Vec::new();
         for (id, epoch) in &self.ledger.epochs {
             let Some(row) = rows.get(id) else {
                 let known = epoch.created.is_some_and(|ack| applied.covers(ack.dot));
@@ -57,6 +58,9 @@ impl World {
                         "node {node} has not key {key} of {id}, acknowledged as {acks:?}"
                     ));
                 }
+                if must {
+                    musts.push((*id, *key));
+                }
             }
             let life = self.nodes[node].life;
             for (at, of, key) in &epoch.volatile {
@@ -67,6 +71,9 @@ impl World {
             }
             check_filter(&filter, epoch)
                 .map_err(|what| format!("node {node}, filter {id}: {what}"))?;
+        }
+        for (id, key) in musts {
+            self.check_answer(node, id, key)?;
         }
         self.check_tables(node, false)?;
         self.check_leases(node, false)?;
@@ -184,7 +191,7 @@ fn rows(collections: &Collections) -> BTreeMap<grapevine_core::catalogue::Filter
 fn filter(collections: &Collections, row: &FilterRow) -> Result<std::sync::Arc<Filter>, String> {
     let filters = collections.filters();
     let handle = filters.epoch(row.id).ok_or("a row without a filter")?;
-    filters.bits(&handle).map_err(|error| error.to_string())
+    filters.whole(&handle).map_err(|error| error.to_string())
 }
 
 /// No layer holds more keys than it may, and none that was never put in.

@@ -35,6 +35,7 @@ impl World {
             return Ok(());
         }
         self.note(|| format!("start {node}"));
+        self.draw_bound(node);
         self.nodes[node]
             .open(&mut self.random)
             .map_err(|error| format!("node {node} does not open: {error}"))?;

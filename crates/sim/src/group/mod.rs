@@ -13,6 +13,7 @@ pub mod error_bound;
 mod fault;
 mod ledger;
 mod members;
+mod memory;
 mod mutant;
 mod network;
 mod node;
@@ -144,7 +145,8 @@ impl World {
             self.check_end()?;
         }
         self.see_expired_rows_go()?;
-        self.check_end()
+        self.check_end()?;
+        self.raise_bounds()
     }
 
     /// Runs until all nodes are the same.

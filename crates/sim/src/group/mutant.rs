@@ -1,6 +1,7 @@
 //! Faults built into nodes, to show that the checks find them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use grapevine_core::catalogue::{FilterId, Storage};
 use grapevine_core::operation::Share;
@@ -10,10 +11,11 @@ use grapevine_core::sync::{
     Part, Read, Replica, Source, Unavailable,
 };
 use grapevine_core::version::{Dot, VersionVector};
-use grapevine_store::collections::Exchange;
+use grapevine_store::collections::{Collections, Exchange};
 use grapevine_store::filters::Filters;
 
 use super::clocks::{is_of_rows, without_rows};
+use super::memory::emptied;
 use crate::random::Random;
 
 /// The section of a snapshot that the bitmap is in.
@@ -46,11 +48,16 @@ pub enum GroupMutation {
     AbsentTakenForRemoved,
     /// The bits of a damaged layer are taken for there while its copy is gathered.
     HealedAsEmpty,
+    /// A filter that does not fit a node's memory keeps it from following anybody.
+    LargeStopsAll,
+    /// What is put into a filter that does not fit a node's memory is said to be there, and is not.
+    LargeClaimed,
 }
 
 /// The replica of a node, with its fault.
 pub(super) struct Mutant {
     exchange: Exchange,
+    collections: Arc<Collections>,
     mutation: GroupMutation,
     /// With [`GroupMutation::VersionAdvancedEarly`], what the node claims to have.
     claimed: VersionVector,
@@ -62,10 +69,16 @@ pub(super) struct Mutant {
 }
 
 impl Mutant {
-    pub(super) fn new(exchange: Exchange, mutation: GroupMutation, unseen: Option<Random>) -> Self {
+    pub(super) fn new(
+        collections: Arc<Collections>,
+        mutation: GroupMutation,
+        unseen: Option<Random>,
+    ) -> Self {
+        let exchange = Exchange::new(Arc::clone(&collections));
         let claimed = exchange.applied().clone();
         Mutant {
             exchange,
+            collections,
             mutation,
             claimed,
             applications: 0,
@@ -140,7 +153,22 @@ impl Replica for Mutant {
             self.claimed.advance(origin, first - 1 + count as u64);
             return Applied { count, waits: None };
         }
-        let applied = self.exchange.apply(origin, first, operations);
+        let large = || !self.collections.filters().too_large().is_empty();
+        let applied = match self.mutation {
+            GroupMutation::LargeStopsAll if large() => Applied {
+                count: 0,
+                waits: None,
+            },
+            GroupMutation::LargeClaimed => {
+                let emptied = |bytes: &Vec<u8>| emptied(&self.collections, bytes);
+                let operations: Vec<Vec<u8>> = operations
+                    .iter()
+                    .map(|bytes| emptied(bytes).unwrap_or_else(|| bytes.clone()))
+                    .collect();
+                self.exchange.apply(origin, first, &operations)
+            }
+            _ => self.exchange.apply(origin, first, operations),
+        };
         self.claimed.merge(self.exchange.applied());
         applied
     }

@@ -8,12 +8,13 @@ use grapevine_core::membership::GroupIdentity;
 use grapevine_core::origin::Origin;
 use grapevine_core::sync::{Input, Machine, Output, Stable};
 use grapevine_core::table::horizon::{SLOT_MS, SLOTS};
-use grapevine_store::collections::{Collections, Exchange, MemoryExchange};
+use grapevine_store::collections::{Collections, MemoryExchange};
 use grapevine_store::disk::SimulatedDisk;
 use grapevine_store::filters::Options;
 
 use super::clocks::WallClock;
 use super::members::Wish;
+use super::memory::Bound;
 use super::mutant::{GroupMutation, Mutant, forget_draws};
 use super::network::Topic;
 use super::{Checked, Time};
@@ -65,6 +66,8 @@ pub(super) struct Node {
     ticks: u64,
     /// Rows that it removed since this was asked.
     pub(super) removed: u64,
+    /// What its filters may take.
+    pub(super) bound: Bound,
 }
 
 /// A node that runs.
@@ -80,9 +83,10 @@ pub(super) struct Running {
 impl Node {
     pub(super) fn new(random: &mut Random, mutation: GroupMutation) -> Self {
         let mut options = node::options(random);
-        options.memory = 1 << 30;
         options.log.segment_size = 512 << random.below(4);
         let seed = random.bits();
+        let bound = Bound::new(seed);
+        options.memory = bound.first();
         Node {
             disk: SimulatedDisk::new(),
             options,
@@ -102,6 +106,7 @@ impl Node {
             sync_planned: false,
             ticks: 0,
             removed: 0,
+            bound,
         }
     }
 
@@ -132,11 +137,7 @@ impl Node {
         self.running = Some(Running {
             origin,
             machine,
-            replica: Mutant::new(
-                Exchange::new(Arc::clone(&collections)),
-                self.mutation,
-                self.unseen.clone(),
-            ),
+            replica: Mutant::new(Arc::clone(&collections), self.mutation, self.unseen.clone()),
             memory: (memory, MemoryExchange::new(Arc::clone(&collections))),
             collections,
         });

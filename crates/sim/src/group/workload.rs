@@ -137,6 +137,11 @@ impl World {
         };
         let collections = self.collections(node);
         let created = collections.filters().create(name, new, Recreation::AtOnce);
+        if let Err(error) = &created
+            && self.is_refused(node, error)
+        {
+            return Ok(());
+        }
         match created.map_err(|error| format!("create: {error}"))? {
             Creation::Created(position) => {
                 let id = collections
@@ -190,6 +195,11 @@ impl World {
         }
         let layers = handle.summary().layers;
         let set = collections.filters().set(&handle, &slices, &mut scratch);
+        if let Err(error) = &set
+            && self.is_refused(node, error)
+        {
+            return Ok(());
+        }
         let position = set.map_err(|error| format!("set: {error}"))?;
         let ack = self.acknowledge(node, position)?;
         if handle.summary().layers > layers {
@@ -224,9 +234,9 @@ impl World {
     }
 
     fn checkpoint(&mut self, node: usize) -> Checked {
-        let taken = self.collections(node).checkpoint();
-        taken.map_err(|error| format!("checkpoint: {error}"))?;
-        self.note(|| format!("checkpoint on {node}"));
+        let whole = self.take_checkpoint(node);
+        let whole = whole.map_err(|error| format!("checkpoint: {error}"))?;
+        self.note(|| format!("checkpoint on {node}: {whole}"));
         self.note_synced(node);
         Ok(())
     }
@@ -257,6 +267,11 @@ impl World {
         let name = *self.random.pick(&NAMES).unwrap_or(&NAMES[0]);
         let collections = self.collections(node);
         let imported = collections.filters().import(name, &mut &bytes[..]);
+        if let Err(error) = &imported
+            && self.is_refused(node, error)
+        {
+            return Ok(());
+        }
         let Creation::Created(position) = imported.map_err(|error| format!("import: {error}"))?
         else {
             return Ok(());
@@ -279,10 +294,12 @@ impl World {
             return Ok(());
         };
         let collections = self.collections(node);
+        self.ledger.epoch(handle.id()).attempted.extend(&keys);
         let merged = collections.filters().merge(&handle, &mut &bytes[..]);
         let position = match merged {
             Ok((_, position)) => position,
             Err(FilterError::Unlike { .. } | FilterError::InMemory) => return Ok(()),
+            Err(error) if self.is_refused(node, &error) => return Ok(()),
             Err(error) => return Err(format!("merge: {error}")),
         };
         let ack = self.acknowledge(node, position)?;
@@ -306,6 +323,11 @@ impl World {
         };
         let mut bytes = Vec::new();
         let exported = self.collections(from).filters().export(&handle, &mut bytes);
+        if let Err(error) = &exported
+            && self.is_refused(from, error)
+        {
+            return Ok(None);
+        }
         exported
             .map_err(|error| format!("export: {error}"))?
             .map_err(|error| format!("export: {error}"))?;

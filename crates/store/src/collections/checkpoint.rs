@@ -7,7 +7,7 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 use serde_bytes::ByteBuf;
 
 use super::Collections;
-use crate::filters::FilterError;
+use crate::filters::{FilterError, GoOn, Written};
 use crate::journal::ReadOnly;
 use crate::manifest::{Manifest, ManifestError};
 
@@ -27,11 +27,19 @@ impl Collections {
     /// meanwhile. While a filter is damaged, files are written but recovery goes on from where
     /// it would have before.
     pub fn checkpoint(&self) -> Result<(), FilterError> {
-        self.checkpoint_whole().map(drop)
+        self.checkpoint_whole(&|| true).map(drop)
     }
 
-    /// A snapshot; false when recovery would not begin with it, since a filter is damaged.
-    pub(super) fn checkpoint_whole(&self) -> Result<bool, FilterError> {
+    /// The same as long as it is to `go_on`: asked between files, and while a large one is written.
+    /// False when recovery would not begin with it. What is in files by then is so for good, and the
+    /// log has the rest.
+    pub fn checkpoint_while(&self, go_on: &dyn Fn() -> bool) -> Result<bool, FilterError> {
+        self.checkpoint_whole(go_on)
+    }
+
+    /// A snapshot; false when recovery would not begin with it, since a filter is damaged or it was
+    /// not to go on.
+    pub(super) fn checkpoint_whole(&self, go_on: GoOn<'_>) -> Result<bool, FilterError> {
         self.journal.ensure_writable()?;
         let _alone = self
             .checkpointing
@@ -43,7 +51,10 @@ impl Collections {
             .map_err(ReadOnly::from)?;
         let mut manifest = self.manifest()?;
         let position = manifest.position();
-        let whole = self.filters.write_all()?;
+        let written = self.filters.write_all(go_on)?;
+        if written == Written::Stopped {
+            return Ok(false);
+        }
         // What changed rows before the position entered memory before this.
         self.tables.flush()?;
         manifest.tables = self.tables.in_file();
@@ -51,7 +62,7 @@ impl Collections {
         // The manifest must not say more than the log holds after a power cut.
         self.journal.sync()?;
         self.tried.store(position, Relaxed);
-        if !whole {
+        if written == Written::AllButDamaged {
             return Ok(false);
         }
         let failed = |error: io::Error| self.filters.snapshot_failed(&error);

@@ -90,7 +90,7 @@ pub enum OpenError {
         /// What the manifest says.
         expected: Position,
     },
-    /// The filters in the log do not fit the memory bound.
+    /// A filter was unloaded again and again before it could be changed.
     #[error(transparent)]
     Memory(#[from] OverBound),
     /// The disk refused.

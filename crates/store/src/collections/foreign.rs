@@ -32,7 +32,7 @@ pub enum Hindrance {
     /// It names a layer that was never opened.
     #[error("it changes a layer that was never opened")]
     UnknownLayer,
-    /// What it makes or changes does not fit the memory bound now.
+    /// Its filter was unloaded again and again before it could be changed.
     #[error(transparent)]
     Memory(#[from] OverBound),
     /// No file can be opened for the moment.

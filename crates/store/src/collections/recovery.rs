@@ -171,18 +171,7 @@ impl Collections {
         if let Operation::Rows(rows) = &operation {
             recovered.rows += rows.count() as u64;
         }
-        match self.replay_operation(position, end, &header, &operation) {
-            Err(OpenError::Memory(_)) => {
-                // The process before may have used one filter after the other within the same
-                // bound.
-                self.filters.make_room().map_err(|error| OpenError::Io {
-                    path: FILTERS_DIR.to_owned(),
-                    source: std::io::Error::other(error),
-                })?;
-                self.replay_operation(position, end, &header, &operation)?;
-            }
-            replayed => replayed?,
-        }
+        self.replay_operation(position, end, &header, &operation)?;
         self.journal.replayed(&header, end);
         Ok(())
     }

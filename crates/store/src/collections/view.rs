@@ -41,7 +41,7 @@ impl View {
     }
 
     /// What came of bits of a snapshot here.
-    fn take<T: Default>(&mut self, taken: Result<T, FilterError>) -> T {
+    pub(super) fn take<T: Default>(&mut self, taken: Result<T, FilterError>) -> T {
         taken.unwrap_or_else(|error| {
             self.lacking = true;
             self.note(&error);

@@ -36,6 +36,15 @@ pub enum OpenMode {
     Create,
 }
 
+/// Something that is to be made durable.
+#[derive(Clone)]
+pub enum Unsynced {
+    /// The bytes of a file.
+    File(Arc<dyn DiskFile>),
+    /// The names in a directory.
+    Directory(String),
+}
+
 /// A directory tree that holds files. All calls block.
 pub trait Disk: Send + Sync {
     /// Opens the file at `path`. A missing file is [`io::ErrorKind::NotFound`] unless `mode` is
@@ -60,6 +69,14 @@ pub trait Disk: Send + Sync {
 
     /// Makes the names in `dir` durable: creations, renames and removals up to now.
     fn sync_dir(&self, dir: &str) -> io::Result<()>;
+
+    /// Makes all of these durable, in no order: at once where the system gains by that.
+    fn sync_all(&self, all: &[Unsynced]) -> io::Result<()> {
+        all.iter().try_for_each(|one| match one {
+            Unsynced::File(file) => file.sync(),
+            Unsynced::Directory(path) => self.sync_dir(path),
+        })
+    }
 
     /// Whether a file or directory of this name exists.
     fn exists(&self, path: &str) -> io::Result<bool>;

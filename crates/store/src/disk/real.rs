@@ -5,17 +5,20 @@ use std::io;
 use std::num::NonZeroU64;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::Advice;
 
-use super::{Disk, DiskFile, OpenMode, check_dir, check_path, is_passing};
+use super::{Disk, DiskFile, OpenMode, Unsynced, check_dir, check_path, is_passing};
 
 /// Files and directories are the owner's only: a log holds what users stored.
 const FILE_MODE: u32 = 0o600;
 const DIRECTORY_MODE: u32 = 0o700;
 /// What the descriptor in reserve is open on.
 const RESERVE: &str = "/dev/null";
+/// Syncs that wait for the device at once: file systems make them durable together.
+const SYNCS_AT_ONCE: usize = 16;
 
 /// A [`Disk`] rooted at one directory.
 #[derive(Clone, Debug)]
@@ -136,6 +139,31 @@ impl Disk for RealDisk {
 
     fn sync_dir(&self, dir: &str) -> io::Result<()> {
         self.with_directory(&self.resolve_dir(dir)?, |directory| directory.sync_all())
+    }
+
+    fn sync_all(&self, all: &[Unsynced]) -> io::Result<()> {
+        let next = AtomicUsize::new(0);
+        let sync = || -> io::Result<()> {
+            while let Some(one) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
+                match one {
+                    Unsynced::File(file) => file.sync()?,
+                    Unsynced::Directory(path) => self.sync_dir(path)?,
+                }
+            }
+            Ok(())
+        };
+        std::thread::scope(|scope| {
+            let helpers = 1..SYNCS_AT_ONCE.min(all.len());
+            // Where the system refuses threads, those that there are do more.
+            let spawn = |_| std::thread::Builder::new().spawn_scoped(scope, sync);
+            let helpers: Vec<_> = helpers.filter_map(|at| spawn(at).ok()).collect();
+            let own = sync();
+            let joined = helpers.into_iter().map(|helper| match helper.join() {
+                Ok(synced) => synced,
+                Err(panic) => std::panic::resume_unwind(panic),
+            });
+            joined.fold(own, |all, one| all.and(one))
+        })
     }
 
     fn exists(&self, path: &str) -> io::Result<bool> {

@@ -12,7 +12,7 @@ use grapevine_core::origin::Origin;
 use super::Filters;
 use super::error::{FilterError, LoadError};
 use super::handle::{Bits, FILTERS_DIR, Handle, Loaded, lock};
-use super::memory::OverBound;
+use super::memory::{OverBound, bytes_of};
 use crate::disk::Disk;
 use crate::journal::ReadOnly;
 use crate::log::Position;
@@ -21,7 +21,7 @@ use grapevine_core::sync::Part;
 /// Why an operation was not taken in. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum Blocked {
-    /// What it makes or changes does not fit the memory bound now.
+    /// Its filter was unloaded again and again before it could be changed.
     #[error(transparent)]
     Memory(#[from] OverBound),
     /// It names a layer that was never opened, though what opened it is said to be in.
@@ -95,8 +95,8 @@ impl Filters {
         })
     }
 
-    /// Changes a filter in memory and appends. One that was dropped, or is damaged, is passed
-    /// over: the journal keeps what a damaged one was given.
+    /// Changes a filter, wherever its bits are, and appends. One that was dropped, or is damaged, is
+    /// passed over: the journal keeps what a damaged one was given.
     pub(super) fn apply_to_layer(
         &self,
         filter: FilterId,
@@ -104,10 +104,10 @@ impl Filters {
         change: impl FnOnce(&Handle, &Loaded) -> Effected,
     ) -> Effected {
         if let Some(handle) = self.by_id(filter) {
-            match self.loaded(&handle) {
+            match self.replica(&handle) {
                 Ok(bits) => {
-                    if let Bits::Loaded(loaded) = &*bits {
-                        change(&handle, loaded)?;
+                    if let Some(held) = bits.held() {
+                        change(&handle, held)?;
                     }
                     // Still under the bits' lock: who unloads them finds them in the journal.
                     append()?;
@@ -155,29 +155,37 @@ impl Filters {
     }
 
     fn apply_creation(&self, row: &FilterRow, append: Append<'_>) -> Effected {
+        let fresh = self.fresh(row, row.storage)?;
         let mut catalogue = lock(&self.catalogue);
         if catalogue.row(row.id).is_some() {
             append()?;
             self.rename(&mut self.handles_write(), &catalogue, &row.name);
             return Ok(());
         }
-        let bits = match self.fresh(row) {
-            Ok(loaded) => Bits::Loaded(loaded),
-            // It holds nothing yet; its first use says so where there is still no room.
-            Err(Blocked::Memory(_)) if row.storage == Storage::Memory => Bits::Unloaded,
-            Err(blocked) => return Err(blocked),
-        };
         append()?;
         catalogue.apply(&CatalogueChange::Create(row.clone()));
+        let bits = if fresh.is_apart() {
+            lock(&self.apart).insert(row.id);
+            Bits::Apart(fresh)
+        } else {
+            Bits::Loaded(fresh)
+        };
         self.register(&catalogue, Handle::new(row, bits));
         Ok(())
     }
 
-    /// The filter of a row in memory, empty.
-    pub(super) fn fresh(&self, row: &FilterRow) -> Result<Loaded, Blocked> {
-        let loaded = self.empty(row.parameters, row.seed, row.storage);
+    /// The filter of a row, empty; in memory if there is room for it, which it takes as `storage`
+    /// does.
+    pub(super) fn fresh(&self, row: &FilterRow, storage: Storage) -> Result<Loaded, Blocked> {
+        let loaded = match self.room(bytes_of(row), 0, storage) {
+            Ok(memory) => Loaded {
+                memory,
+                ..self.empty(row.parameters, row.seed, row.storage)
+            },
+            Err(FilterError::ReadOnly(why)) => return Err(ReadOnly(why).into()),
+            Err(_) => self.elsewhere(row),
+        };
         for layer in &row.layers {
-            loaded.memory.grow(layer.shape.geometry.bytes())?;
             let added = loaded.filter.add_layer(*layer);
             added.map_err(|_| Blocked::UnknownLayer)?;
         }
@@ -202,27 +210,30 @@ impl Filters {
             epoch,
             append,
             CatalogueChange::OpenLayer(epoch, layer),
-            |loaded| {
-                if loaded.filter.layer(layer.shape.id).is_none() {
-                    loaded.memory.grow(layer.shape.geometry.bytes())?;
-                }
-                let added = loaded.filter.add_layer(layer);
+            Some(layer),
+            |held| {
+                let added = held.filter.add_layer(layer);
                 added.map(drop).map_err(|_| Blocked::UnknownLayer)
             },
         )
     }
 
-    /// Changes a filter in memory and its row with it. The layers of a filter that is in use are
-    /// those of its row, or more.
+    /// Changes a filter and its row with it, once there is memory for the layer that is added. The
+    /// layers of a filter that is in use are those of its row, or more.
     fn apply_to_row(
         &self,
         epoch: Epoch,
         append: Append<'_>,
         change: CatalogueChange,
+        added: Option<LayerRow>,
         add: impl FnOnce(&Loaded) -> Effected,
     ) -> Effected {
         let handle = self.by_id(epoch.filter);
-        let bits = match handle.as_ref().map(|handle| self.loaded(handle)) {
+        let bits = handle.as_ref().map(|handle| match added {
+            Some(layer) => self.replica_with_room(handle, &layer),
+            None => self.replica(handle),
+        });
+        let bits = match bits {
             Some(Ok(bits)) => Some(bits),
             Some(Err(error)) => match error.hindrance() {
                 Ok(blocked) => return Err(blocked),
@@ -231,10 +242,17 @@ impl Filters {
             None => None,
         };
         let mut catalogue = lock(&self.catalogue);
-        if let Some(Bits::Loaded(loaded)) = bits.as_deref() {
-            add(loaded)?;
+        if let Some(held) = bits.as_deref().and_then(Bits::held) {
+            add(held)?;
         } else {
-            self.change_healing(epoch.filter, add);
+            self.change_healing(epoch.filter, |copy| {
+                if let Some(LayerRow { shape, .. }) = added
+                    && !copy.has_room_for(shape.id)
+                {
+                    copy.memory.grow(shape.geometry.bytes())?;
+                }
+                add(copy)
+            });
         }
         append()?;
         catalogue.apply(&change);
@@ -249,6 +267,10 @@ impl Filters {
             Bits::Loaded(loaded) => {
                 let mut layers = loaded.filter.layers();
                 layers.find_map(|layer| self.read_layer(handle, layer).err())
+            }
+            Bits::Apart(apart) => {
+                let mut layers = apart.filter.layers();
+                layers.find_map(|layer| self.read_rights(handle, layer).err())
             }
             _ => None,
         };
@@ -271,13 +293,12 @@ impl Filters {
         let mut damage = None;
         let change = CatalogueChange::AdoptLayer(epoch, layer, rights.clone());
         let handle = self.by_id(epoch.filter);
-        self.apply_to_row(epoch, append, change, |loaded| {
+        self.apply_to_row(epoch, append, change, Some(layer), |held| {
             let Some(handle) = &handle else { return Ok(()) };
-            let read = if let Some(known) = loaded.filter.layer(layer.shape.id) {
-                self.read_layer(handle, known)
-            } else {
-                loaded.memory.grow(layer.shape.geometry.bytes())?;
-                self.read_new_layer(handle, loaded, layer)
+            let read = match held.filter.layer(layer.shape.id) {
+                Some(known) if !held.is_apart() => self.read_layer(handle, known),
+                Some(known) => self.read_rights(handle, known),
+                None => self.read_new_layer(handle, held, layer),
             };
             damage = read.err();
             Ok(())
@@ -298,8 +319,8 @@ impl Filters {
     ) -> Effected {
         let handle = self.by_id(epoch.filter);
         let change = CatalogueChange::AdoptLayer(epoch, layer, rights.clone());
-        self.apply_to_row(epoch, append, change, |loaded| {
-            let own = loaded.filter.layer(layer.shape.id);
+        self.apply_to_row(epoch, append, change, None, |held| {
+            let own = held.filter.layer(layer.shape.id);
             if let (Some(handle), Some(own)) = (&handle, own) {
                 lock(&handle.snapshots).insert(layer.shape.id, own.revision());
             }
@@ -320,11 +341,6 @@ impl Filters {
             Err(error) => *handle.bits_write() = Bits::Damaged(error.to_string().into()),
         }
         handle
-    }
-
-    /// Unloads everything, so that what comes next finds room.
-    pub(crate) fn make_room(&self) -> Result<(), FilterError> {
-        self.all().iter().try_for_each(|handle| self.unload(handle))
     }
 
     /// Removes the files of filters that the catalogue does not know: dropped just before the

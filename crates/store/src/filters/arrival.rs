@@ -3,24 +3,29 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
-use std::sync::Arc;
+use std::io::{self, Read};
+use std::sync::Mutex;
 
-use grapevine_core::catalogue::{FilterId, FilterRow, LayerRow, Storage};
-use grapevine_core::filter::legacy::BloomdLayer;
+use grapevine_core::catalogue::{FilterId, FilterRow, LayerRow, LegacyShape, Storage};
+use grapevine_core::filter::Layer;
+use grapevine_core::filter::parameters::LayerId;
 use grapevine_core::filter::rights::Rights;
 use grapevine_core::operation::{CatalogueChange, Epoch, Stream};
 use grapevine_core::sync::{LayerName, LegacyName, Part};
 use grapevine_core::version::Dot;
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::Xxh3Default;
 
 use super::Filters;
 use super::apply::{Append, Blocked, Effected};
 use super::error::FilterError;
-use super::handle::{Bits, Handle, Loaded, lock};
+use super::handle::{Bits, Handle, Loaded, directory, legacy_path, lock};
 use super::heal::Healing;
-use crate::disk::is_passing;
+use super::load::FileReader;
+use crate::disk::{Disk, OpenMode, is_passing};
 use crate::journal::ReadOnly;
+
+/// Bytes of a file that are read at a time.
+const PIECE_BYTES: usize = 1 << 20;
 
 /// Bits on their way here, of what is not entered yet.
 #[derive(Default)]
@@ -49,11 +54,18 @@ pub(super) struct Arrival {
     /// Those of its layers, if it came with a snapshot.
     pub(super) rights: Option<Vec<Rights>>,
     pub(super) loaded: Loaded,
-    /// Files of foreign layers as far as they have come.
-    legacy: BTreeMap<u32, Vec<u8>>,
+    /// Layers that have a file already, since there is no room for their bits in memory.
+    written: Mutex<BTreeSet<LayerId>>,
+    /// Bytes of the files of foreign layers that have come.
+    legacy: BTreeMap<u32, u64>,
 }
 
 impl Arrival {
+    /// Whether a layer has a file.
+    pub(super) fn has_file(&self, layer: LayerId) -> bool {
+        lock(&self.written).contains(&layer)
+    }
+
     /// Length of a foreign layer's file.
     fn length(&self, index: u32) -> Option<u64> {
         let shape = self.row.legacy.iter().find(|shape| shape.index == index);
@@ -68,23 +80,55 @@ impl Filters {
         name: LegacyName,
         offset: u64,
         bytes: &[u8],
-    ) -> Option<u64> {
+    ) -> Result<Option<u64>, FilterError> {
         let row = self.with_catalogue(|catalogue| catalogue.row(name.filter).cloned());
         let mut arrivals = lock(&self.arrivals);
         let legacy = row.iter().flat_map(|row| &row.legacy);
         for shape in legacy.filter(|shape| shape.index == name.index) {
             if let Some(next) = arrivals.healing_piece(shape, name.filter, offset, bytes) {
-                return next;
+                return Ok(next);
             }
         }
-        let arrival = arrivals.filters.get_mut(&name.filter)?;
-        let length = arrival.length(name.index)?;
-        let file = arrival.legacy.entry(name.index).or_default();
-        let here = file.len() as u64;
-        if offset == here && bytes.len() as u64 <= length - here {
-            file.extend_from_slice(bytes);
+        let Some(arrival) = arrivals.filters.get_mut(&name.filter) else {
+            return Ok(None);
+        };
+        let Some(length) = arrival.length(name.index) else {
+            return Ok(None);
+        };
+        let here = arrival.legacy.entry(name.index).or_default();
+        if offset == *here && bytes.len() as u64 <= length - *here {
+            self.write_piece(name, offset, bytes)
+                .map_err(|error| self.snapshot_failed(&error))?;
+            *here += bytes.len() as u64;
         }
-        ((file.len() as u64) < length).then_some(file.len() as u64)
+        Ok((*here < length).then_some(*here))
+    }
+
+    /// Files of what is not entered yet are removed at the next start.
+    fn write_piece(&self, name: LegacyName, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let path = legacy_path(name.filter, name.index);
+        self.disk.create_dir(&directory(name.filter))?;
+        let mode = match offset {
+            0 => OpenMode::Create,
+            _ => OpenMode::ReadWrite,
+        };
+        self.disk.open(&path, mode)?.write_at(offset, bytes)
+    }
+
+    /// Merges what waits for a layer that is not entered yet into its file, if it is much.
+    pub(super) fn relieve(&self, arrival: &Arrival, layer: &Layer) -> Result<(), FilterError> {
+        if self.is_crowded(&arrival.loaded.filter) {
+            self.write_apart(arrival, layer)?;
+        }
+        Ok(())
+    }
+
+    fn write_apart(&self, arrival: &Arrival, layer: &Layer) -> Result<(), FilterError> {
+        let has_file = arrival.has_file(layer.id());
+        self.merge_layer_file(arrival.row.id, layer, has_file)
+            .map_err(|error| self.snapshot_failed(&io::Error::other(error)))?;
+        lock(&arrival.written).insert(layer.id());
+        Ok(())
     }
 
     /// Everything that a peer has of a part is here, or nobody has it any more.
@@ -141,14 +185,12 @@ impl Filters {
     pub(super) fn await_filter(&self, row: &FilterRow) -> Result<Vec<Part>, Blocked> {
         let mut arrivals = lock(&self.arrivals);
         if let Entry::Vacant(place) = arrivals.filters.entry(row.id) {
-            let loaded = self.fresh(row)?;
-            for shape in &row.legacy {
-                loaded.memory.grow(shape.bytes)?;
-            }
             let arrival = Arrival {
                 row: row.clone(),
                 rights: None,
-                loaded,
+                // It does not give way to others.
+                loaded: self.fresh(row, Storage::Memory)?,
+                written: Mutex::default(),
                 legacy: BTreeMap::new(),
             };
             place.insert(arrival);
@@ -254,9 +296,10 @@ impl Filters {
         }
         self.merge_all_rights(handle, row, rights)?;
         // What came of them is in memory only.
-        let _alone = lock(&self.snapshot);
-        self.write_layers(handle)
-            .map_err(|error| self.not_kept("an imported filter", &error))?;
+        {
+            let _alone = self.alone();
+            self.write_layers(handle).map_err(not_kept)?;
+        }
         append()?;
         // It may answer to its name from now on.
         let catalogue = lock(&self.catalogue);
@@ -270,29 +313,52 @@ impl Filters {
             arrivals.whole.retain(|part| part.filter() != row.id);
             arrivals.filters.remove(&row.id)
         };
-        let Some(Arrival { loaded, legacy, .. }) = arrival else {
+        let Some(arrival) = arrival else {
             return Ok(());
         };
+        let filter = &arrival.loaded.filter;
         for (layer, rights) in row.layers.iter().zip(rights) {
-            if let Some(own) = loaded.filter.layer(layer.shape.id) {
+            if let Some(own) = filter.layer(layer.shape.id) {
                 // Rights of another layer say nothing about this one.
                 own.merge_rights(rights).ok();
             }
         }
-        let mut layers = Vec::new();
-        for shape in &row.legacy {
-            let bytes = legacy.get(&shape.index).cloned().unwrap_or_default();
-            // One that did not come whole, since what it belonged to was dropped there, is left
-            // out: the filter will be found damaged until its drop arrives.
-            if xxh3_64(&bytes) == shape.checksum
-                && let Ok(layer) = BloomdLayer::from_vec(bytes)
-            {
-                layers.push(Arc::new(layer));
-            }
+        let _alone = self.alone();
+        if arrival.loaded.is_apart() {
+            let mut layers = filter.layers();
+            let written = layers.try_for_each(|layer| self.write_apart(&arrival, layer));
+            written.map_err(not_kept)?;
+        } else {
+            let written = self.write_files(row.id, filter, &[]);
+            written.map_err(|error| self.not_imported(&error))?;
         }
-        let _alone = lock(&self.snapshot);
-        let written = self.write_files(row.id, &loaded.filter, &layers);
-        written.map_err(|error| self.not_kept("an imported filter", &error))
+        let mut foreign = row.legacy.iter();
+        let kept = foreign.try_for_each(|shape| self.keep_foreign(row.id, shape));
+        kept.map_err(|error| self.not_imported(&error))
+    }
+
+    /// Makes a foreign layer's file durable. One that did not come whole, since what it belonged to
+    /// was dropped there, is left out: the filter will be found damaged until its drop arrives.
+    fn keep_foreign(&self, id: FilterId, shape: &LegacyShape) -> io::Result<()> {
+        let path = legacy_path(id, shape.index);
+        if !self.disk.exists(&path)? {
+            return Ok(());
+        }
+        if checksum_of(&*self.disk, &path)? != shape.checksum {
+            self.disk.remove(&path)?;
+            return Ok(());
+        }
+        self.disk.open(&path, OpenMode::ReadWrite)?.sync()?;
+        self.disk.sync_dir(&directory(id))
+    }
+
+    /// Bits that came were not written: for good, unless no file could be opened.
+    fn not_imported(&self, error: &io::Error) -> Blocked {
+        if is_passing(error) {
+            return Blocked::NoFile(error.to_string().into());
+        }
+        let reason = || format!("writing an imported filter failed: {error}");
+        self.journal.fail(reason).into()
     }
 
     /// Takes in a layer that another node merged from a file, once its bits are here.
@@ -313,7 +379,7 @@ impl Filters {
             return Ok(());
         };
         let ready = {
-            let bits = match self.loaded(&handle) {
+            let bits = match self.replica_with_room(&handle, &layer) {
                 Ok(bits) => bits,
                 Err(FilterError::Damaged(_)) => {
                     // Its bits come with all others of the filter.
@@ -328,18 +394,17 @@ impl Filters {
                     return Ok(());
                 }
             };
-            match &*bits {
-                Bits::Loaded(loaded) => {
-                    let known = loaded.filter.layer(layer.shape.id).cloned();
+            match bits.held() {
+                Some(held) => {
+                    let known = held.filter.layer(layer.shape.id).cloned();
                     if known.is_none() {
-                        loaded.memory.grow(layer.shape.geometry.bytes())?;
-                        let added = loaded.filter.add_layer(layer);
+                        let added = held.filter.add_layer(layer);
                         added.map_err(|_| Blocked::UnknownLayer)?;
                     }
                     let part = Part::Layer(name);
                     known.filter(|_| lock(&self.arrivals).fetched.remove(&(dot, part)))
                 }
-                _ => None,
+                None => None,
             }
         };
         let Some(ready) = ready else {
@@ -348,19 +413,26 @@ impl Filters {
         // Of a layer that came under another name they say nothing.
         ready.merge_rights(rights).ok();
         {
-            let _alone = lock(&self.snapshot);
-            let written = self.write_layer_file(epoch.filter, &ready, handle.storage);
-            written.map_err(|error| self.not_kept("a merged layer", &error))?;
+            let _alone = self.alone();
+            self.write_layer(&handle, &ready).map_err(not_kept)?;
         }
         self.enter_adopted(epoch, layer, rights, append)
     }
+}
 
-    /// Bits that came were not written: for good, unless no file could be opened.
-    fn not_kept(&self, what: &str, error: &io::Error) -> Blocked {
-        if is_passing(error) {
-            return Blocked::NoFile(error.to_string().into());
+/// Bits that came were not written: the operation waits.
+fn not_kept(error: FilterError) -> Blocked {
+    let read_only = |error: FilterError| ReadOnly(error.to_string().into()).into();
+    error.hindrance().unwrap_or_else(read_only)
+}
+
+fn checksum_of(disk: &dyn Disk, path: &str) -> io::Result<u64> {
+    let mut file = FileReader::open(disk, path)?;
+    let (mut hash, mut piece) = (Xxh3Default::new(), vec![0; PIECE_BYTES]);
+    loop {
+        match file.read(&mut piece)? {
+            0 => return Ok(hash.digest()),
+            read => hash.update(&piece[..read]),
         }
-        let reason = || format!("writing {what} failed: {error}");
-        self.journal.fail(reason).into()
     }
 }

@@ -1,17 +1,75 @@
 //! The bits of layers as nodes compare them: by blocks of 1024 lines of 512 bits, and by lines.
 
-use grapevine_core::filter::Layer;
+use std::sync::Arc;
+
+use grapevine_core::filter::{Layer, Place};
 use grapevine_core::sync::fingerprint::{block_hash, line_hash};
 use grapevine_core::sync::{BLOCK_LINES, BlockHashes, BlockLines, LayerName, LegacyName, Line};
 
 use super::Filters;
-use super::error::FilterError;
-use super::handle::lock;
-use super::keys::loaded;
-use crate::filters::legacy_path;
+use super::error::{FilterError, LoadError};
+use super::handle::{Bits, layer_path, legacy_path, lock};
+use super::load::FileReader;
+use crate::disk::{Disk, OpenMode};
+use crate::layer_file::LayerFileError;
 
 const LINE_WORDS: usize = 8;
 const BLOCK_WORDS: usize = BLOCK_LINES * LINE_WORDS;
+
+/// A layer that is looked at, wherever its array is.
+pub(super) struct Seen<'a> {
+    layer: &'a Layer,
+    /// Its file, if the array is there and the file was made.
+    file: Option<(&'a dyn Disk, String)>,
+}
+
+impl Seen<'_> {
+    fn block_count(&self) -> u32 {
+        self.layer.word_count().div_ceil(BLOCK_WORDS) as u32
+    }
+
+    /// Fingerprints of up to `count_max` blocks from `first` on.
+    fn hashes(&self, first: u32, count_max: usize) -> Result<BlockHashes, FilterError> {
+        let total = self.block_count();
+        let count = u32::try_from(count_max).unwrap_or(u32::MAX);
+        let end = total.min(first.saturating_add(count));
+        let hash = |block| Ok(block_hash(block, &self.lines_of(block)?));
+        let hashes: Result<_, FilterError> = (first..end).map(hash).collect();
+        Ok(BlockHashes {
+            total,
+            hashes: hashes?,
+        })
+    }
+
+    /// The lines of a block; none behind the end of the layer.
+    fn lines_of(&self, block: u32) -> Result<Vec<[u64; LINE_WORDS]>, FilterError> {
+        let from = block as usize * BLOCK_WORDS;
+        let count = self.layer.word_count().saturating_sub(from);
+        let mut words = vec![0; count.min(BLOCK_WORDS)];
+        if self.layer.place() == Place::Memory {
+            self.layer.copy_words(from, &mut words);
+        } else if !words.is_empty() {
+            // What waits is looked at first: it waits until it is in the file.
+            self.layer.lay_over(from, &mut words);
+            self.lay_file_over(from, &mut words)?;
+        }
+        Ok(words.as_chunks().0.to_vec())
+    }
+
+    fn lay_file_over(&self, from: usize, words: &mut [u64]) -> Result<(), FilterError> {
+        let Some((disk, path)) = &self.file else {
+            return Ok(());
+        };
+        let mut of_file = vec![0; words.len()];
+        let mut pick = || -> Result<(), LayerFileError> {
+            let reader = FileReader::open(*disk, path)?.layer()?;
+            reader.into_blocks().pick(from, &mut of_file)
+        };
+        pick().map_err(|error| LoadError::of_file(path.clone(), error))?;
+        words.iter_mut().zip(of_file).for_each(|(a, b)| *a |= b);
+        Ok(())
+    }
+}
 
 impl Filters {
     /// Looks at a layer while nobody unloads it. None when there is no such layer.
@@ -20,21 +78,49 @@ impl Filters {
         name: LayerName,
         look: impl FnOnce(&Layer) -> T,
     ) -> Result<Option<T>, FilterError> {
+        self.with_seen(name, |seen| Ok(look(seen.layer)))
+    }
+
+    fn with_seen<T>(
+        &self,
+        name: LayerName,
+        look: impl FnOnce(&Seen<'_>) -> Result<T, FilterError>,
+    ) -> Result<Option<T>, FilterError> {
+        let file = |there: bool| {
+            let path = layer_path(name.filter, name.layer);
+            there.then(|| (&*self.disk as &dyn Disk, path))
+        };
         let Some(handle) = self.by_id(name.filter) else {
             let arrivals = lock(&self.arrivals);
-            let arrival = arrivals.filters.get(&name.filter);
-            let layer = arrival.and_then(|arrival| arrival.loaded.filter.layer(name.layer));
-            return Ok(layer.map(|layer| look(layer)));
+            let Some(arrival) = arrivals.filters.get(&name.filter) else {
+                return Ok(None);
+            };
+            let Some(layer) = arrival.loaded.filter.layer(name.layer) else {
+                return Ok(None);
+            };
+            self.relieve(arrival, layer)?;
+            let file = file(arrival.has_file(name.layer));
+            return look(&Seen { layer, file }).map(Some);
         };
-        let bits = match self.loaded(&handle) {
+        let bits = match self.replica(&handle) {
             Ok(bits) => bits,
             Err(FilterError::NotFound) => return Ok(None),
             Err(error) => return Err(error),
         };
-        match loaded(&bits) {
-            Ok(loaded) => Ok(loaded.filter.layer(name.layer).map(|layer| look(layer))),
-            Err(FilterError::NotFound) => Ok(None),
-            Err(error) => Err(error),
+        match &*bits {
+            Bits::Loaded(held) | Bits::Apart(held) => {
+                let Some(layer) = held.filter.layer(name.layer) else {
+                    return Ok(None);
+                };
+                let there = lock(&handle.snapshots).contains_key(&name.layer);
+                look(&Seen {
+                    layer,
+                    file: file(there),
+                })
+                .map(Some)
+            }
+            Bits::Damaged(reason) => Err(FilterError::Damaged(Arc::clone(reason))),
+            Bits::Unloaded | Bits::Gone => Ok(None),
         }
     }
 
@@ -43,16 +129,17 @@ impl Filters {
     fn with_gathered<T>(
         &self,
         name: LayerName,
-        look: impl FnOnce(&Layer) -> T,
+        look: impl FnOnce(&Seen<'_>) -> Result<T, FilterError>,
     ) -> Result<Option<T>, FilterError> {
         {
             let arrivals = lock(&self.arrivals);
             if let Some(healing) = arrivals.healing.get(&name.filter) {
                 let layer = healing.loaded.filter.layer(name.layer);
-                return Ok(layer.map(|layer| look(layer)));
+                let seen = layer.map(|layer| Seen { layer, file: None });
+                return seen.map(|seen| look(&seen)).transpose();
             }
         }
-        self.with_layer(name, look)
+        self.with_seen(name, look)
     }
 
     /// Fingerprints of up to `count_max` blocks from `first` on.
@@ -62,12 +149,12 @@ impl Filters {
         first: u32,
         count_max: usize,
     ) -> Result<Option<BlockHashes>, FilterError> {
-        self.with_layer(name, |layer| hashes_of(layer, first, count_max))
+        self.with_seen(name, |seen| seen.hashes(first, count_max))
     }
 
     /// Blocks that a layer has. None when there is no such layer.
     pub(crate) fn block_count(&self, name: LayerName) -> Result<Option<u32>, FilterError> {
-        self.with_gathered(name, block_count)
+        self.with_gathered(name, |seen| Ok(seen.block_count()))
     }
 
     /// Blocks from `first` on whose fingerprint is another here.
@@ -77,7 +164,7 @@ impl Filters {
         first: u32,
         hashes: &[u64],
     ) -> Result<Vec<u32>, FilterError> {
-        let own = self.with_gathered(name, |layer| hashes_of(layer, first, hashes.len()))?;
+        let own = self.with_gathered(name, |seen| seen.hashes(first, hashes.len()))?;
         let own = own.map(|own| own.hashes).unwrap_or_default();
         Ok((first..)
             .zip(own.iter().zip(hashes))
@@ -93,9 +180,9 @@ impl Filters {
         block: u32,
         salt: u64,
     ) -> Result<Vec<u32>, FilterError> {
-        let hashes = self.with_gathered(name, |layer| {
-            let lines = lines_of(layer, block);
-            lines.iter().map(|line| line_hash(salt, line)).collect()
+        let hashes = self.with_gathered(name, |seen| {
+            let lines = seen.lines_of(block)?;
+            Ok(lines.iter().map(|line| line_hash(salt, line)).collect())
         })?;
         Ok(hashes.unwrap_or_default())
     }
@@ -108,9 +195,9 @@ impl Filters {
         salt: u64,
         hashes: &[u32],
     ) -> Result<Option<BlockLines>, FilterError> {
-        let lines = self.with_layer(name, |layer| {
-            let lines = lines_of(layer, block);
-            (!lines.is_empty()).then(|| BlockLines {
+        let lines = self.with_seen(name, |seen| {
+            let lines = seen.lines_of(block)?;
+            Ok((!lines.is_empty()).then(|| BlockLines {
                 hash: block_hash(block, &lines),
                 lines: (0..)
                     .zip(&lines)
@@ -123,7 +210,7 @@ impl Filters {
                         words: *words,
                     })
                     .collect(),
-            })
+            }))
         })?;
         Ok(lines.flatten())
     }
@@ -135,7 +222,7 @@ impl Filters {
         block: u32,
         lines: &[Line],
     ) -> Result<bool, FilterError> {
-        let merged = self.with_gathered(name, |layer| {
+        let merged = self.with_gathered(name, |Seen { layer, .. }| {
             let from = block as usize * BLOCK_WORDS;
             let room = layer.word_count().saturating_sub(from).min(BLOCK_WORDS);
             let mut news = false;
@@ -148,7 +235,7 @@ impl Filters {
             if news {
                 layer.touch();
             }
-            news
+            Ok(news)
         })?;
         Ok(merged.unwrap_or(false))
     }
@@ -163,32 +250,10 @@ impl Filters {
         let row = self.with_catalogue(|catalogue| catalogue.row(name.filter).cloned())?;
         let shape = row.legacy.iter().find(|shape| shape.index == name.index)?;
         let path = legacy_path(name.filter, name.index);
-        let file = self.disk.open(&path, crate::disk::OpenMode::Read).ok()?;
+        let file = self.disk.open(&path, OpenMode::Read).ok()?;
         let left = shape.bytes.checked_sub(offset)?;
         let mut bytes = vec![0; usize::try_from(left).unwrap_or(usize::MAX).min(bytes_max)];
         file.read_at(offset, &mut bytes).ok()?;
         Some((shape.bytes, bytes))
     }
-}
-
-fn hashes_of(layer: &Layer, first: u32, count_max: usize) -> BlockHashes {
-    let total = block_count(layer);
-    let count = u32::try_from(count_max).unwrap_or(u32::MAX);
-    let end = total.min(first.saturating_add(count));
-    let hash = |block| block_hash(block, &lines_of(layer, block));
-    let hashes = (first..end).map(hash).collect();
-    BlockHashes { total, hashes }
-}
-
-fn block_count(layer: &Layer) -> u32 {
-    layer.word_count().div_ceil(BLOCK_WORDS) as u32
-}
-
-/// The lines of a block; none behind the end of the layer.
-fn lines_of(layer: &Layer, block: u32) -> Vec<[u64; LINE_WORDS]> {
-    let from = block as usize * BLOCK_WORDS;
-    let count = layer.word_count().saturating_sub(from).min(BLOCK_WORDS);
-    let mut words = vec![0; count];
-    layer.copy_words(from, &mut words);
-    words.as_chunks().0.to_vec()
 }

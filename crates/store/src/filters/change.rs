@@ -7,7 +7,7 @@ use grapevine_core::catalogue::{
     Catalogue, FilterId, FilterRow, LayerRow, Scope, Storage, validate_name,
 };
 use grapevine_core::filter::parameters::{LayerShape, Parameters};
-use grapevine_core::filter::{Filter, Spending};
+use grapevine_core::filter::{Filter, Place, Spending};
 use grapevine_core::hash::Seed;
 use grapevine_core::operation::{CatalogueChange, Epoch, Name, Stream, encode_change};
 use grapevine_core::version::Dot;
@@ -66,6 +66,7 @@ impl Filters {
         validate_name(name)?;
         new.parameters.validate()?;
         self.ensure_writable()?;
+        let room = self.room_for_new(name, &new)?;
         let mut catalogue = lock(&self.catalogue);
         if !self.entered(&catalogue, name).is_empty() {
             if !catalogue.is_hidden(name) {
@@ -88,7 +89,7 @@ impl Filters {
             .layer(0, self.identity.origin, self.member_count())?;
         let seed = new.seed.unwrap_or(*lock(&self.seed));
         let loaded = self.empty(new.parameters, seed, new.storage);
-        loaded.memory.grow(first.geometry.bytes())?;
+        loaded.memory.grow_by(room, first.geometry.bytes())?;
         let id = FilterId::new((self.entropy)());
         let position = self.enter(&mut catalogue, loaded, new.scope, |created| {
             let layer = LayerRow {
@@ -111,16 +112,41 @@ impl Filters {
         Ok(Creation::Created(position))
     }
 
+    /// Room for a filter that is to be made; none if there is one of that name.
+    fn room_for_new(
+        &self,
+        name: &[u8],
+        new: &NewFilter,
+    ) -> Result<Option<Reservation>, FilterError> {
+        if !self.with_catalogue(|catalogue| self.entered(catalogue, name).is_empty()) {
+            return Ok(None);
+        }
+        let members = self.member_count();
+        let first = new.parameters.layer(0, self.identity.origin, members)?;
+        self.room(first.geometry.bytes(), 0, new.storage).map(Some)
+    }
+
     /// A filter in memory without layers yet.
     pub(super) fn empty(&self, parameters: Parameters, seed: Seed, storage: Storage) -> Loaded {
+        self.empty_in(Place::Memory, parameters, seed, storage)
+    }
+
+    /// A filter without layers yet, whose arrays will be in that place.
+    pub(super) fn empty_in(
+        &self,
+        place: Place,
+        parameters: Parameters,
+        seed: Seed,
+        storage: Storage,
+    ) -> Loaded {
         let spending = match storage {
             Storage::Durable => Spending::WithKeys,
             Storage::Memory => Spending::Drawn,
         };
         let filter = Filter::new(parameters, seed, self.identity.origin).with_spending(spending);
         Loaded {
-            filter: Arc::new(filter),
-            memory: Reservation::empty(&self.memory),
+            filter: Arc::new(filter.with_place(place)),
+            memory: Reservation::empty(&self.memory, storage),
         }
     }
 

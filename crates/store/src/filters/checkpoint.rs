@@ -10,9 +10,14 @@ use grapevine_core::catalogue::{FilterId, Storage};
 use super::Filters;
 use super::error::FilterError;
 use super::handle::{Bits, FILTERS_DIR, Handle, directory, lock};
+use super::memory::USED_IDLE;
 
 /// Most names removed from one filter's directory.
 const FILES_PER_FILTER_MAX: usize = 100_000;
+
+/// Most filters unloaded, and most dropped ones removed, in one round: each waits for the device a few
+/// times, and whoever stops the node waits for the round.
+const PER_ROUND_MAX: usize = 128;
 
 /// What a round of tidying did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,37 +31,9 @@ pub struct Clearance {
 impl Filters {
     /// Bytes of the layers that a snapshot would write.
     pub(crate) fn unwritten(&self) -> u64 {
-        let of_filter = |handle: &Handle| {
-            let filter = handle
-                .in_memory()
-                .filter(|_| handle.storage == Storage::Durable)?;
-            let snapshots = lock(&handle.snapshots);
-            let changed = filter
-                .layers()
-                .filter(|layer| snapshots.get(&layer.id()) != Some(&layer.revision()));
-            Some(
-                changed
-                    .map(|layer| layer.shape().geometry.bytes())
-                    .sum::<u64>(),
-            )
-        };
-        self.all()
-            .iter()
-            .filter_map(|handle| of_filter(handle))
-            .sum()
-    }
-
-    /// Writes the files of all layers that have changed. Gives whether the log may be forgotten
-    /// up to where it was before the call: not while a filter is damaged, since what it was given
-    /// since its last good file is only in the log. Should the file come back, by a disk that
-    /// reads again or from a backup, replay must begin there.
-    pub(crate) fn write_all(&self) -> Result<bool, FilterError> {
-        let _alone = lock(&self.snapshot);
-        for handle in self.all() {
-            self.write_layers(&handle)
-                .map_err(|error| self.snapshot_failed(&error))?;
-        }
-        Ok(self.all().iter().all(|handle| handle.damage().is_none()))
+        let all = self.all().into_iter();
+        let durable = all.filter(|handle| handle.storage == Storage::Durable);
+        durable.map(|handle| handle.unwritten_bytes()).sum()
     }
 
     /// Makes one filter's keys durable in their compact form.
@@ -66,10 +43,9 @@ impl Filters {
             return Err(FilterError::NotFound);
         }
         {
-            let _alone = lock(&self.snapshot);
+            let _alone = self.alone();
             for handle in std::iter::once(handle).chain(handle.also().iter().map(AsRef::as_ref)) {
-                self.write_layers(handle)
-                    .map_err(|error| self.snapshot_failed(&error))?;
+                self.write_layers(handle)?;
             }
         }
         self.journal.sync()?;
@@ -83,10 +59,11 @@ impl Filters {
         let mut unloaded = 0;
         if let Some(idle) = self.options.idle_unload {
             for handle in self.all() {
-                if handle.used.swap(false, Relaxed) {
+                if handle.used.fetch_and(!USED_IDLE, Relaxed) & USED_IDLE != 0 {
                     handle.used_at.store(now, Relaxed);
                 } else if now - handle.used_at.fetch_min(now, Relaxed).min(now) >= idle.as_secs()
                     && handle.is_loaded()
+                    && unloaded < PER_ROUND_MAX
                 {
                     self.unload(&handle)?;
                     unloaded += usize::from(!handle.is_loaded());
@@ -103,6 +80,7 @@ impl Filters {
     fn reclaim(&self) -> Result<usize, FilterError> {
         let dropped: Vec<_> = lock(&self.reclaiming)
             .iter()
+            .take(PER_ROUND_MAX)
             .map(|(id, (_, position))| (*id, *position))
             .collect();
         let Some(last) = dropped.iter().map(|(_, position)| *position).max() else {
@@ -110,7 +88,7 @@ impl Filters {
         };
         self.ensure_writable()?;
         // A snapshot under way may still be writing a file of a filter that was dropped.
-        let _alone = lock(&self.snapshot);
+        let _alone = self.alone();
         if self.journal.synced() < last {
             self.journal.sync()?;
         }

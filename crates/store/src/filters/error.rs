@@ -106,6 +106,17 @@ impl LoadError {
     }
 }
 
+impl From<LoadError> for FilterError {
+    /// What cannot be read is damaged, unless it was only not possible now.
+    fn from(error: LoadError) -> Self {
+        match error {
+            LoadError::Memory(over) => FilterError::Memory(over),
+            error @ LoadError::NotOpened { .. } => FilterError::NoFile(error.to_string().into()),
+            error => FilterError::Damaged(error.to_string().into()),
+        }
+    }
+}
+
 impl FilterError {
     /// What makes an operation on the filter wait: it is to be tried again. The error is given
     /// back when the operation is to pass the filter over.
@@ -113,6 +124,7 @@ impl FilterError {
         match self {
             FilterError::Memory(over) => Ok(Blocked::Memory(over)),
             FilterError::NoFile(reason) => Ok(Blocked::NoFile(reason)),
+            FilterError::ReadOnly(reason) => Ok(Blocked::ReadOnly(ReadOnly(reason))),
             error => Err(error),
         }
     }

@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 use super::Filters;
 use super::apply::{Blocked, Effected};
 use super::error::{FilterError, LoadError};
-use super::handle::{Bits, Handle, lock};
+use super::handle::{Handle, lock};
+use crate::journal::ReadOnly;
 
 /// A row with what the catalogue does not hold of it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -65,7 +66,7 @@ impl Filters {
         if let Some(reason) = handle.damage() {
             return Err(FilterError::Damaged(reason));
         }
-        let filter = handle.in_memory();
+        let filter = handle.resident();
         let of_layer = |layer: &LayerRow| -> Result<Rights, FilterError> {
             let LayerShape { id, capacity, .. } = layer.shape;
             let known = match &filter {
@@ -227,8 +228,10 @@ impl Filters {
                 }
             });
             // A damaged one keeps the snapshot from being taken over.
-            if let Err(FilterError::Memory(over)) = merged {
-                return Err(over.into());
+            match merged {
+                Err(FilterError::ReadOnly(why)) => return Err(ReadOnly(why).into()),
+                Err(FilterError::Memory(over)) => return Err(over.into()),
+                _ => {}
             }
         }
         Ok(())
@@ -240,15 +243,15 @@ impl Filters {
         row: &FilterRow,
         rights: &[Rights],
     ) -> Effected {
-        let bits = match self.loaded(handle) {
+        let bits = match self.replica(handle) {
             Ok(bits) => bits,
             Err(error) => return error.hindrance().map_or(Ok(()), Err),
         };
-        let Bits::Loaded(loaded) = &*bits else {
+        let Some(held) = bits.held() else {
             return Ok(());
         };
         for (layer, rights) in row.layers.iter().zip(rights) {
-            if let Some(own) = loaded.filter.layer(layer.shape.id)
+            if let Some(own) = held.filter.layer(layer.shape.id)
                 && own.merge_rights(rights).is_ok()
             {
                 own.touch();

@@ -2,15 +2,15 @@
 //! while they are not.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use grapevine_core::catalogue::{FilterId, FilterRow, Scope, Storage};
-use grapevine_core::filter::Filter;
 use grapevine_core::filter::parameters::{LayerId, Parameters};
+use grapevine_core::filter::{Filter, Layer, Place};
 use grapevine_core::hash::Seed;
 
-use super::memory::Reservation;
+use super::memory::{Reservation, USED};
 
 /// A filter. Kept by whoever uses it; after a drop it answers that it is gone.
 #[derive(Debug)]
@@ -36,8 +36,11 @@ pub struct Handle {
     pub(super) usage: Usage,
     /// Rights spent here when shortages were last looked for.
     pub(super) rights_spent: AtomicU64,
-    /// Set at each use, cleared by the clock that unloads what is idle.
-    pub(super) used: AtomicBool,
+    /// [`USED`] is stored at each use; whoever looks for filters to unload takes a mark of its own
+    /// away.
+    pub(super) used: AtomicU8,
+    /// Its place among those in memory; zero when it has none.
+    pub(super) place: AtomicU64,
     /// Second of that clock at which it was last seen used.
     pub(super) used_at: AtomicU64,
 }
@@ -49,17 +52,43 @@ pub(super) enum Bits {
     Unloaded,
     /// In memory.
     Loaded(Loaded),
+    /// In files, since there is no room for them in memory. What other nodes put in waits in memory
+    /// until it is merged into the files; keys of clients are refused.
+    Apart(Loaded),
     /// A file is corrupt; the filter answers with this and nothing else.
     Damaged(Arc<str>),
     /// Dropped.
     Gone,
 }
 
-/// Bits in memory.
+impl Bits {
+    /// What memory has of them, whether that is all or not.
+    pub(super) fn held(&self) -> Option<&Loaded> {
+        match self {
+            Bits::Loaded(held) | Bits::Apart(held) => Some(held),
+            Bits::Unloaded | Bits::Damaged(_) | Bits::Gone => None,
+        }
+    }
+}
+
+/// Bits in memory, or what memory has of those that are apart.
 pub(super) struct Loaded {
     pub(super) filter: Arc<Filter>,
     /// The memory they take from the node's bound.
     pub(super) memory: Reservation,
+}
+
+impl Loaded {
+    /// Whether the bits are in files only.
+    pub(super) fn is_apart(&self) -> bool {
+        self.filter.place() == Place::File
+    }
+
+    /// Whether there is memory for that layer: of one that it has, or that is in a file, none is
+    /// needed.
+    pub(super) fn has_room_for(&self, layer: LayerId) -> bool {
+        self.is_apart() || self.filter.layer(layer).is_some()
+    }
 }
 
 impl std::fmt::Debug for Loaded {
@@ -143,7 +172,8 @@ impl Handle {
             summary: Mutex::new(summary),
             usage: Usage::default(),
             rights_spent: AtomicU64::new(0),
-            used: AtomicBool::new(true),
+            used: AtomicU8::new(USED),
+            place: AtomicU64::new(0),
             used_at: AtomicU64::new(0),
         }
     }
@@ -196,9 +226,14 @@ impl Handle {
         matches!(*self.bits_read(), Bits::Loaded(_))
     }
 
+    /// Whether its bits are in files only, for want of room.
+    pub(super) fn is_apart(&self) -> bool {
+        matches!(*self.bits_read(), Bits::Apart(_))
+    }
+
     /// Whether using it would read files first.
     pub fn needs_load(&self) -> bool {
-        matches!(*self.bits_read(), Bits::Unloaded)
+        matches!(*self.bits_read(), Bits::Unloaded | Bits::Apart(_))
             || self.also().iter().any(|other| other.needs_load())
     }
 
@@ -223,11 +258,33 @@ impl Handle {
         }
     }
 
+    /// The filter as far as memory has it, for what the node does by itself.
+    pub(super) fn resident(&self) -> Option<Arc<Filter>> {
+        let bits = self.bits_read();
+        bits.held().map(|held| Arc::clone(&held.filter))
+    }
+
+    /// Whether a layer has something that its file has not.
+    pub(super) fn is_unwritten(&self, layer: &Layer) -> bool {
+        let written = lock(&self.snapshots).get(&layer.id()).copied();
+        written != Some(layer.revision()) || layer.waiting_count() > 0
+    }
+
+    /// Bytes of the layers that have something which their files have not.
+    pub(super) fn unwritten_bytes(&self) -> u64 {
+        let Some(filter) = self.resident() else {
+            return 0;
+        };
+        let unwritten = filter.layers().filter(|layer| self.is_unwritten(layer));
+        let bytes = unwritten.map(|layer| layer.shape().geometry.bytes());
+        bytes.fold(0, u64::saturating_add)
+    }
+
     /// Its sizes, from memory or as of when it was unloaded, those of the others of its name
     /// included.
     pub fn summary(&self) -> Summary {
         let own = match &*self.bits_read() {
-            Bits::Loaded(loaded) => Summary::of(&loaded.filter),
+            Bits::Loaded(held) | Bits::Apart(held) => Summary::of(&held.filter),
             _ => *lock(&self.summary),
         };
         self.also().iter().fold(own, |sum, other| {

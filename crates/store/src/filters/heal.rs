@@ -22,6 +22,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::Filters;
 use super::error::FilterError;
 use super::handle::{Bits, Handle, Loaded, Summary, lock};
+use super::memory::Reservation;
 
 /// What a filter says that was forgotten on this node.
 const FORGOTTEN: &str = "its bits were forgotten here and come from the other members";
@@ -159,10 +160,13 @@ impl Filters {
         row: &FilterRow,
         forgotten: Option<bool>,
     ) -> Option<Healing> {
-        let loaded = self.fresh(row).ok()?;
+        // It does not give way to others.
+        let loaded = self.fresh(row, Storage::Memory).ok()?;
+        if loaded.is_apart() {
+            return None;
+        }
         let mut foreign = BTreeMap::new();
         for shape in &row.legacy {
-            loaded.memory.grow(shape.bytes).ok()?;
             let read = self.read_legacy(handle, shape).ok();
             let read = read.filter(|_| forgotten.is_none());
             let begun = || Foreign::Begun(Vec::new());
@@ -243,7 +247,7 @@ impl Filters {
 
     fn put_back(
         &self,
-        handle: &Handle,
+        handle: &Arc<Handle>,
         row: &FilterRow,
         healing: Healing,
         revisions: &Revisions,
@@ -269,7 +273,7 @@ impl Filters {
             let before = revisions.get(&(row.id, layer.id())).copied();
             layer.raise_revision(before.unwrap_or_default().saturating_add(1));
         }
-        let _alone = lock(&self.snapshot);
+        let _alone = self.alone();
         let revisions: Vec<(LayerId, u64)> = loaded
             .filter
             .layers()
@@ -285,7 +289,19 @@ impl Filters {
         written.map_err(|error| self.snapshot_failed(&error))?;
         lock(&handle.snapshots).extend(revisions);
         *lock(&handle.summary) = Summary::of(&loaded.filter);
-        *handle.bits_write() = Bits::Loaded(loaded);
+        // From now on it may give way to others.
+        let Loaded { filter, memory } = loaded;
+        let (own, bytes) = (
+            Reservation::empty(&self.memory, row.storage),
+            memory.bytes(),
+        );
+        own.grow_by(Some(memory), bytes)?;
+        *handle.bits_write() = Bits::Loaded(Loaded {
+            filter,
+            memory: own,
+        });
+        lock(&self.apart).remove(&row.id);
+        self.ring.enter(handle);
         Ok(())
     }
 }

@@ -1,8 +1,8 @@
 //! Checking and setting keys: the hot path.
 
 use std::sync::Arc;
-use std::sync::RwLockReadGuard;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{MutexGuard, RwLockReadGuard};
 
 use grapevine_core::catalogue::{FilterId, Scope, Storage};
 use grapevine_core::filter::parameters::Growth;
@@ -15,10 +15,11 @@ use grapevine_core::operation::{INSERT_HASHES_MAX, encode_insert};
 use super::Filters;
 use super::error::FilterError;
 use super::handle::{Bits, Handle, Loaded, lock};
+use super::memory::{Reservation, USED, bytes_of};
 use crate::log::{EntryBuffer, Position};
 
 /// How often a filter that is unloaded as soon as it was loaded is loaded again.
-const LOAD_ATTEMPTS_MAX: usize = 16;
+pub(super) const LOAD_ATTEMPTS_MAX: usize = 16;
 
 /// Buffers of one caller, kept between calls so that a request takes no memory of its own.
 #[derive(Debug, Default)]
@@ -27,6 +28,16 @@ pub struct Scratch {
     found: Vec<bool>,
     pub(super) effect: Effect,
     encoded: Vec<u8>,
+    growth: NextLayer,
+}
+
+/// What is needed to open a layer.
+#[derive(Debug, Default)]
+struct NextLayer {
+    /// Memory for it.
+    room: Option<Reservation>,
+    /// Bytes that were missing.
+    missing: u64,
 }
 
 impl Scratch {
@@ -72,13 +83,15 @@ impl Filters {
     ) -> Result<Position, FilterError> {
         let bits = self.loaded(handle)?;
         let filter = &loaded(&bits)?.filter;
-        let keys: Vec<Key<'_>> = keys.iter().map(|key| filter.key(key)).collect();
+        let hashed: Vec<Key<'_>> = keys.iter().map(|key| filter.key(key)).collect();
         scratch.found.clear();
         scratch.found.resize(keys.len(), false);
-        filter.check(&keys, &mut scratch.found);
+        filter.check(&hashed, &mut scratch.found);
         let also = handle.also();
         if !also.is_empty() {
-            self.check_others(&also, &keys, &mut scratch.found)?;
+            // Others may have to be read first, which is done with nothing held.
+            drop(bits);
+            self.check_others(&also, keys, &mut scratch.found)?;
         }
         let hits = scratch.found.iter().filter(|found| **found).count() as u64;
         handle.usage.check_hits.fetch_add(hits, Relaxed);
@@ -86,7 +99,7 @@ impl Filters {
             .usage
             .check_misses
             .fetch_add(keys.len() as u64 - hits, Relaxed);
-        handle.used.store(true, Relaxed);
+        handle.used.store(USED, Relaxed);
         Ok(if hits > 0 {
             self.position_of_what_was_seen(handle)
         } else {
@@ -95,7 +108,8 @@ impl Filters {
     }
 
     /// Adds `keys` in order; the outcomes are in `scratch`. They may be given once the position
-    /// returned is as durable as the node promises. May read the filter's files.
+    /// returned is as durable as the node promises. May read the filter's files, and write those of
+    /// others.
     pub fn set(
         &self,
         handle: &Handle,
@@ -103,17 +117,43 @@ impl Filters {
         scratch: &mut Scratch,
     ) -> Result<Position, FilterError> {
         self.ensure_writable()?;
-        let bits = self.loaded(handle)?;
-        let loaded = loaded(&bits)?;
-        let keys: Vec<Key<'_>> = keys.iter().map(|key| loaded.filter.key(key)).collect();
         scratch.outcomes.clear();
-        scratch.effect.clear();
+        let mut set = self.set_some(handle, keys, scratch);
+        // One layer each time.
+        for _ in 0..LAYERS_PER_FILTER_MAX {
+            let missing = std::mem::take(&mut scratch.growth.missing);
+            if missing == 0 || set.is_ok() {
+                break;
+            }
+            let beside = self.with_catalogue(|catalogue| catalogue.row(handle.id).map(bytes_of));
+            let room = self.room(missing, beside.unwrap_or(0), handle.storage)?;
+            scratch.growth.room = Some(room);
+            let mut done = std::mem::take(&mut scratch.outcomes);
+            set = self.set_some(handle, &keys[done.len()..], scratch);
+            done.append(&mut scratch.outcomes);
+            scratch.outcomes = done;
+        }
+        scratch.growth = NextLayer::default();
+        set
+    }
+
+    /// Adds keys up to the first one that needs a layer for which there is no memory.
+    fn set_some(
+        &self,
+        handle: &Handle,
+        keys: &[&[u8]],
+        scratch: &mut Scratch,
+    ) -> Result<Position, FilterError> {
         let also = handle.also();
+        scratch.effect.clear();
         if !also.is_empty() {
             scratch.found.clear();
             scratch.found.resize(keys.len(), false);
-            self.check_others(&also, &keys, &mut scratch.found)?;
+            self.check_others(&also, keys, &mut scratch.found)?;
         }
+        let bits = self.loaded(handle)?;
+        let loaded = loaded(&bits)?;
+        let keys: Vec<Key<'_>> = keys.iter().map(|key| loaded.filter.key(key)).collect();
         let inserting = handle
             .inserting
             .read()
@@ -125,7 +165,7 @@ impl Filters {
         };
         let appended = self.log_inserts(handle, scratch);
         drop(inserting);
-        handle.used.store(true, Relaxed);
+        handle.used.store(USED, Relaxed);
         let new = scratch.effect.hashes.len() as u64;
         handle.usage.set_hits.fetch_add(new, Relaxed);
         let seen = scratch.outcomes.len() as u64 - new;
@@ -147,7 +187,10 @@ impl Filters {
         scratch: &mut Scratch,
     ) -> Result<(), FilterError> {
         let Scratch {
-            outcomes, effect, ..
+            outcomes,
+            effect,
+            growth,
+            ..
         } = scratch;
         let mut without = WithoutRights::Ask;
         while loaded
@@ -155,7 +198,7 @@ impl Filters {
             .insert(&keys[outcomes.len()..], without, outcomes, effect)
             != Progress::Done
         {
-            if !self.find_rights(handle, loaded)? {
+            if !self.find_rights(handle, loaded, growth)? {
                 without = WithoutRights::Refuse;
             }
         }
@@ -163,14 +206,19 @@ impl Filters {
     }
 
     /// Sees to it that keys can take rights; false if there are none to be had.
-    fn find_rights(&self, handle: &Handle, loaded: &Loaded) -> Result<bool, FilterError> {
+    fn find_rights(
+        &self,
+        handle: &Handle,
+        loaded: &Loaded,
+        growth: &mut NextLayer,
+    ) -> Result<bool, FilterError> {
         if self.draw(handle, loaded)? {
             return Ok(true);
         }
         if handle.parameters.growth == Growth::Fixed {
             return Ok(false);
         }
-        self.open_layer(handle, loaded)?;
+        self.open_layer(handle, loaded, growth)?;
         Ok(true)
     }
 
@@ -205,7 +253,7 @@ impl Filters {
     fn check_others(
         &self,
         others: &[Arc<Handle>],
-        keys: &[Key<'_>],
+        keys: &[&[u8]],
         found: &mut [bool],
     ) -> Result<(), FilterError> {
         for other in others {
@@ -213,12 +261,13 @@ impl Filters {
             let filter = match &*bits {
                 Bits::Loaded(loaded) => &loaded.filter,
                 Bits::Damaged(reason) => return Err(FilterError::Damaged(Arc::clone(reason))),
+                Bits::Unloaded | Bits::Apart(_) => return Err(self.crowded()),
                 // Dropped just now.
-                Bits::Unloaded | Bits::Gone => continue,
+                Bits::Gone => continue,
             };
-            other.used.store(true, Relaxed);
+            other.used.store(USED, Relaxed);
             for (key, found) in keys.iter().zip(found.iter_mut()) {
-                *found = *found || filter.contains(filter.key(key.bytes));
+                *found = *found || filter.contains(filter.key(key));
             }
         }
         Ok(())
@@ -270,11 +319,41 @@ impl Filters {
             self.load(handle)?;
         }
         // It was unloaded again and again before it could be used.
-        Ok(handle.bits_read())
+        let bits = handle.bits_read();
+        match &*bits {
+            Bits::Unloaded | Bits::Apart(_) => Err(self.crowded()),
+            Bits::Loaded(_) | Bits::Damaged(_) | Bits::Gone => Ok(bits),
+        }
+    }
+
+    /// The same for who writes files meanwhile.
+    pub(super) fn loaded_alone<'a>(
+        &'a self,
+        handle: &'a Handle,
+    ) -> Result<(MutexGuard<'a, ()>, RwLockReadGuard<'a, Bits>), FilterError> {
+        for _ in 0..LOAD_ATTEMPTS_MAX {
+            self.load(handle)?;
+            let alone = self.alone();
+            let bits = handle.bits_read();
+            if matches!(*bits, Bits::Loaded(_)) {
+                return Ok((alone, bits));
+            }
+        }
+        Err(self.crowded())
+    }
+
+    /// All memory is in use.
+    pub(super) fn crowded(&self) -> FilterError {
+        self.memory.over(0, self.memory.used()).into()
     }
 
     /// Opens the next layer, unless another caller has just made room.
-    fn open_layer(&self, handle: &Handle, loaded: &Loaded) -> Result<(), FilterError> {
+    fn open_layer(
+        &self,
+        handle: &Handle,
+        loaded: &Loaded,
+        growth: &mut NextLayer,
+    ) -> Result<(), FilterError> {
         let mut catalogue = lock(&self.catalogue);
         let mut layers = loaded.filter.layers();
         if layers.any(|layer| layer.available() > 0 || layer.held() > 0) {
@@ -286,7 +365,9 @@ impl Filters {
                 LAYERS_PER_FILTER_MAX,
             )));
         }
-        loaded.memory.grow(shape.geometry.bytes())?;
+        let bytes = shape.geometry.bytes();
+        let grown = loaded.memory.grow_by(growth.room.take(), bytes);
+        grown.inspect_err(|_| growth.missing = bytes)?;
         let layer = self.log_layer(&mut catalogue, handle, shape)?;
         let layer = loaded.filter.add_layer(layer)?;
         if handle.scope == Scope::Group {
@@ -301,7 +382,7 @@ pub(super) fn loaded(bits: &Bits) -> Result<&Loaded, FilterError> {
     match bits {
         Bits::Loaded(loaded) => Ok(loaded),
         Bits::Damaged(reason) => Err(FilterError::Damaged(Arc::clone(reason))),
-        Bits::Unloaded | Bits::Gone => Err(FilterError::NotFound),
+        Bits::Unloaded | Bits::Apart(_) | Bits::Gone => Err(FilterError::NotFound),
     }
 }
 

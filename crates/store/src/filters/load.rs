@@ -5,63 +5,109 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use grapevine_core::catalogue::{FilterId, FilterRow, LayerRow, LegacyShape, Storage};
-use grapevine_core::filter::Layer;
 use grapevine_core::filter::legacy::BloomdLayer;
 use grapevine_core::filter::parameters::LayerShape;
+use grapevine_core::filter::{Layer, Place};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::Filters;
+use super::apart::carry_over;
 use super::error::{FilterError, LoadError};
 use super::handle::{
     Bits, FILTERS_DIR, Handle, Loaded, Summary, directory, layer_path, legacy_path, lock,
 };
+use super::keys::LOAD_ATTEMPTS_MAX;
+use super::memory::{Reservation, bytes_of};
 use crate::disk::{Disk, DiskFile, OpenMode, is_passing, parent, read_file};
-use crate::layer_file::{LayerFileError, LayerHead, LayerReader, write_layer, write_rights};
+use crate::layer_file::{
+    LayerFileError, LayerHead, LayerReader, MergeError, Skip, write_layer, write_rights,
+};
 
 /// Buffer between a layer and its file, in bytes.
 const FILE_BUFFER_BYTES: usize = 1 << 20;
 
 impl Filters {
-    /// Reads a filter's bits into memory. A corrupt file makes it damaged until it is dropped.
+    /// Reads a filter's bits into memory, unloading others where need be. A corrupt file makes it
+    /// damaged until it is dropped.
     pub fn load(&self, handle: &Handle) -> Result<(), FilterError> {
-        let mut bits = handle.bits_write();
-        match &*bits {
-            Bits::Loaded(_) => return Ok(()),
-            Bits::Damaged(reason) => return Err(FilterError::Damaged(Arc::clone(reason))),
-            Bits::Gone => return Err(FilterError::NotFound),
-            Bits::Unloaded => {}
-        }
-        let row = lock(&self.catalogue)
-            .row(handle.id)
-            .cloned()
-            .ok_or(FilterError::NotFound)?;
-        match self.read_bits(handle, &row) {
-            Ok(loaded) => {
-                *bits = Bits::Loaded(loaded);
-                handle.usage.page_ins.fetch_add(1, Relaxed);
-                Ok(())
+        for _ in 0..LOAD_ATTEMPTS_MAX {
+            match &*handle.bits_read() {
+                Bits::Loaded(_) => return Ok(()),
+                Bits::Damaged(reason) => return Err(FilterError::Damaged(Arc::clone(reason))),
+                Bits::Gone => return Err(FilterError::NotFound),
+                Bits::Unloaded | Bits::Apart(_) => {}
             }
-            Err(LoadError::Memory(error)) => Err(error.into()),
-            Err(error @ LoadError::NotOpened { .. }) => {
-                Err(FilterError::NoFile(error.to_string().into()))
-            }
-            Err(error) => {
-                let reason: Arc<str> = error.to_string().into();
-                *bits = Bits::Damaged(Arc::clone(&reason));
-                Err(FilterError::Damaged(reason))
+            let bytes = bytes_of(&self.row(handle)?);
+            let room = self.room(bytes, 0, handle.storage)?;
+            let _loading = self.ring.loading();
+            if self.load_into(handle, room)? {
+                return Ok(());
             }
         }
+        Err(self.crowded())
     }
 
-    fn read_bits(&self, handle: &Handle, row: &FilterRow) -> Result<Loaded, LoadError> {
+    /// Reads the bits into the memory that is taken for them; false if that is not the filter's
+    /// size any more.
+    fn load_into(&self, handle: &Handle, room: Reservation) -> Result<bool, FilterError> {
+        // A snapshot may be merging what waits into the files.
+        let alone = handle.is_apart().then(|| self.alone());
+        let mut bits = handle.bits_write();
+        let apart = match &*bits {
+            Bits::Loaded(_) => return Ok(true),
+            Bits::Damaged(reason) => return Err(FilterError::Damaged(Arc::clone(reason))),
+            Bits::Gone => return Err(FilterError::NotFound),
+            Bits::Unloaded => None,
+            Bits::Apart(_) if alone.is_none() => return Ok(false),
+            Bits::Apart(apart) => Some(Arc::clone(&apart.filter)),
+        };
+        let row = self.row(handle)?;
+        let layers = apart.as_ref().map_or(0, |apart| apart.layers().len());
+        if bytes_of(&row) > room.bytes() || layers > row.layers.len() {
+            return Ok(false);
+        }
+        match self.read_bits(handle, &row, room) {
+            Ok(loaded) => {
+                if let Some(apart) = apart {
+                    carry_over(&apart, &loaded.filter);
+                }
+                *bits = Bits::Loaded(loaded);
+                handle.usage.page_ins.fetch_add(1, Relaxed);
+            }
+            Err(error) => {
+                let error = FilterError::from(error);
+                if let FilterError::Damaged(reason) = &error {
+                    *bits = Bits::Damaged(Arc::clone(reason));
+                }
+                return Err(error);
+            }
+        }
+        drop(bits);
+        lock(&self.apart).remove(&handle.id);
+        if let Some(handle) = self.by_id(handle.id) {
+            self.ring.enter(&handle);
+        }
+        Ok(true)
+    }
+
+    fn row(&self, handle: &Handle) -> Result<FilterRow, FilterError> {
+        let row = self.with_catalogue(|catalogue| catalogue.row(handle.id).cloned());
+        row.ok_or(FilterError::NotFound)
+    }
+
+    fn read_bits(
+        &self,
+        handle: &Handle,
+        row: &FilterRow,
+        room: Reservation,
+    ) -> Result<Loaded, LoadError> {
         let loaded = self.empty(row.parameters, row.seed, row.storage);
+        loaded.memory.grow_by(Some(room), bytes_of(row))?;
         for legacy in &row.legacy {
-            loaded.memory.grow(legacy.bytes)?;
             let layer = Arc::new(self.read_legacy(handle, legacy)?);
             loaded.filter.add_legacy(layer)?;
         }
         for layer in &row.layers {
-            loaded.memory.grow(layer.shape.geometry.bytes())?;
             self.read_new_layer(handle, &loaded, *layer)?;
         }
         Ok(loaded)
@@ -76,7 +122,10 @@ impl Filters {
     ) -> Result<(), LoadError> {
         let layer = loaded.filter.add_layer(row)?;
         if lock(&handle.snapshots).contains_key(&row.shape.id) {
-            self.read_layer(handle, layer)?;
+            match layer.place() {
+                Place::Memory => self.read_layer(handle, layer)?,
+                Place::File => self.read_rights(handle, layer)?,
+            }
             lock(&handle.snapshots).insert(row.shape.id, layer.revision());
         }
         Ok(())
@@ -161,19 +210,40 @@ impl Filters {
     }
 
     /// Writes the files of those layers that have changed since their last. Others go on using
-    /// the filter meanwhile.
-    pub(super) fn write_layers(&self, handle: &Handle) -> io::Result<()> {
-        let Some(filter) = handle.in_memory() else {
+    /// the filter meanwhile. The caller is alone with the files.
+    pub(super) fn write_layers(&self, handle: &Handle) -> Result<(), FilterError> {
+        let Some(filter) = handle.resident() else {
             return Ok(());
         };
-        for layer in filter.layers() {
-            // Read first: keys that come while the file is written make the next one due.
-            let revision = layer.revision();
-            if lock(&handle.snapshots).get(&layer.id()) != Some(&revision) {
-                self.write_layer_file(handle.id, layer, handle.storage)?;
-                lock(&handle.snapshots).insert(layer.id(), revision);
+        let mut unwritten = filter.layers().filter(|layer| handle.is_unwritten(layer));
+        unwritten.try_for_each(|layer| self.write_layer(handle, layer))
+    }
+
+    pub(super) fn write_layer(&self, handle: &Handle, layer: &Layer) -> Result<(), FilterError> {
+        // Read first: keys that come while the file is written make the next one due.
+        let revision = layer.revision();
+        match layer.place() {
+            Place::Memory => self
+                .write_layer_file(handle.id, layer, handle.storage)
+                .map_err(|error| self.snapshot_failed(&error))?,
+            Place::File => {
+                let has_file = lock(&handle.snapshots).contains_key(&layer.id());
+                match self.merge_layer_file(handle.id, layer, has_file) {
+                    Ok(()) => {}
+                    Err(MergeError::Write(error)) => return Err(self.snapshot_failed(&error)),
+                    Err(MergeError::Read(LayerFileError::Io(error))) if is_passing(&error) => {
+                        return Err(self.snapshot_failed(&error));
+                    }
+                    Err(MergeError::Read(error)) => {
+                        let path = layer_path(handle.id, layer.id());
+                        let reason = format!("{path}: {error}");
+                        *handle.bits_write() = Bits::Damaged(reason.into());
+                        return Ok(());
+                    }
+                }
             }
         }
+        lock(&handle.snapshots).insert(layer.id(), revision);
         Ok(())
     }
 
@@ -200,22 +270,21 @@ impl Filters {
             return Ok(());
         }
         self.ensure_writable()?;
-        let _alone = lock(&self.snapshot);
+        let _alone = self.alone();
         // Most of the work while the filter is in use, the rest while nobody can change it.
-        self.write_layers(handle)
-            .map_err(|error| self.snapshot_failed(&error))?;
-        let mut bits = handle.bits_write();
+        self.write_layers(handle)?;
+        self.unload_bits(handle, &mut handle.bits_write())
+    }
+
+    /// Gives the memory of bits back, which nobody uses. The caller is alone with the files.
+    pub(super) fn unload_bits(&self, handle: &Handle, bits: &mut Bits) -> Result<(), FilterError> {
+        self.ring.leave(handle);
         let Bits::Loaded(loaded) = &*bits else {
             return Ok(());
         };
         let filter = Arc::clone(&loaded.filter);
-        for layer in filter.layers() {
-            let revision = layer.revision();
-            if lock(&handle.snapshots).get(&layer.id()) != Some(&revision) {
-                self.write_layer_file(handle.id, layer, handle.storage)
-                    .map_err(|error| self.snapshot_failed(&error))?;
-                lock(&handle.snapshots).insert(layer.id(), revision);
-            }
+        for layer in filter.layers().filter(|layer| handle.is_unwritten(layer)) {
+            self.write_layer(handle, layer)?;
         }
         *lock(&handle.summary) = Summary::of(&filter);
         *bits = Bits::Unloaded;
@@ -239,35 +308,67 @@ fn belongs(head: &LayerHead, handle: &Handle, shape: &LayerShape) -> bool {
 }
 
 /// Writes a file beside its place, syncs it and moves it there.
-pub(super) fn write_atomically(
+pub(super) fn write_atomically<E: From<io::Error>>(
     disk: &dyn Disk,
     path: &str,
-    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
-) -> io::Result<()> {
-    let temporary = format!("{path}.new");
-    let file = disk.open(&temporary, OpenMode::Create)?;
-    let mut out = BufWriter::with_capacity(FILE_BUFFER_BYTES, FileWriter::new(file));
-    write(&mut out)?;
-    let FileWriter { file, .. } = out.into_inner().map_err(io::IntoInnerError::into_error)?;
+    write: impl FnOnce(&mut dyn Write) -> Result<(), E>,
+) -> Result<(), E> {
+    let file = write_beside(disk, path, &|| true, write)?;
     file.sync()?;
-    disk.rename(&temporary, path)?;
-    disk.sync_dir(parent(path))
+    disk.rename(&beside(path), path)?;
+    Ok(disk.sync_dir(parent(path))?)
 }
+
+/// The name under which a file is written before it is moved to `path`.
+pub(super) fn beside(path: &str) -> String {
+    format!("{path}.new")
+}
+
+/// Writes a file beside its place. It fails once it is not to `go_on`.
+pub(super) fn write_beside<E: From<io::Error>>(
+    disk: &dyn Disk,
+    path: &str,
+    go_on: GoOn<'_>,
+    write: impl FnOnce(&mut dyn Write) -> Result<(), E>,
+) -> Result<Arc<dyn DiskFile>, E> {
+    let file = disk.open(&beside(path), OpenMode::Create)?;
+    let offset = 0;
+    let writer = FileWriter {
+        file,
+        offset,
+        go_on,
+    };
+    let mut out = BufWriter::with_capacity(FILE_BUFFER_BYTES, writer);
+    write(&mut out)?;
+    let written = out.into_inner().map_err(io::IntoInnerError::into_error);
+    Ok(written.map(|writer| writer.file)?)
+}
+
+/// Whether a long work is to go on.
+pub(crate) type GoOn<'a> = &'a dyn Fn() -> bool;
 
 /// A file written from its start.
-pub(crate) struct FileWriter {
+pub(crate) struct FileWriter<'a> {
     file: Arc<dyn DiskFile>,
     offset: u64,
+    go_on: GoOn<'a>,
 }
 
-impl FileWriter {
+impl FileWriter<'_> {
     pub(crate) fn new(file: Arc<dyn DiskFile>) -> Self {
-        FileWriter { file, offset: 0 }
+        FileWriter {
+            file,
+            offset: 0,
+            go_on: &|| true,
+        }
     }
 }
 
-impl Write for FileWriter {
+impl Write for FileWriter<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if !(self.go_on)() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
         self.file.write_at(self.offset, bytes)?;
         self.offset += bytes.len() as u64;
         Ok(bytes.len())
@@ -316,6 +417,12 @@ impl FileReader {
             offset: self.offset,
             what: "bytes after the end",
         })
+    }
+}
+
+impl Skip for FileReader {
+    fn skip(&mut self, bytes: u64) {
+        self.offset = self.offset.saturating_add(bytes).min(self.length);
     }
 }
 

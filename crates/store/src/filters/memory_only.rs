@@ -201,6 +201,14 @@ impl Filters {
         if again && self.is_untouched(handle)? {
             return Ok(());
         }
+        let bytes = self.with_catalogue(|catalogue| {
+            let first = catalogue.row(handle.id)?.layers.first()?;
+            Some(first.shape.geometry.bytes())
+        });
+        let room = match bytes.filter(|_| again) {
+            Some(bytes) => Some(self.room(bytes, 0, handle.storage)?),
+            None => None,
+        };
         let mut catalogue = lock(&self.catalogue);
         let Some(old) = catalogue.row(handle.id).cloned() else {
             return Ok(());
@@ -211,7 +219,7 @@ impl Filters {
                 .parameters
                 .layer(0, self.identity.origin, self.member_count())?;
             let loaded = self.empty(old.parameters, old.seed, old.storage);
-            loaded.memory.grow(first.geometry.bytes())?;
+            loaded.memory.grow_by(room, first.geometry.bytes())?;
             let id = FilterId::new((self.entropy)());
             self.enter(&mut catalogue, loaded, scope, |created| {
                 CatalogueChange::Create(FilterRow {

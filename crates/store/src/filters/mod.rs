@@ -8,10 +8,13 @@
 //! Who owns what: the catalogue has one lock, under which every change of it gets its place in
 //! the journal. Bits belong to their [`Handle`]; inserting into them takes the handle's lock for
 //! reading, loading, unloading and dropping take it for writing. Locks are taken in the order
-//! handle, catalogue, journal. The snapshot lock is taken before all of them.
+//! handle, catalogue, journal. The snapshot lock is taken before all of them, also by who needs
+//! memory that others have to give back: it is asked for with nothing held.
 
+mod apart;
 mod apply;
 mod arrival;
+mod batch;
 mod blocks;
 mod change;
 mod checkpoint;
@@ -45,13 +48,14 @@ pub use checkpoint::Clearance;
 pub use error::FilterError;
 pub use handle::{FILTERS_DIR, Handle, Summary, UsageCounts};
 pub use keys::Scratch;
-pub use memory::{MemoryBound, OverBound};
+pub use memory::{Aside, MemoryBound, OverBound};
 pub use transfer::Merged;
 
+pub(crate) use batch::Written;
 pub(crate) use exchange::SharedRow;
 pub(crate) use handle::{layer_path, legacy_path};
 pub(crate) use heal::Revisions;
-pub(crate) use load::{FileReader, FileWriter};
+pub(crate) use load::{FileReader, FileWriter, GoOn};
 pub(crate) use memory_only::KeptRow;
 
 use crate::disk::Disk;
@@ -88,6 +92,10 @@ pub struct Filters {
     catalogue: Mutex<Catalogue>,
     handles: RwLock<Handles>,
     memory: Arc<MemoryBound>,
+    /// Those in memory that may give way to others.
+    ring: memory::Ring,
+    /// Those whose bits are in files for want of room.
+    apart: Mutex<BTreeSet<FilterId>>,
     /// Seed of filters that are not given one of their own.
     seed: Mutex<Seed>,
     /// Origins of the members of the group, those that left included: among so many the error of
@@ -134,6 +142,8 @@ impl Filters {
             catalogue: Mutex::new(catalogue),
             handles: RwLock::default(),
             memory: MemoryBound::new(options.memory),
+            ring: memory::Ring::default(),
+            apart: Mutex::default(),
             members: Mutex::default(),
             reclaiming: Mutex::default(),
             snapshot: Mutex::default(),
@@ -237,10 +247,14 @@ impl Filters {
 
     /// Makes a new filter known.
     fn register(&self, catalogue: &Catalogue, handle: Handle) -> Arc<Handle> {
+        let loaded = handle.is_loaded();
         let handle = Arc::new(handle);
         let mut handles = self.handles_write();
         handles.by_id.insert(handle.id, Arc::clone(&handle));
         self.rename(&mut handles, catalogue, &handle.name);
+        if loaded {
+            self.ring.enter(&handle);
+        }
         handle
     }
 
@@ -287,6 +301,8 @@ impl Filters {
     fn unregister(&self, catalogue: &Catalogue, id: FilterId) -> Option<Arc<Handle>> {
         let mut handles = self.handles_write();
         let handle = handles.by_id.remove(&id)?;
+        self.ring.leave(&handle);
+        lock(&self.apart).remove(&id);
         self.rename(&mut handles, catalogue, &handle.name);
         Some(handle)
     }

@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::Filters;
 use super::error::FilterError;
-use super::handle::{Bits, Handle, lock};
+use super::handle::{Handle, lock};
 
 /// A node asks for rights when it holds less than this part of its share.
 const LOW_PART: u64 = 4;
@@ -72,12 +72,12 @@ impl Filters {
         let Some(handle) = self.by_id(filter).filter(|handle| shares_rights(handle)) else {
             return Ok(());
         };
-        let bits = self.loaded(&handle)?;
-        let Bits::Loaded(loaded) = &*bits else {
+        let bits = self.replica(&handle)?;
+        let Some(held) = bits.held() else {
             return Ok(());
         };
         let mut left = wanted;
-        for layer in loaded.filter.layers().filter(|layer| is_entered(layer)) {
+        for layer in held.filter.layers().filter(|layer| is_entered(layer)) {
             let spare = (layer.held() / 2).min(left);
             if spare > 0 {
                 self.give(filter, layer, &[(to, spare)])?;

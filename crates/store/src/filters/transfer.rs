@@ -172,10 +172,10 @@ impl Filters {
             other: BTreeMap::new(),
         };
         let loaded = self.empty(row.parameters, row.seed, row.storage);
-        loaded.memory.grow(first.geometry.bytes())?;
+        self.grow(&loaded.memory, first.geometry.bytes())?;
         loaded.filter.add_layer(first)?;
         for layer in &layers {
-            loaded.memory.grow(layer.bytes())?;
+            self.grow(&loaded.memory, layer.bytes())?;
             loaded.filter.add_legacy(Arc::clone(layer))?;
         }
         self.enter_with_files(row, loaded, &layers)
@@ -189,7 +189,7 @@ impl Filters {
         loaded: Loaded,
         legacy: &[Arc<BloomdLayer>],
     ) -> Result<Creation, FilterError> {
-        let _alone = lock(&self.snapshot);
+        let _alone = self.alone();
         let mut catalogue = lock(&self.catalogue);
         if !self.entered(&catalogue, &row.name).is_empty() {
             return Ok(Creation::Exists(self.journal.appended()));
@@ -263,16 +263,15 @@ impl Filters {
                 theirs: describe(head.parameters, head.seed),
             });
         }
-        let _alone = lock(&self.snapshot);
-        let bits = self.loaded(handle)?;
+        // Layers that only the file has are kept beside those that are here.
+        let adopted = self.adopted_bytes(handle, &head, &other.filter)?;
+        let room = self.room(adopted, handle.summary().bytes, handle.storage)?;
+        let (_alone, bits) = self.loaded_alone(handle)?;
+        drop(room);
         let ours = loaded(&bits)?;
         let mut merged = Merged::default();
         for layer in other.filter.layers() {
-            let id = if head.id == handle.id {
-                layer.id()
-            } else {
-                foreign_id(head.id, layer.id())
-            };
+            let id = name_here(handle, &head, layer);
             match ours.filter.layer(id) {
                 Some(own) if own.shape().geometry == layer.shape().geometry => {
                     merge_layer(own, layer);
@@ -301,6 +300,20 @@ impl Filters {
             }
         }
         Ok((merged, self.journal.appended()))
+    }
+
+    /// Memory of the layers of `other` that are not here.
+    fn adopted_bytes(
+        &self,
+        handle: &Handle,
+        head: &ExportHead,
+        other: &Filter,
+    ) -> Result<u64, FilterError> {
+        let ours = self.bits(handle)?;
+        let adopted = other
+            .layers()
+            .filter(|layer| ours.layer(name_here(handle, head, layer)).is_none());
+        Ok(adopted.map(|layer| layer.shape().geometry.bytes()).sum())
     }
 
     /// Writes the file of a layer that was merged into, then says so in the log: recovery reads
@@ -355,19 +368,26 @@ impl Filters {
         Ok(row)
     }
 
+    /// Takes more memory, unloading others where need be.
+    fn grow(&self, memory: &Reservation, bytes: u64) -> Result<(), FilterError> {
+        let room = self.room(bytes, memory.bytes(), Storage::Memory)?;
+        Ok(memory.grow_by(Some(room), bytes)?)
+    }
+
     fn read_export(&self, mut input: &mut dyn Read) -> Result<Exported, FilterError> {
         let head = read_head(&mut input)?;
         head.parameters.validate()?;
-        let memory = Reservation::empty(&self.memory);
+        // It does not give way to others.
+        let memory = Reservation::empty(&self.memory, Storage::Memory);
         let filter = Filter::new(head.parameters, head.seed, self.identity.origin);
         for _ in 0..head.layers {
             let reader = LayerReader::new(input).map_err(unreadable)?;
             let shape = reader.head().shape;
-            memory.grow(shape.geometry.bytes())?;
+            self.grow(&memory, shape.geometry.bytes())?;
             input = reader.load(filter.add_layer(shape)?).map_err(unreadable)?;
         }
         for shape in &head.legacy {
-            memory.grow(shape.bytes)?;
+            self.grow(&memory, shape.bytes)?;
             let mut bytes = Vec::new();
             input
                 .take(shape.bytes)
@@ -448,6 +468,15 @@ fn merge_layer(into: &Layer, from: &Layer) {
         if from.copy_words(start, words) {
             into.merge_words(start, words);
         }
+    }
+}
+
+/// The name that a layer of an exported filter has here.
+fn name_here(handle: &Handle, head: &ExportHead, layer: &Layer) -> LayerId {
+    if head.id == handle.id {
+        layer.id()
+    } else {
+        foreign_id(head.id, layer.id())
     }
 }
 

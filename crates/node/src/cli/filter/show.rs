@@ -79,6 +79,9 @@ fn write_row(output: &mut impl Write, filter: &Value) -> std::io::Result<()> {
     if !filter["damaged"].is_null() {
         write!(output, "\tdamaged")?;
     }
+    if !filter["too_large"].is_null() {
+        write!(output, "\ttoo large")?;
+    }
     writeln!(output)
 }
 
@@ -110,8 +113,17 @@ pub(super) fn info(args: &InfoArgs, client: &Client, context: &Context) -> Done 
         other => other.to_string(),
     };
     for key in [
-        "id", "storage", "scope", "loaded", "error", "inserted", "capacity", "bytes", "layers",
+        "id",
+        "storage",
+        "scope",
+        "loaded",
+        "error",
+        "inserted",
+        "capacity",
+        "bytes",
+        "layers",
         "damaged",
+        "too_large",
     ] {
         writeln!(output, "{key}\t{}", plain(&info[key]))?;
     }

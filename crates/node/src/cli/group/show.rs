@@ -34,6 +34,9 @@ pub(super) fn status(args: &Args, client: &Client, context: &Context) -> Done {
             let columns = ["member", "kind", "name", "count"].map(|key| plain(&found[key]));
             writeln!(output, "divergence\t{}", columns.join("\t"))?;
         }
+        for note in status["notes"].as_array().into_iter().flatten() {
+            writeln!(output, "note\t{}", plain(note))?;
+        }
     }
     output.flush()?;
     Ok(Outcome::Done)
