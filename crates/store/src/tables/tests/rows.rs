@@ -164,7 +164,7 @@ fn merging_writes_only_what_changes_something() {
 }
 
 #[test]
-fn a_link_brings_no_row_that_freezes() {
+fn no_row_from_outside_freezes() {
     let node = open(&SimulatedDisk::new());
     let tables = node.tables();
     tables.create(b"t").expect("made");
@@ -173,7 +173,7 @@ fn a_link_brings_no_row_that_freezes() {
         (b"j".to_vec(), row(3, "x")),
     ];
     let merged = tables
-        .merge_from_link(b"t", frozen)
+        .merge(b"t", frozen)
         .expect("merged")
         .expect("a table");
     assert_eq!((merged.changed, merged.refused), (1, 1));
