@@ -164,7 +164,7 @@ fn merging_writes_only_what_changes_something() {
 }
 
 #[test]
-fn a_link_brings_no_row_that_freezes() {
+fn no_row_from_outside_freezes() {
     let node = open(&SimulatedDisk::new());
     let tables = node.tables();
     tables.create(b"t").expect("made");
