@@ -175,6 +175,7 @@ fn legacy_layer() -> Vec<u8> {
 fn manifest() -> Result<Vec<u8>, Box<dyn Error>> {
     let disk = SimulatedDisk::new();
     Manifest {
+        directory: Some(ME),
         bookmark: Bookmark {
             at: Note {
                 position: 4096,
@@ -189,6 +190,7 @@ fn manifest() -> Result<Vec<u8>, Box<dyn Error>> {
         members: vec![member()],
         bitmap: vec![2].into(),
         tables: 2048,
+        revisions: vec![vec![7]],
     }
     .write(&disk)?;
     let mut bytes = vec![REPAIR];

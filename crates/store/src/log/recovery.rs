@@ -133,16 +133,7 @@ pub(super) fn open(
     };
     recovery.make_directory()?;
     let segments = recovery.segments()?;
-    let (reached, unread) = match reached::read(&*disk, dir) {
-        Ok(Ok(Some((of, reached)))) if of == id => (reached, None),
-        Ok(Ok(Some(_))) => (Reached::default(), Some(ReachedFault::Foreign)),
-        Ok(Ok(None)) => (Reached::default(), None),
-        Ok(Err(fault @ ReachedFault::FutureVersion(_))) => {
-            return Err(recovery.reached_io(io::Error::other(fault)));
-        }
-        Ok(Err(fault)) => (Reached::default(), Some(fault)),
-        Err(source) => return Err(recovery.reached_io(source)),
-    };
+    let (reached, unread) = recovery.reached()?;
     let Some(last) = segments.last().copied() else {
         return Err(OpenError::NotHeld {
             dir: dir.to_owned(),
@@ -293,6 +284,20 @@ impl Recovery<'_> {
             step: Step::Reach,
             file: reached::path(self.dir),
             source,
+        }
+    }
+
+    /// How far the log has come, as the file beside it says, and why that says nothing.
+    fn reached(&self) -> Result<(Reached, Option<ReachedFault>), OpenError> {
+        match reached::read(self.disk, self.dir) {
+            Ok(Ok(Some((of, reached)))) if of == self.id => Ok((reached, None)),
+            Ok(Ok(Some(_))) => Ok((Reached::default(), Some(ReachedFault::Foreign))),
+            Ok(Ok(None)) => Ok((Reached::default(), None)),
+            Ok(Err(fault @ ReachedFault::FutureVersion(_))) => {
+                Err(self.reached_io(io::Error::other(fault)))
+            }
+            Ok(Err(fault)) => Ok((Reached::default(), Some(fault))),
+            Err(source) => Err(self.reached_io(source)),
         }
     }
 
