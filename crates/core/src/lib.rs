@@ -7,6 +7,7 @@ pub mod bitmap;
 pub mod catalogue;
 pub mod filter;
 pub mod hash;
+pub mod history;
 pub mod limits;
 pub mod membership;
 mod memory;

@@ -70,6 +70,14 @@ pub enum Branch {
     ClockJump,
     /// A node's clock was set back by an hour.
     ClockSetBack,
+    /// A directory was set back to an earlier copy.
+    SetBack,
+    /// A copy of a directory ran beside it.
+    RunTwice,
+    /// Two nodes found that they have other operations of an origin.
+    HistoriesPart,
+    /// A directory was made anew, for its history was not the group's.
+    MadeAnew,
     /// What a node says of itself changed.
     MemberChanged,
     /// A node that had entered that it left is back.
@@ -149,7 +157,7 @@ impl Branch {
     ];
 
     /// Those of seeds with many nodes.
-    pub const OF_MANY: [Branch; 34] = [
+    pub const OF_MANY: [Branch; 38] = [
         Branch::Kill,
         Branch::PowerCut,
         Branch::FilterFull,
@@ -161,6 +169,10 @@ impl Branch {
         Branch::Left,
         Branch::ClockJump,
         Branch::ClockSetBack,
+        Branch::SetBack,
+        Branch::RunTwice,
+        Branch::HistoriesPart,
+        Branch::MadeAnew,
         Branch::MemberChanged,
         Branch::MemberBack,
         Branch::MessageLost,

@@ -73,6 +73,8 @@ fn built_in_faults_are_found() {
         GroupMutation::BitmapLeftOut,
         GroupMutation::RowsRemovedAtOnce,
         GroupMutation::ClockStandsStill,
+        GroupMutation::OnlyNumbersCompared,
+        GroupMutation::ForkKept,
     ] {
         // What comes back takes longer to go, and to come.
         let operations = match mutation {

@@ -37,7 +37,7 @@ impl Machine {
             let (periodic, asked) = (turn.now >= peer.reports.due_at, may_tell(peer, turn.now));
             if periodic || asked {
                 if !refreshed {
-                    self.refresh_mine(turn.replica);
+                    self.refresh_mine(turn);
                     refreshed = true;
                 }
                 if let Some(peer) = self.peers.get_mut(&name) {
@@ -45,6 +45,7 @@ impl Machine {
                     let periods = if acquainted { periods } else { 1 };
                     peer.reports.due_at = turn.now + periods * REPORT_MS;
                     tell(turn, name, peer, window, asked, &self.mine);
+                    self.tell_histories(turn, name);
                 }
             }
             self.acknowledge(turn, name);
@@ -78,6 +79,7 @@ impl Machine {
                 origin: *origin,
                 durable: now.0,
                 received: now.1,
+                mark: turn.replica.mark(*origin, now.0),
             });
             *said = Some(now);
             now.0 < now.1
@@ -149,13 +151,17 @@ impl Machine {
 
     /// Draws the conclusions from what a peer has.
     fn heed<R: Replica>(&mut self, turn: &mut Turn<'_, R>, name: Origin, entries: &[Entry]) {
-        let Some(peer) = self.peers.get_mut(&name) else {
-            return;
-        };
         for entry in entries {
+            self.compare(turn, name, entry.origin);
+            let Some(peer) = self.peers.get_mut(&name) else {
+                return;
+            };
             let ours = turn.replica.applied().get(entry.origin);
             peer.flight
                 .acknowledge(turn.now, entry.origin, entry.received);
+            if peer.parts_at(entry.origin) {
+                continue;
+            }
             if entry.origin != self.me {
                 if entry.durable > ours {
                     self.repair.note(turn.now, *entry, ours);

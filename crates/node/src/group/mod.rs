@@ -8,6 +8,7 @@ mod command;
 mod complaints;
 mod courier;
 mod frame;
+mod histories;
 mod identity;
 mod joining;
 mod leaving;

@@ -65,6 +65,8 @@ pub(super) struct Owner {
     pub(super) leaving: Option<Leaving>,
     /// It has left, and belongs to no group until it is joined to one.
     pub(super) outside: bool,
+    /// Its own history is not the others': it stays alone, so that nobody takes it over.
+    pub(super) apart: bool,
     pub(super) seeds: BTreeSet<Address>,
     pub(super) complaints: Complaints,
     pub(super) announced: u64,
@@ -107,6 +109,7 @@ impl Owner {
             joining: Joining::default(),
             leaving: None,
             outside: false,
+            apart: false,
             seeds,
             complaints: Complaints::default(),
             announced: 0,
@@ -229,6 +232,7 @@ impl Owner {
         self.next_tick = now + TICK_MS;
         self.drive(SyncInput::Tick);
         self.drive_memory(SyncInput::Tick);
+        self.stay_apart();
         self.end_joins(now);
         self.drive_leaving(now);
         self.call_neighbours(now);
@@ -294,14 +298,19 @@ impl Owner {
             SyncEvent::SnapshotFinished(_) => Counts::add(&counts.snapshots_taken),
             SyncEvent::ToldBehind(_) => Counts::add(&counts.snapshots_served),
             SyncEvent::Asked { .. } => Counts::add(&counts.repairs),
+            SyncEvent::HistoriesPart {
+                peer,
+                origin,
+                common,
+            } => self.histories_part(*peer, *origin, *common),
             SyncEvent::OwnOperationsUnknown { peer, theirs, ours } => {
                 let peer = self.name_of(*peer);
                 let (theirs, ours) = (*theirs, *ours);
                 let failed = self.collections.journal().fail(|| {
                     format!(
                         "{peer} has {theirs} operations of this node, which has {ours}: its data \
-                         directory was set back to an earlier state. Stop it, take a `grapevine \
-                         backup` of the directory and `grapevine restore` that into a new one"
+                         directory was set back to an earlier state. Stop the node and run \
+                         `grapevine restore --in-place`"
                     )
                 });
                 self.complaints.warn(now, &failed.to_string());

@@ -66,6 +66,9 @@ pub struct Link {
     pub in_flight: u64,
     /// Bytes that wait in its queue.
     pub waiting: u64,
+    /// Origins of which it has other operations than this node: what is known of them is kept
+    /// apart.
+    pub forks: u64,
     /// Lines taken so far by a snapshot that is being taken from it.
     pub snapshot_lines: Option<u64>,
 }
@@ -74,7 +77,7 @@ impl Link {
     /// Whether both have the same.
     #[must_use]
     pub fn in_step(&self) -> bool {
-        self.known && self.to_send == 0 && self.to_receive == 0
+        self.known && self.to_send == 0 && self.to_receive == 0 && self.forks == 0
     }
 }
 
@@ -84,6 +87,14 @@ impl Status {
         self.members
             .iter()
             .filter(|member| member.state == MemberState::Joined && member.key != self.me)
+    }
+
+    /// Origins of which another member has other operations than this node, each counted for each
+    /// such member.
+    #[must_use]
+    pub fn forks(&self) -> u64 {
+        let links = self.others().filter_map(|member| member.link.as_ref());
+        links.map(|link| link.forks).sum()
     }
 
     /// How many have the same as this node, itself included.

@@ -52,6 +52,7 @@ fn describe(status: &Status) -> Value {
         },
         "connected": connected.count(),
         "copies": copies(status),
+        "forks": status.forks(),
         "members": list(status),
     })
 }
@@ -91,6 +92,7 @@ fn link(link: &Link) -> Value {
         "to_receive": link.to_receive,
         "in_flight_bytes": link.in_flight,
         "waiting_bytes": link.waiting,
+        "forks": link.forks,
         "snapshot_lines": link.snapshot_lines,
     })
 }

@@ -50,7 +50,17 @@ pub(super) async fn ready(State(api): State<Arc<Api>>) -> Response {
         api.engine.filters().journal().read_only()
     };
     let Some(reason) = reason else {
-        return answer::with_type(StatusCode::OK, TEXT_TYPE, "ready\n".into());
+        let status = api.group.as_deref().map(|group| group.status());
+        let forks = status.map_or(0, |status| status.forks());
+        let note = match forks {
+            0 => String::new(),
+            _ => format!(
+                "note: other members have other operations of {forks} origins than this node; \
+                 see the log and `grapevine group status`\n"
+            ),
+        };
+        let said = format!("ready\n{note}");
+        return answer::with_type(StatusCode::OK, TEXT_TYPE, said.into());
     };
     let said = json!({"error": {"code": "read_only", "message": &*reason}});
     answer::json(StatusCode::SERVICE_UNAVAILABLE, &said)

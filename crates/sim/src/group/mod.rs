@@ -9,6 +9,7 @@ mod bits;
 mod check;
 pub mod error_bound;
 mod fault;
+mod histories;
 mod ledger;
 mod members;
 mod mutant;
@@ -22,6 +23,7 @@ use grapevine_core::sync::Input;
 use crate::branch::Branch;
 use crate::outcome::{Checked, Outcome};
 use crate::random::Random;
+use histories::Tampering;
 use ledger::Ledger;
 pub use mutant::GroupMutation;
 use network::{Event, Network};
@@ -73,6 +75,7 @@ struct World {
     network: Network,
     ledger: Ledger,
     faults: Faults,
+    tampering: Tampering,
     /// Nothing more is to go wrong.
     healed: bool,
     outcome: Outcome,
@@ -113,6 +116,7 @@ impl World {
             network,
             ledger: Ledger::default(),
             faults,
+            tampering: Tampering::new(plan.seed),
             healed: false,
             outcome: Outcome::new(),
         };
@@ -134,6 +138,7 @@ impl World {
         while self.now < deadline {
             let look = self.now + LOOK_EVERY_MS;
             self.run_until(|world| world.now >= look)?;
+            self.mend()?;
             difference = self.difference()?;
             if difference.is_none() {
                 break;

@@ -13,6 +13,7 @@
 mod apply;
 mod arrival;
 mod blocks;
+mod carry;
 mod change;
 mod checkpoint;
 mod error;

@@ -30,6 +30,7 @@ pub(super) fn status(args: &Args, client: &Client, context: &Context) -> Done {
         for key in ["members", "in_step"] {
             writeln!(output, "copies.{key}\t{}", plain(&status["copies"][key]))?;
         }
+        writeln!(output, "forks\t{}", plain(&status["forks"]))?;
     }
     output.flush()?;
     Ok(Outcome::Done)
