@@ -8,6 +8,7 @@ pub mod carried;
 pub mod catalogue;
 pub mod filter;
 pub mod hash;
+pub mod history;
 pub mod limits;
 pub mod membership;
 mod memory;

@@ -11,6 +11,7 @@
 //! draw      = spent
 //! spent     = filter 16 | layer index u32 | layer creator 16 | opened u64 | total u64
 //! bits      = indexes u16 each, below 65200
+//! mark      = u64, not 0: of the run of the node that makes what follows
 //! rows      = a table's name and rows of it, see `operation/rows.rs`
 //! other     = a MessagePack map; fields that this version does not know are carried along, within
 //!             the bounds of `carried.rs`
@@ -23,22 +24,25 @@
 //! those travel beside it.
 //! What an operation rests on in the same way is its [`Operation::needs`].
 
+mod error;
 mod rows;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::bitmap::BITMAP_BITS_MAX;
-use crate::catalogue::{FilterId, FilterRow, LayerRow, NameError, validate_name};
+use crate::catalogue::{FilterId, FilterRow, LayerRow, validate_name};
 use crate::filter::Run;
 use crate::filter::parameters::{LayerId, LayerShape};
 use crate::filter::rights::Rights;
 use crate::hash::KeyHash;
+use crate::history::History;
 use crate::limits::{ADOPTED_VERSION_BYTES_MAX, OPERATION_BODY_BYTES_MAX};
 use crate::membership::{GroupIdentity, MemberRow};
 use crate::origin::Origin;
 use crate::table::TableRow;
 use crate::version::{Dot, VersionVector};
+pub use error::OperationError;
 pub use rows::{
     KeyedRow, ROW_OVERHEAD_BYTES, Rows, RowsError, decode_rows, encode_row, encode_rows_of,
 };
@@ -69,6 +73,9 @@ const KIND_ADOPT_VERSION: u8 = 13;
 const KIND_DRAW: u8 = 14;
 const KIND_TABLE: u8 = 15;
 const KIND_ROWS: u8 = 16;
+const KIND_MARK: u8 = 17;
+const KIND_MARKS: u8 = 18;
+const KIND_FORK: u8 = 19;
 
 /// Who an operation is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -252,6 +259,13 @@ pub enum Operation<'a> {
     Table(TableRow),
     /// Rows of a table, which exists with them.
     Rows(Rows<'a>),
+    /// The operations of the origin from here to its next mark are of one run of its node.
+    Mark(u64),
+    /// The marks of an origin, of which a snapshot that is taken over next has operations.
+    Marks(Origin, History),
+    /// What this node has of an origin from a number on is not what others have under it, or is
+    /// not known to be anywhere else.
+    Fork(Dot),
     /// The group that this node belongs to now.
     Group(GroupIdentity),
     /// A snapshot was taken over: this node has everything up to here.
@@ -264,6 +278,8 @@ impl Operation<'_> {
         match self {
             Operation::Group(_)
             | Operation::AdoptVersion(_)
+            | Operation::Marks(..)
+            | Operation::Fork(_)
             | Operation::Catalogue(CatalogueChange::Hide(_) | CatalogueChange::Show(_)) => false,
             Operation::Rows(rows) => !rows.carries_dots(),
             _ => true,
@@ -300,67 +316,6 @@ impl<'a> Bits<'a> {
             .iter()
             .map(|bytes| u16::from_le_bytes(*bytes))
     }
-}
-
-/// Why bytes are not an operation.
-#[derive(Debug, thiserror::Error)]
-pub enum OperationError {
-    /// Shorter than any operation of its kind.
-    #[error("operation of {length} bytes is cut short")]
-    Short {
-        /// Bytes there are.
-        length: usize,
-    },
-    /// The hashes of an insert are not a whole number, none, or too many.
-    #[error("insert carries {bytes} bytes of hashes, not 1 to {INSERT_HASHES_MAX} times 16")]
-    Hashes {
-        /// Bytes of hashes.
-        bytes: usize,
-    },
-    /// A draw is of another length than all are.
-    #[error("{bytes} bytes of a draw, not {SPENT_BYTES}")]
-    Draw {
-        /// Bytes there are.
-        bytes: usize,
-    },
-    /// A stream that this version does not know.
-    #[error("operation of unknown stream {0}: written by a newer version")]
-    Stream(u8),
-    /// Indexes of bits are not a whole number, none, or too many.
-    #[error("{bytes} bytes of bit indexes, not 1 to {BITS_MAX} times 2")]
-    Bits {
-        /// Bytes of indexes.
-        bytes: usize,
-    },
-    /// No bitmap has such a bit.
-    #[error("bit {0} of a bitmap, which has at most {BITMAP_BITS_MAX}")]
-    NoBit(u16),
-    /// Rows of a table do not hold.
-    #[error(transparent)]
-    Rows(#[from] RowsError),
-    /// A filter cannot have that name.
-    #[error("a filter's {0}")]
-    FilterName(NameError),
-    /// A table cannot have that name.
-    #[error("a table's {0}")]
-    TableName(NameError),
-    /// A kind that this version does not know.
-    #[error("operation of unknown kind {0}: written by a newer version")]
-    Kind(u8),
-    /// The body is larger than any this version writes.
-    #[error(
-        "operation body of {0} bytes, the limit is {OPERATION_BODY_BYTES_MAX}, of an adopted \
-         version {ADOPTED_VERSION_BYTES_MAX}"
-    )]
-    TooLong(usize),
-    /// The body does not decode.
-    #[error("operation of kind {kind} does not decode: {source}")]
-    Body {
-        /// Its kind.
-        kind: u8,
-        /// What the decoder says.
-        source: rmp_serde::decode::Error,
-    },
 }
 
 /// Appends an insert of `hashes` (1 to [`INSERT_HASHES_MAX`]) to `buffer`.
@@ -424,6 +379,22 @@ pub fn encode_bits(buffer: &mut Vec<u8>, indexes: &[u16]) {
     for index in indexes {
         buffer.extend_from_slice(&index.to_le_bytes());
     }
+}
+
+/// Appends the mark of a run, which is not 0, to `buffer`.
+pub fn encode_mark(buffer: &mut Vec<u8>, mark: u64) {
+    buffer.push(KIND_MARK);
+    buffer.extend_from_slice(&mark.to_le_bytes());
+}
+
+/// Appends the marks of an origin to `buffer`.
+pub fn encode_marks(buffer: &mut Vec<u8>, origin: Origin, history: &History) {
+    encode_body(buffer, KIND_MARKS, &(origin, history));
+}
+
+/// Appends the first operation that is not what others have to `buffer`.
+pub fn encode_fork(buffer: &mut Vec<u8>, first: Dot) {
+    encode_body(buffer, KIND_FORK, &first);
 }
 
 /// Appends a grant to `buffer`.
@@ -523,6 +494,13 @@ pub fn decode(operation: &[u8]) -> Result<Operation<'_>, OperationError> {
     if kind == KIND_ROWS {
         return Ok(Operation::Rows(Rows::decode(body)?));
     }
+    if kind == KIND_MARK {
+        let mark = body.try_into().map(u64::from_le_bytes);
+        return match mark {
+            Ok(mark) if mark != 0 => Ok(Operation::Mark(mark)),
+            _ => Err(OperationError::Mark { bytes: body.len() }),
+        };
+    }
     if !fits(operation) {
         return Err(OperationError::TooLong(body.len()));
     }
@@ -558,6 +536,11 @@ pub fn decode(operation: &[u8]) -> Result<Operation<'_>, OperationError> {
             validate_name(&row.name).map_err(OperationError::TableName)?;
             return Ok(Operation::Table(row));
         }
+        KIND_MARKS => {
+            let (origin, history) = decode_body(kind, body)?;
+            return Ok(Operation::Marks(origin, history));
+        }
+        KIND_FORK => return Ok(Operation::Fork(decode_body(kind, body)?)),
         KIND_GROUP => return Ok(Operation::Group(decode_body(kind, body)?)),
         KIND_ADOPT_VERSION => return Ok(Operation::AdoptVersion(decode_body(kind, body)?)),
         kind => return Err(OperationError::Kind(kind)),

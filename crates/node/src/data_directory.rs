@@ -61,10 +61,7 @@ pub(crate) fn open(config: &Config) -> Result<Opened, DataDirectoryError> {
             path: path.clone(),
             source,
         })?;
-    let lock = DirectoryLock::acquire(path).map_err(|error| match error {
-        held @ LockError::Held { .. } => DataDirectoryError::InUse(held),
-        other => DataDirectoryError::Lock(other),
-    })?;
+    let lock = lock(path)?;
     let rows = MemoryDivision::of(config.limits.memory.bytes).rows;
     let opened = Collections::open_within(Arc::new(disk), options(config), rows, entropy()?);
     let (collections, recovered) = opened.map_err(|source| DataDirectoryError::Open {
@@ -75,6 +72,14 @@ pub(crate) fn open(config: &Config) -> Result<Opened, DataDirectoryError> {
         collections,
         recovered,
         lock,
+    })
+}
+
+/// Takes the lock of a data directory.
+pub(crate) fn lock(path: &Path) -> Result<DirectoryLock, DataDirectoryError> {
+    DirectoryLock::acquire(path).map_err(|error| match error {
+        held @ LockError::Held { .. } => DataDirectoryError::InUse(held),
+        other => DataDirectoryError::Lock(other),
     })
 }
 

@@ -76,6 +76,14 @@ pub enum Branch {
     RowsUnseen,
     /// A row that a copy seemed to lack was written again.
     RowsWrittenAgain,
+    /// A directory was set back to an earlier copy.
+    SetBack,
+    /// A copy of a directory ran beside it.
+    RunTwice,
+    /// Two nodes found that they have other operations of an origin.
+    HistoriesPart,
+    /// A directory was made anew, for its history was not the group's.
+    MadeAnew,
     /// What a node says of itself changed.
     MemberChanged,
     /// A node that had entered that it left is back.
@@ -163,7 +171,7 @@ impl Branch {
     ];
 
     /// Those of seeds with many nodes.
-    pub const OF_MANY: [Branch; 42] = [
+    pub const OF_MANY: [Branch; 46] = [
         Branch::Kill,
         Branch::PowerCut,
         Branch::FilterFull,
@@ -175,6 +183,10 @@ impl Branch {
         Branch::Left,
         Branch::ClockJump,
         Branch::ClockSetBack,
+        Branch::SetBack,
+        Branch::RunTwice,
+        Branch::HistoriesPart,
+        Branch::MadeAnew,
         Branch::MemberChanged,
         Branch::MemberBack,
         Branch::MessageLost,

@@ -78,6 +78,8 @@ fn built_in_faults_are_found() {
         GroupMutation::HealedAsEmpty,
         GroupMutation::LargeStopsAll,
         GroupMutation::LargeClaimed,
+        GroupMutation::OnlyNumbersCompared,
+        GroupMutation::ForkKept,
     ] {
         // What comes back takes longer to go, and to come.
         let operations = match mutation {

@@ -93,6 +93,18 @@ pub enum BackupError {
     /// A filter in the copy cannot be read, or its snapshot not written.
     #[error("the copy cannot be renewed: {0}")]
     Filters(#[from] crate::filters::FilterError),
+    /// The tables of the copy cannot be read, or written again.
+    #[error("the copy cannot be renewed: {0}")]
+    Tables(#[from] crate::tables::TableError),
+    /// A member of the copy cannot be entered again.
+    #[error("the copy cannot be renewed: {0}")]
+    Member(#[from] crate::collections::EnterError),
+    /// The copy's log cannot be read.
+    #[error("the copy cannot be renewed: {0}")]
+    Read(#[from] crate::log::ReadError),
+    /// The copy cannot be written.
+    #[error("the copy cannot be renewed: {0}")]
+    ReadOnly(#[from] crate::journal::ReadOnly),
     /// The destination cannot be made.
     #[error(transparent)]
     Destination(#[from] StagingError),

@@ -13,8 +13,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::Thread;
 
+use grapevine_core::history::History;
 use grapevine_core::limits::OPERATION_BODY_BYTES_MAX;
-use grapevine_core::operation::{ENTRY_HEADER_BYTES, EntryHeader, Stream, fits};
+use grapevine_core::operation::{
+    ENTRY_HEADER_BYTES, EntryHeader, Stream, encode_mark, encode_marks, fits,
+};
 use grapevine_core::origin::Origin;
 use grapevine_core::version::{Dot, VersionVector};
 use serde::{Deserialize, Serialize};
@@ -23,6 +26,8 @@ use thiserror::Error;
 use crate::log::{
     Cursor, EntryBuffer, Log, LogCounts, LogError, LogState, Position, ReadError, Stop,
 };
+
+mod histories;
 
 /// Directory of the log in the data directory.
 pub const LOG_DIR: &str = "log";
@@ -63,6 +68,13 @@ pub struct Bookmark {
     pub local: u64,
     /// Earlier places, ascending, for readers of what the log still holds before.
     pub earlier: Vec<Note>,
+    /// The marks in what was in, by origin.
+    #[serde(default)]
+    pub histories: BTreeMap<Origin, History>,
+    /// From which number on what is here of an origin is not known to be anywhere else, where
+    /// another node was found to have other operations under the numbers of some origin.
+    #[serde(default)]
+    pub forks: BTreeMap<Origin, u64>,
 }
 
 /// Consecutive operations of one origin.
@@ -94,6 +106,12 @@ struct Versions {
     applied: VersionVector,
     local: u64,
     notes: Vec<Note>,
+    /// The mark of this run, until it is written; none once it is.
+    mark: Option<u64>,
+    histories: BTreeMap<Origin, History>,
+    /// Histories read from the log whose version comes next in it.
+    arriving: BTreeMap<Origin, History>,
+    forks: BTreeMap<Origin, u64>,
 }
 
 /// The journal of one data directory.
@@ -150,9 +168,16 @@ impl Bell {
 
 impl Journal {
     /// A journal over an opened log, as of the bookmark. Whoever replays the log from there tells
-    /// it what it finds with [`Journal::replayed`].
-    pub fn new(log: Log, origin: Origin, bookmark: Bookmark) -> Self {
-        let Bookmark { at, local, earlier } = bookmark;
+    /// it what it finds with [`Journal::replayed`]. The random `mark` tells this run's operations
+    /// from those of any other run, of this directory or of a copy of it; 0: they are not marked.
+    pub fn new(log: Log, origin: Origin, bookmark: Bookmark, mark: u64) -> Self {
+        let Bookmark {
+            at,
+            local,
+            earlier,
+            histories,
+            forks,
+        } = bookmark;
         let mut notes = earlier;
         notes.retain(|note| note.position < at.position);
         notes.push(at.clone());
@@ -169,6 +194,10 @@ impl Journal {
                 applied: at.version,
                 local,
                 notes,
+                mark: (mark != 0).then_some(mark),
+                histories,
+                arriving: BTreeMap::new(),
+                forks,
             }),
             failure: OnceLock::new(),
             bell: Bell::default(),
@@ -202,16 +231,26 @@ impl Journal {
         stream: Stream,
         write: impl FnOnce(Dot, &mut EntryBuffer<'_>),
     ) -> Result<(Position, Dot), ReadOnly> {
+        if stream == Stream::Group {
+            self.ensure_group_writable()?;
+        }
         let mut appender = self.log.begin()?;
         let mut versions = lock(&self.versions);
         let last = match stream {
             Stream::Local => versions.local,
             Stream::Group => versions.applied.get(self.origin),
         };
-        let dot = Dot {
+        let mut dot = Dot {
             origin: self.origin,
             sequence: last + 1,
         };
+        let mark = versions.mark.filter(|_| stream == Stream::Group);
+        if let Some(mark) = mark {
+            let mut entry = EntryHeader { stream, dot }.encode().to_vec();
+            encode_mark(&mut entry, mark);
+            appender.entry(&entry)?;
+            dot.sequence += 1;
+        }
         let header = EntryHeader { stream, dot }.encode();
         let mut readable = Ok(());
         appender.entry_with(|buffer| {
@@ -222,6 +261,10 @@ impl Journal {
         // Given up unfinished, the appender takes the entry back.
         readable?;
         let position = appender.finish();
+        if let Some(mark) = mark {
+            versions.mark = None;
+            versions.history(self.origin).mark(dot.sequence - 1, mark);
+        }
         versions.advance(stream, dot);
         versions.note(position);
         drop(versions);
@@ -231,6 +274,16 @@ impl Journal {
 
     /// Appends an operation of another origin, the next one of it.
     pub fn append_foreign(&self, dot: Dot, operation: &[u8]) -> Result<Position, ReadOnly> {
+        self.append_foreign_mark(dot, operation, None)
+    }
+
+    /// Appends an operation of another origin, the next one of it, which may be a mark.
+    pub(crate) fn append_foreign_mark(
+        &self,
+        dot: Dot,
+        operation: &[u8],
+        mark: Option<u64>,
+    ) -> Result<Position, ReadOnly> {
         let stream = Stream::Group;
         let header = EntryHeader { stream, dot }.encode();
         let mut appender = self.log.begin()?;
@@ -240,6 +293,9 @@ impl Journal {
             buffer.extend_from_slice(operation);
         })?;
         let position = appender.finish();
+        if let Some(mark) = mark {
+            versions.history(dot.origin).mark(dot.sequence, mark);
+        }
         versions.advance(stream, dot);
         versions.note(position);
         drop(versions);
@@ -248,18 +304,28 @@ impl Journal {
     }
 
     /// Appends that everything up to `version` is in, by other ways than its operations.
+    /// `histories` has the marks in them where they came from.
     pub fn append_version(
         &self,
         version: &VersionVector,
+        histories: &BTreeMap<Origin, History>,
         write: impl FnOnce(&mut EntryBuffer<'_>),
     ) -> Result<Position, ReadOnly> {
         let mut appender = self.log.begin()?;
         let mut versions = lock(&self.versions);
-        let dot = Dot {
-            origin: self.origin,
-            sequence: versions.local + 1,
-        };
+        let adopted = versions.adopted_histories(version, histories, self.origin);
         let stream = Stream::Local;
+        let mut dot = Dot {
+            origin: self.origin,
+            sequence: versions.local,
+        };
+        for (origin, history) in &adopted {
+            dot.sequence += 1;
+            let mut entry = EntryHeader { stream, dot }.encode().to_vec();
+            encode_marks(&mut entry, *origin, history);
+            appender.entry(&entry)?;
+        }
+        dot.sequence += 1;
         let header = EntryHeader { stream, dot }.encode();
         appender.entry_with(|buffer| {
             buffer.extend_from_slice(&header);
@@ -267,6 +333,7 @@ impl Journal {
         })?;
         // Under the lock that appends, like every change of the version: a bookmark that has the
         // entry before its position has the version too.
+        versions.arriving = adopted;
         versions.adopt(version, self.origin);
         let position = appender.finish();
         versions.advance(stream, dot);
@@ -302,9 +369,15 @@ impl Journal {
         };
         let earlier = versions.notes.clone();
         versions.notes.push(at.clone());
-        let local = versions.local;
+        let bookmark = Bookmark {
+            at,
+            local: versions.local,
+            earlier,
+            histories: versions.histories.clone(),
+            forks: versions.forks.clone(),
+        };
         drop(appender);
-        Ok(Bookmark { at, local, earlier })
+        Ok(bookmark)
     }
 
     /// The thread that [`Journal::arm_bell`] is for. Only the first one counts.
@@ -433,6 +506,13 @@ impl Journal {
     pub fn ensure_writable(&self) -> Result<(), ReadOnly> {
         self.read_only()
             .map_or(Ok(()), |reason| Err(ReadOnly(reason)))
+    }
+
+    /// Others must not get to know of operations that this node should not make, whatever makes
+    /// them.
+    fn ensure_group_writable(&self) -> Result<(), ReadOnly> {
+        let failure = self.failure.get();
+        failure.map_or(Ok(()), |reason| Err(ReadOnly(Arc::clone(reason))))
     }
 
     /// From now on nothing more is written, for this reason or an earlier one.
@@ -582,6 +662,7 @@ impl Versions {
 
     /// A copy never knows more of this node's own operations than the node itself.
     fn adopt(&mut self, version: &VersionVector, me: Origin) {
+        self.histories.append(&mut self.arriving);
         for (origin, count) in version.iter().filter(|(origin, _)| *origin != me) {
             self.applied.advance(origin, count);
         }

@@ -372,6 +372,7 @@ mod tests {
                 at: note(1 << 40),
                 local: 7,
                 earlier: vec![note(9)],
+                ..Bookmark::default()
             },
             rows: vec![row],
             hidden: vec![ByteBuf::from(b"caf\xe9")],

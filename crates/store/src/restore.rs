@@ -10,8 +10,13 @@
 //! spent them after the backup. Its layers are full of keys that are found, and take no new ones:
 //! the first new key of a growing filter opens a further layer, and a filter of fixed size takes
 //! no new keys any more.
+//!
+//! Where the directory knows that others have other operations under the same numbers, that is not
+//! enough: see [`renew_apart`].
 
-use std::path::Path;
+mod apart;
+
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use grapevine_core::origin::Origin;
@@ -25,6 +30,7 @@ use crate::journal::LOG_DIR;
 use crate::log::{Log, LogConfig};
 use crate::manifest::{MANIFEST_FILE, Manifest};
 use crate::staging::{Staging, StagingError};
+pub use apart::renew_apart;
 
 /// What a restore made.
 #[derive(Debug)]
@@ -67,9 +73,63 @@ pub fn restore(
     let staging = Staging::begin(directory)?;
     let target = Arc::new(RealDisk::new(staging.path().to_owned()));
     let copied = copy(&from, &*target)?;
-    let restored = renew(target, copied, options, entropy)?;
-    staging.commit()?;
+    if !parts(&target, options, &entropy)? {
+        let restored = renew(target, copied, options, entropy)?;
+        staging.commit()?;
+        return Ok(restored);
+    }
+    let mut name = directory.as_os_str().to_owned();
+    name.push(".apart");
+    let anew = Staging::begin(Path::new(&name))?;
+    let new = Arc::new(RealDisk::new(anew.path().to_owned()));
+    let restored = renew_apart(target, new, copied, options, entropy)?;
+    // The copy goes, the new directory takes its place.
+    drop(staging);
+    anew.commit_at(directory)?;
     Ok(restored)
+}
+
+/// Makes the data directory at `directory`, which no process may use, anew in its place. What was
+/// there stays beside it, under a name that says whose it was: the path that is given.
+///
+/// # Errors
+/// As [`restore`]; then the directory is as it was.
+pub fn restore_in_place(
+    directory: &Path,
+    options: Options,
+    entropy: Entropy,
+) -> Result<(Restored, PathBuf), BackupError> {
+    let from = RealDisk::new(directory.to_owned());
+    ensure_data_directory(&from)?;
+    let beside = |suffix: &str| {
+        let mut name = directory.as_os_str().to_owned();
+        name.push(suffix);
+        PathBuf::from(name)
+    };
+    let anew = beside(".anew");
+    let restored = restore(directory, &anew, options, entropy)?;
+    let kept = beside(&format!(".{}", restored.before));
+    let renamed = |from: &Path, to: &Path| {
+        std::fs::rename(from, to).map_err(|source| BackupError::Io {
+            path: from.display().to_string(),
+            source,
+        })
+    };
+    renamed(directory, &kept)?;
+    if let Err(error) = renamed(&anew, directory) {
+        // As it was before.
+        renamed(&kept, directory)?;
+        return Err(error);
+    }
+    Ok((restored, kept))
+}
+
+/// Whether the directory on `disk` knows that others have other operations under the numbers of
+/// some that it has.
+fn parts(disk: &Arc<RealDisk>, options: Options, entropy: &Entropy) -> Result<bool, BackupError> {
+    let disk: Arc<dyn Disk> = Arc::clone(disk) as Arc<dyn Disk>;
+    let (collections, _) = Collections::open(disk, options, Arc::clone(entropy))?;
+    Ok(!collections.journal().forks().is_empty())
 }
 
 /// Gives the data directory on `disk`, a copy that nobody uses, a new origin and key. Interrupted half

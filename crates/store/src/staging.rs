@@ -85,6 +85,12 @@ impl Staging {
         &self.path
     }
 
+    /// Gives the directory another name than it was begun for, durably.
+    pub(crate) fn commit_at(mut self, destination: &Path) -> Result<(), StagingError> {
+        self.destination = destination.to_owned();
+        self.commit()
+    }
+
     /// Gives the directory its name, durably. Its files must be synced.
     pub(crate) fn commit(mut self) -> Result<(), StagingError> {
         let failed = |path: &Path| {

@@ -182,6 +182,13 @@ impl Machine {
         if have == 0 && (origins >= ORIGINS_MAX || !self.may_follow(turn.replica, origin)) {
             return turn.event(Event::OriginsFull(from));
         }
+        if self
+            .peers
+            .get(&from)
+            .is_some_and(|peer| peer.parts_at(origin))
+        {
+            return;
+        }
         let bytes: usize = run.operations.iter().map(|o| operation_bytes(o)).sum();
         let news = run.first.saturating_add(run.operations.len() as u64) > have + 1;
         self.owe(from, origin, bytes, !news);

@@ -14,6 +14,8 @@ pub const BATCH_BYTES: usize = 64 * 1024;
 pub const OPERATIONS_PER_MESSAGE_MAX: usize = 16 * 1024;
 /// Most entries of one report.
 pub const REPORT_ENTRIES_MAX: usize = 512;
+/// Most origins of which a peer is told in one period that their histories part.
+pub const HISTORIES_TOLD_MAX: usize = 64;
 /// Most origins asked for in one message.
 pub const WANT_ENTRIES_MAX: usize = 512;
 /// Longest key at which a page of a snapshot begins or ends, in bytes: a table's longest name, a

@@ -243,6 +243,11 @@ impl Machine {
             | Message::Blob { .. }
             | Message::Gone(_)) => self.receive_answer(turn, from, answer),
             Message::Ask { filter, wanted } => self.receive_ask(turn, from, filter, wanted),
+            Message::History {
+                origin,
+                durable,
+                history,
+            } => self.receive_history(turn, from, origin, (durable, &history)),
         }
     }
 
@@ -265,9 +270,11 @@ impl Machine {
     }
 
     /// Looks what changed of what is said to peers.
-    pub(super) fn refresh_mine(&mut self, replica: &impl Replica) {
-        let aside = self.intake.all_aside();
-        self.mine
-            .refresh(replica.applied(), replica.durable(), aside);
+    pub(super) fn refresh_mine<R: Replica>(&mut self, turn: &mut Turn<'_, R>) {
+        let (aside, replica) = (self.intake.all_aside(), &*turn.replica);
+        let mark = |origin, count| replica.mark(origin, count);
+        let (applied, durable) = (replica.applied(), replica.durable());
+        let changed = self.mine.refresh(applied, durable, aside, mark);
+        self.compare_with_all(turn, &changed);
     }
 }

@@ -6,6 +6,7 @@
 
 mod clock;
 pub mod fingerprint;
+mod histories;
 mod intake;
 pub mod limits;
 mod machine;
@@ -122,6 +123,16 @@ pub enum Event {
         theirs: u64,
         /// How many there are here.
         ours: u64,
+    },
+    /// The peer has other operations under the same numbers: the data of the origin's node was set
+    /// back or copied behind its back.
+    HistoriesPart {
+        /// The peer.
+        peer: Origin,
+        /// Whose operations; this node's own, or another's.
+        origin: Origin,
+        /// How many of them are the same.
+        common: u64,
     },
     /// A snapshot is being taken from the peer.
     SnapshotBegun(Origin),

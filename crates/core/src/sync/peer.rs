@@ -34,6 +34,11 @@ pub(super) struct Peer {
     pub(super) window: u32,
     /// Its number of own operations of ours beyond those there are, once that was reported.
     pub(super) unknown: u64,
+    /// Origins of which it has another history, with how many operations both have in common once
+    /// that is known.
+    pub(super) forks: BTreeMap<Origin, Option<u64>>,
+    /// The last of those that it was told again.
+    pub(super) fork_told: Option<Origin>,
     pub(super) reports: Reports,
     pub(super) owed: Owed,
     pub(super) push: Push,
@@ -88,6 +93,7 @@ impl Peer {
         self.confirmed_at = None;
         self.horizon = 0;
         self.unknown = 0;
+        self.forks.clear();
         self.reports.told = None;
         self.told_behind_at = None;
         self.behind_until = 0;

@@ -210,7 +210,8 @@ impl Machine {
             return;
         };
         for (origin, first) in wanted {
-            if first == 0 || first > turn.replica.durable().get(origin) {
+            let none = first == 0 || first > turn.replica.durable().get(origin);
+            if none || peer.parts_at(origin) {
                 continue;
             }
             let sent = peer.flight.on_the_way(turn.now, origin, first);
@@ -248,6 +249,9 @@ fn push<R: Replica>(
     window: usize,
     shared: &mut Shared,
 ) {
+    if peer.parts_at(me) {
+        return;
+    }
     let received = peer.known.received(me);
     let durable = turn.replica.durable().get(me);
     let has_sent = peer.flight.has(me);

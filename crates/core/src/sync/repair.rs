@@ -229,6 +229,7 @@ impl Machine {
             .peers
             .iter()
             .filter(|(_, peer)| peer.connected && peer.known.durable(origin) > have)
+            .filter(|(_, peer)| !peer.parts_at(origin))
             .min_by_key(rank)?;
         let behind = now < self.peers[name].behind_until;
         Some(if behind {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::catalogue::FilterId;
 use crate::filter::parameters::LayerId;
+use crate::history::History;
 use crate::origin::Origin;
 use crate::version::{Dot, VersionVector};
 
@@ -199,6 +200,18 @@ pub trait Replica {
 
     /// What would survive a power cut now.
     fn durable(&self) -> &VersionVector;
+
+    /// The last mark in the first `count` operations of an origin, as far as they are in; 0: it is
+    /// not known, and histories are not told apart.
+    fn mark(&self, origin: Origin, count: u64) -> u64 {
+        self.history(origin).at(count)
+    }
+
+    /// All marks known in the operations of an origin that are in.
+    fn history(&self, origin: Origin) -> History {
+        let _ = origin;
+        History::default()
+    }
 
     /// Reads durable operations in log order: those of the origins in `wanted` from the number
     /// given there on, from `cursor` on (`None`: wherever the first of them may be). Stops at

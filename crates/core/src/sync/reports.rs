@@ -51,7 +51,7 @@ impl Machine {
             let (periodic, asked) = (turn.now >= peer.reports.due_at, may_tell(peer, turn.now));
             if periodic || asked {
                 if !refreshed {
-                    self.refresh_mine(turn.replica);
+                    self.refresh_mine(turn);
                     refreshed = true;
                 }
                 if let Some(peer) = self.peers.get_mut(&name) {
@@ -59,6 +59,7 @@ impl Machine {
                     let periods = if acquainted { periods } else { 1 };
                     peer.reports.due_at = turn.now + periods * REPORT_MS;
                     tell(turn, name, peer, offer, asked, &self.mine);
+                    self.tell_histories(turn, name);
                 }
             }
             self.acknowledge(turn, name);
@@ -92,6 +93,7 @@ impl Machine {
                 origin: *origin,
                 durable: now.0,
                 received: now.1,
+                mark: turn.replica.mark(*origin, now.0),
             });
             *said = Some(now);
             now.0 < now.1
@@ -167,6 +169,7 @@ impl Machine {
     fn heed<R: Replica>(&mut self, turn: &mut Turn<'_, R>, name: Origin, entries: &[Entry]) {
         let mut full = false;
         for entry in entries {
+            self.compare(turn, name, entry.origin);
             let ours = turn.replica.applied().get(entry.origin);
             let followed = ours > 0 || (!full && self.may_follow(turn.replica, entry.origin));
             let Some(peer) = self.peers.get_mut(&name) else {
@@ -174,6 +177,9 @@ impl Machine {
             };
             peer.flight
                 .acknowledge(turn.now, entry.origin, entry.received);
+            if peer.parts_at(entry.origin) {
+                continue;
+            }
             if entry.origin != self.me {
                 if entry.durable > ours && followed {
                     self.repair.note(turn.now, name, *entry, ours);

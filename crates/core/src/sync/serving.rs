@@ -26,6 +26,12 @@ impl Machine {
         if !peer.budget.spend(turn.now, ANSWER_COST_BYTES) {
             return turn.event(Event::ServingLimited(from));
         }
+        // Who does not know yet where its history parts from this one would take rows that are
+        // not here for removed.
+        let informed = peer.is_ready() && peer.forks.values().all(Option::is_some);
+        if matches!(request, Message::PageRequest { .. }) && !informed {
+            return;
+        }
         if let Some((answer, bytes)) = answer(turn.replica, request) {
             peer.budget.spend(turn.now, bytes);
             turn.send(from, answer);

@@ -61,6 +61,11 @@ impl Machine {
     /// the answer is none.
     pub fn stable(&mut self, now: u64, replica: &impl Replica) -> Option<Stable> {
         let now = self.clock.advance(now);
+        if self.forks().next().is_some() {
+            // What a number stands for is not the same everywhere.
+            self.stability.round = None;
+            return None;
+        }
         let others: BTreeSet<Origin> = self.others().collect();
         let round = self.stability.round.take();
         let mut round = match round.filter(|round| round.members == others) {

@@ -146,6 +146,8 @@ impl Machine {
         // Of this node's own operations too: rows that they made and the peer has not were dropped.
         let mut version = peer.known.version();
         version.limit(self.me, turn.replica.applied().get(self.me));
+        // Nothing may be concluded from numbers that stand for other operations there.
+        peer.leave_out_forks(&mut version);
         let purpose = Purpose::Snapshot {
             section: 0,
             after: Vec::new(),
@@ -179,7 +181,8 @@ impl Machine {
         self.peers
             .iter()
             .filter(|(name, peer)| {
-                **name != before && peer.is_ready() && peer.known.includes(version)
+                let has_it = peer.known.includes(version) && peer.agrees_on(version);
+                **name != before && peer.is_ready() && has_it
             })
             .min_by_key(|(name, peer)| (now < peer.distrust_until, **name < before, **name))
             .map(|(name, _)| *name)

@@ -14,6 +14,7 @@ use crate::version::VersionVector;
 struct Told {
     durable: u64,
     received: u64,
+    mark: u64,
     /// Of the report that said so.
     stamp: u64,
 }
@@ -80,6 +81,7 @@ impl Known {
                 *told = Told {
                     durable: entry.durable,
                     received: entry.received.max(entry.durable),
+                    mark: entry.mark,
                     stamp,
                 };
                 let after = version_hash(entry.origin, told.durable, told.received);
@@ -161,6 +163,12 @@ impl Known {
         self.told.get(&origin).map_or(0, |told| told.durable)
     }
 
+    /// Operations of `origin` that the peer has for good, and the last mark in them.
+    pub(super) fn mark(&self, origin: Origin) -> (u64, u64) {
+        let told = self.told.get(&origin);
+        told.map_or((0, 0), |told| (told.durable, told.mark))
+    }
+
     /// Operations of `origin` that need not be sent to it.
     pub(super) fn received(&self, origin: Origin) -> u64 {
         self.told.get(&origin).map_or(0, |told| told.received)
@@ -208,18 +216,21 @@ pub(super) struct Mine {
 struct Said {
     durable: u64,
     received: u64,
+    mark: u64,
     /// Which change brought it there.
     revision: u64,
 }
 
 impl Mine {
-    /// Looks what changed. `aside` has how many operations are put aside, by origin.
+    /// Looks what changed and gives the origins. `aside` has how many operations are put aside, by
+    /// origin; `mark` gives the last mark in so many operations of an origin.
     pub(super) fn refresh(
         &mut self,
         applied: &VersionVector,
         durable: &VersionVector,
         aside: impl Iterator<Item = (Origin, u64)>,
-    ) {
+        mark: impl Fn(Origin, u64) -> u64,
+    ) -> Vec<Origin> {
         let aside: BTreeMap<Origin, u64> = aside.collect();
         let more = |origin: &Origin| aside.get(origin).copied().unwrap_or(0);
         let mut changed = Vec::new();
@@ -241,12 +252,13 @@ impl Mine {
         for (origin, count) in aside.iter().filter(|(origin, _)| unapplied(origin)) {
             look(*origin, *count, Said::default());
         }
-        for (origin, durable, received) in changed {
-            self.change(origin, durable, received);
+        for (origin, durable, received) in &changed {
+            self.change(*origin, *durable, *received, mark(*origin, *durable));
         }
+        changed.into_iter().map(|(origin, ..)| origin).collect()
     }
 
-    fn change(&mut self, origin: Origin, durable: u64, received: u64) {
+    fn change(&mut self, origin: Origin, durable: u64, received: u64, mark: u64) {
         if self.said.len() >= ORIGINS_MAX && !self.said.contains_key(&origin) {
             return;
         }
@@ -260,6 +272,7 @@ impl Mine {
         *said = Said {
             durable,
             received,
+            mark,
             revision: self.revision,
         };
     }
@@ -270,6 +283,7 @@ impl Mine {
             origin,
             durable: said.durable,
             received: said.received,
+            mark: said.mark,
         }
     }
 
@@ -320,6 +334,7 @@ mod tests {
             origin: origin(number),
             durable,
             received,
+            mark: 0,
         }
     }
 
@@ -402,7 +417,7 @@ mod tests {
                 let list: Vec<(u8, u64, u64)> =
                     has.iter().map(|(number, (durable, applied))| (*number, *durable, *applied)).collect();
                 let [durable, applied] = versions(&list);
-                mine.refresh(&applied, &durable, [(origin(at), aside)].into_iter());
+                mine.refresh(&applied, &durable, [(origin(at), aside)].into_iter(), |_, _| 0);
                 let parts = told.map_or_else(|| mine.ranges().collect(), |told| mine.news(told));
                 for part in &parts {
                     known.take(stamp, part);
@@ -427,7 +442,12 @@ mod tests {
             .map(|number| (Origin::new(number.to_be_bytes()), 1))
             .collect();
         let mut mine = Mine::default();
-        mine.refresh(&applied, &VersionVector::default(), std::iter::empty());
+        mine.refresh(
+            &applied,
+            &VersionVector::default(),
+            std::iter::empty(),
+            |_, _| 0,
+        );
         let parts = mine.news(0);
         let counts: Vec<(bool, usize)> = parts
             .iter()

@@ -9,6 +9,7 @@ mod complaints;
 mod courier;
 mod divergences;
 mod frame;
+mod histories;
 mod identity;
 mod joining;
 mod leaving;

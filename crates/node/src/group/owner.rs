@@ -69,6 +69,8 @@ pub(super) struct Owner {
     pub(super) outside: bool,
     /// Why another node did not take this one in, until one does.
     pub(super) not_taken_in: Option<String>,
+    /// Its own history is not the others': it stays alone, so that nobody takes it over.
+    pub(super) apart: bool,
     pub(super) seeds: BTreeSet<Address>,
     pub(super) complaints: Complaints,
     pub(super) announced: u64,
@@ -114,6 +116,7 @@ impl Owner {
             leaving: None,
             outside: false,
             not_taken_in: None,
+            apart: false,
             seeds,
             complaints: Complaints::default(),
             announced: 0,
@@ -237,6 +240,7 @@ impl Owner {
         self.next_tick = now + TICK_MS;
         self.drive(SyncInput::Tick);
         self.drive_memory(SyncInput::Tick);
+        self.stay_apart();
         self.end_joins(now);
         self.drive_leaving(now);
         self.call_neighbours(now);
@@ -302,14 +306,19 @@ impl Owner {
             SyncEvent::SnapshotFinished(_) => Counts::add(&counts.snapshots_taken),
             SyncEvent::ToldBehind(_) => Counts::add(&counts.snapshots_served),
             SyncEvent::Asked { .. } => Counts::add(&counts.repairs),
+            SyncEvent::HistoriesPart {
+                peer,
+                origin,
+                common,
+            } => self.histories_part(*peer, *origin, *common),
             SyncEvent::OwnOperationsUnknown { peer, theirs, ours } => {
                 let peer = self.name_of(*peer);
                 let (theirs, ours) = (*theirs, *ours);
                 let failed = self.collections.journal().fail(|| {
                     format!(
                         "{peer} has {theirs} operations of this node, which has {ours}: its data \
-                         directory was set back to an earlier state. Stop it, take a `grapevine \
-                         backup` of the directory and `grapevine restore` that into a new one"
+                         directory was set back to an earlier state. Stop the node and run \
+                         `grapevine restore --in-place`"
                     )
                 });
                 self.complaints.warn(now, &failed.to_string());

@@ -210,6 +210,11 @@ impl Owner {
             to_receive,
             in_flight: (peer.in_flight + life.in_flight) as u64,
             waiting: waiting.map_or(0, |bytes| *bytes as u64),
+            forks: self
+                .machine
+                .forks()
+                .filter(|(name, ..)| *name == peer.peer)
+                .count() as u64,
             snapshot_lines: peer.snapshot.map(|count| count.lines),
         })
     }

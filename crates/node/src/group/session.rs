@@ -108,6 +108,11 @@ impl Owner {
             let text = "this node has left its group; `grapevine group join` brings it into one";
             return self.refuse(&peer, Reason::NotMember, text);
         }
+        if self.apart {
+            let text = "its data directory was set back, or a copy of it runs; `grapevine restore \
+                        --in-place` mends it";
+            return self.refuse(&peer, Reason::NotMember, text);
+        }
         self.judge(&peer);
     }
 

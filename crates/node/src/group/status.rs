@@ -112,6 +112,9 @@ pub struct Link {
     pub in_flight: u64,
     /// Bytes that wait in its queue.
     pub waiting: u64,
+    /// Origins of which it has other operations than this node: what is known of them is kept
+    /// apart.
+    pub forks: u64,
     /// Lines taken so far by a snapshot that is being taken from it.
     pub snapshot_lines: Option<u64>,
 }
@@ -120,7 +123,7 @@ impl Link {
     /// Whether both have the same.
     #[must_use]
     pub fn in_step(&self) -> bool {
-        self.known && self.to_send == 0 && self.to_receive == 0
+        self.known && self.to_send == 0 && self.to_receive == 0 && self.forks == 0
     }
 }
 
@@ -134,7 +137,23 @@ impl Status {
 
     /// What people should know although the node works.
     pub fn notes(&self) -> impl Iterator<Item = String> + '_ {
-        self.divergences.iter().filter_map(Divergence::note)
+        let forks = self.forks();
+        let forked = (forks > 0).then(|| {
+            format!(
+                "other members have other operations of {forks} origins than this node; see the \
+                 log and `grapevine group status`"
+            )
+        });
+        let divergences = self.divergences.iter();
+        divergences.filter_map(Divergence::note).chain(forked)
+    }
+
+    /// Origins of which another member has other operations than this node, each counted for each
+    /// such member.
+    #[must_use]
+    pub fn forks(&self) -> u64 {
+        let links = self.others().filter_map(|member| member.link.as_ref());
+        links.map(|link| link.forks).sum()
     }
 
     /// How many have the same as this node, itself included.

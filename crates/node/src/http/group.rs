@@ -56,6 +56,7 @@ fn describe(status: &Status) -> Value {
         "connected": connected.count(),
         "copies": copies(status),
         "divergences": divergences(status),
+        "forks": status.forks(),
         "members": list(status),
     })
 }
@@ -110,6 +111,7 @@ fn link(link: &Link) -> Value {
         "to_receive": link.to_receive,
         "in_flight_bytes": link.in_flight,
         "waiting_bytes": link.waiting,
+        "forks": link.forks,
         "snapshot_lines": link.snapshot_lines,
     })
 }

@@ -38,7 +38,7 @@ impl Collector for GroupState {
 
 type LinkFigure = (&'static str, &'static str, fn(&Link) -> u64);
 
-const LINK_GAUGES: [LinkFigure; 3] = [
+const LINK_GAUGES: [LinkFigure; 4] = [
     (
         "grapevine_group_lag_operations",
         "Operations here that the member has not got",
@@ -53,6 +53,11 @@ const LINK_GAUGES: [LinkFigure; 3] = [
         "grapevine_group_in_flight_bytes",
         "Bytes of operations on their way to the member",
         |link| link.in_flight,
+    ),
+    (
+        "grapevine_group_forks",
+        "Origins of which the member has other operations than this node",
+        |link| link.forks,
     ),
 ];
 

@@ -116,6 +116,7 @@ impl Liar {
             origin: Origin::new(ORIGIN),
             durable: MADE,
             received: MADE,
+            mark: 0,
         }];
         self.say(&Message::Report(Report {
             session: self.number,

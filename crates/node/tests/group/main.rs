@@ -3,6 +3,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod forks;
 mod hostile;
 mod kept_in_memory;
 mod liar;

@@ -51,12 +51,12 @@ impl World {
     /// has none that nobody set. With `all`, it has those that were safely acknowledged anywhere.
     pub(super) fn check_bits(&self, node: usize, all: bool) -> Checked {
         let collections = self.collections(node);
-        let applied = collections.journal().applied();
+        let applied = self.applied(node);
         let bits = collections.bitmap().bits();
         for (bit, acks) in &self.ledger.bits.set {
             let must = acks
                 .iter()
-                .any(|ack| ack.node == node || applied.covers(ack.dot) || (all && ack.is_safe()));
+                .any(|ack| ack.binds(node) || applied.covers(ack.dot) || (all && ack.is_safe()));
             if must && !bits.contains(*bit) {
                 return Err(format!(
                     "node {node} has not bit {bit}, acknowledged as {acks:?}"

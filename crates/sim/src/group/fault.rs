@@ -100,7 +100,7 @@ impl World {
         self.nodes[node].disk.kill();
     }
 
-    fn stop(&mut self, node: usize) {
+    pub(super) fn stop(&mut self, node: usize) {
         for connection in self.network.connections_of(node) {
             self.cut_off(connection, Some(node));
         }
@@ -220,14 +220,18 @@ impl World {
         backup.kill();
         self.nodes[node].disk = backup;
         let elsewhere = self.durable_elsewhere(node);
+        self.forget_carried(node);
         self.ledger.taken_back(node, &elsewhere);
         self.start_later(node);
         Ok(())
     }
 
     /// What nodes other than this one have for good.
-    fn durable_elsewhere(&self, node: usize) -> VersionVector {
+    pub(super) fn durable_elsewhere(&self, node: usize) -> VersionVector {
         let mut elsewhere = VersionVector::default();
+        if self.tampering.ambiguous {
+            return elsewhere;
+        }
         for (index, other) in self.nodes.iter().enumerate() {
             if let (true, Some(running)) = (index != node, &other.running) {
                 elsewhere.merge(&running.collections.journal().durable());
@@ -251,6 +255,7 @@ impl World {
         }
         self.nodes[node].left = true;
         let elsewhere = self.durable_elsewhere(node);
+        self.forget_carried(node);
         self.ledger.taken_back(node, &elsewhere);
         Ok(())
     }
@@ -284,16 +289,29 @@ impl World {
         let count = self.nodes.len();
         for a in 0..count {
             for b in a + 1..count {
-                let both = self.nodes[a].is_up() && self.nodes[b].is_up();
+                let both = self.takes_part(a) && self.takes_part(b);
                 let can = both && self.network.can_connect(a, b);
                 match self.network.connection(a, b) {
-                    None if can => self.connect(a, b)?,
+                    None if can && !self.has_its_twin(a, b) => self.connect(a, b)?,
                     Some(connection) if !can => self.cut_off(connection, None),
                     _ => {}
                 }
             }
         }
         Ok(())
+    }
+
+    /// Whether two are one directory, or one is connected to the other's twin: a peer is one origin.
+    fn has_its_twin(&self, a: usize, b: usize) -> bool {
+        let name = |node: usize| self.nodes[node].name(Topic::Group);
+        let to_twin = |from: usize, to: usize| {
+            let others = (0..self.nodes.len()).filter(|other| *other != to);
+            let twins = others.filter(|other| name(*other) == name(to));
+            twins
+                .into_iter()
+                .any(|twin| self.network.connection(from, twin).is_some())
+        };
+        name(a) == name(b) || to_twin(a, b) || to_twin(b, a)
     }
 
     fn connect(&mut self, a: usize, b: usize) -> Checked {
@@ -379,17 +397,21 @@ impl World {
         for output in out {
             match output {
                 Output::Send(peer, message) => self.send(node, topic, peer, &message),
-                Output::Event(event) => self.record(node, topic, &event),
+                Output::Event(event) => {
+                    self.record(node, topic, &event);
+                    self.heed_histories(node, &event);
+                }
             }
         }
     }
 
     fn send(&mut self, from: usize, topic: Topic, peer: Origin, message: &Message) {
-        let is_peer = |node: &Node| node.name(topic) == Some(peer);
-        let Some(to) = self.nodes.iter().position(is_peer) else {
-            return;
+        let connection = |to: usize| {
+            let is_peer = self.nodes[to].name(topic) == Some(peer);
+            let connection = is_peer.then(|| self.network.connection(from, to))?;
+            Some((to, connection?))
         };
-        let Some(connection) = self.network.connection(from, to) else {
+        let Some((to, connection)) = (0..self.nodes.len()).find_map(connection) else {
             return;
         };
         let mut bytes = Vec::new();

@@ -28,6 +28,8 @@ pub(super) struct Ack {
     /// An operation of that node at or after the one acknowledged.
     pub(super) dot: Dot,
     safe: bool,
+    /// Its node was made anew since, and may be fetching it.
+    settling: bool,
 }
 
 impl Ack {
@@ -37,7 +39,13 @@ impl Ack {
             position,
             dot,
             safe: false,
+            settling: false,
         }
+    }
+
+    /// Whether a node must have what was acknowledged, at any time: it did so itself.
+    pub(super) fn binds(&self, node: usize) -> bool {
+        self.node == node && !self.settling
     }
 
     pub(super) fn is_safe(&self) -> bool {
@@ -70,6 +78,8 @@ pub(super) struct Ledger {
     pub(super) bits: BitLedger,
     pub(super) tables: TableLedger,
     pub(super) clocks: Clocks,
+    /// Names of filters that somebody tried to drop.
+    pub(super) dropped_names: BTreeSet<Vec<u8>>,
 }
 
 impl Ledger {
@@ -79,6 +89,7 @@ impl Ledger {
             bits: BitLedger::default(),
             tables: TableLedger::default(),
             clocks: Clocks::new(seed),
+            dropped_names: BTreeSet::new(),
         }
     }
 
@@ -120,6 +131,54 @@ impl Ledger {
     /// A node's power was cut: what was not safe may be lost.
     pub(super) fn power_cut(&mut self, node: usize) {
         self.each(|ack| ack.node != node || ack.safe);
+    }
+
+    /// A node's directory is what it was when its log ended at `position`: of what it acknowledged
+    /// since, that is sure which others have for good.
+    pub(super) fn set_back(&mut self, node: usize, position: Position, elsewhere: &VersionVector) {
+        self.each(|ack| {
+            if ack.node != node || (ack.position <= position && !ack.settling) {
+                return true;
+            }
+            ack.node = NOBODY;
+            ack.safe = elsewhere.covers(ack.dot);
+            ack.safe
+        });
+    }
+
+    /// A node's directory was made anew from what was there, all of it durable. Where its history
+    /// was not that of others (`forked`), keys may be in other filters now: they are given with
+    /// their filters' `names`.
+    pub(super) fn made_anew(
+        &mut self,
+        node: usize,
+        names: &[(FilterId, Vec<u8>)],
+        forked: bool,
+    ) -> Vec<(Vec<u8>, u64, Ack)> {
+        let mut carried = Vec::new();
+        for (id, epoch) in self.epochs.iter_mut().filter(|_| forked) {
+            let name = names.iter().find(|(known, _)| known == id);
+            for (key, acks) in &mut epoch.keys {
+                let theirs = acks.extract_if(.., |ack| ack.node == node);
+                let named = theirs.filter_map(|ack| Some((name?.1.clone(), *key, ack)));
+                carried.extend(named);
+            }
+            epoch.keys.retain(|_, acks| !acks.is_empty());
+            epoch.dropped.retain(|ack| ack.node != node);
+            epoch.created = epoch.created.filter(|ack| ack.node != node);
+        }
+        let settle = |ack: &mut Ack| {
+            if ack.node == node {
+                ack.settling = true;
+                ack.position = 0;
+            }
+            true
+        };
+        self.each(settle);
+        carried.iter_mut().for_each(|(.., ack)| {
+            settle(ack);
+        });
+        carried
     }
 
     /// A node's directory was taken back to a backup, or is gone: of what it acknowledged, that

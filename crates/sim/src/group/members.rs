@@ -73,6 +73,9 @@ impl Node {
         let (Some(running), Some((id, member))) = (&self.running, self.id_and_wish()) else {
             return Ok(());
         };
+        if running.collections.journal().read_only().is_some() {
+            return Ok(());
+        }
         let version = match running.collections.members().get(id) {
             Some(row) if row.member().is_ok_and(|known| known == member) => return Ok(()),
             Some(row) => row.version + 1,

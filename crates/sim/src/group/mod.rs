@@ -11,6 +11,7 @@ mod clocks;
 mod damage;
 pub mod error_bound;
 mod fault;
+mod histories;
 mod ledger;
 mod members;
 mod memory;
@@ -25,6 +26,7 @@ use grapevine_core::sync::Input;
 use crate::branch::Branch;
 use crate::outcome::{Checked, Outcome};
 use crate::random::Random;
+use histories::Tampering;
 use ledger::Ledger;
 pub use mutant::GroupMutation;
 use network::{Event, Network};
@@ -79,6 +81,7 @@ struct World {
     ledger: Ledger,
     faults: Faults,
     damage: damage::Damage,
+    tampering: Tampering,
     /// Nothing more is to go wrong.
     healed: bool,
     outcome: Outcome,
@@ -120,6 +123,7 @@ impl World {
             ledger: Ledger::new(plan.seed),
             faults,
             damage: damage::Damage::new(plan.seed, faults),
+            tampering: Tampering::new(plan.seed),
             healed: false,
             outcome: Outcome::new(),
         };
@@ -156,6 +160,7 @@ impl World {
         while self.now < deadline {
             let look = self.now + LOOK_EVERY_MS;
             self.run_until(|world| world.now >= look)?;
+            self.mend()?;
             difference = self.difference()?;
             if difference.is_none() {
                 break;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use grapevine_core::catalogue::{FilterId, Storage};
+use grapevine_core::history::History;
 use grapevine_core::operation::Share;
 use grapevine_core::origin::Origin;
 use grapevine_core::sync::{
@@ -40,6 +41,11 @@ pub enum GroupMutation {
     LogTruncatedEarly,
     /// Rows that are gone are removed without asking whether all members have seen them going.
     RowsRemovedAtOnce,
+    /// Histories are told apart by how many operations there are.
+    OnlyNumbersCompared,
+    /// A directory made from one whose history is another than the group's still claims the old
+    /// numbers.
+    ForkKept,
     /// A clock that is set back stands still until it is where it was.
     ClockStandsStill,
     /// Rows that expired are removed by the clock of one node alone, at once.
@@ -135,6 +141,17 @@ impl Replica for Mutant {
 
     fn durable(&self) -> &VersionVector {
         self.exchange.durable()
+    }
+
+    fn mark(&self, origin: Origin, count: u64) -> u64 {
+        match self.mutation {
+            GroupMutation::OnlyNumbersCompared => 0,
+            _ => self.exchange.mark(origin, count),
+        }
+    }
+
+    fn history(&self, origin: Origin) -> History {
+        self.exchange.history(origin)
     }
 
     fn read(

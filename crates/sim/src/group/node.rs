@@ -8,11 +8,13 @@ use grapevine_core::membership::GroupIdentity;
 use grapevine_core::origin::Origin;
 use grapevine_core::sync::{Input, Machine, Output, Stable};
 use grapevine_core::table::horizon::{SLOT_MS, SLOTS};
+use grapevine_core::version::VersionVector;
 use grapevine_store::collections::{Collections, MemoryExchange};
 use grapevine_store::disk::SimulatedDisk;
 use grapevine_store::filters::Options;
 
 use super::clocks::WallClock;
+use super::histories::Copy;
 use super::members::Wish;
 use super::memory::Bound;
 use super::mutant::{GroupMutation, Mutant, forget_draws};
@@ -58,6 +60,14 @@ pub(super) struct Node {
     /// It left for good.
     pub(super) left: bool,
     pub(super) running: Option<Running>,
+    /// A copy of its directory that it may be set back to.
+    pub(super) copy: Option<Copy>,
+    /// It found that its own history is not that of the others: it stays alone.
+    pub(super) apart: bool,
+    /// Its twin runs in its place until then.
+    pub(super) resting_until: Time,
+    /// When an operator looks after a directory whose history is not the group's.
+    pub(super) mend_at: Option<Time>,
     /// A backup of it as a disk, with the time it was taken.
     pub(super) backup: Option<(SimulatedDisk, Time)>,
     pub(super) start_planned: bool,
@@ -78,6 +88,19 @@ pub(super) struct Running {
     pub(super) replica: Mutant,
     /// Of the filters that are kept in memory.
     memory: (Machine, MemoryExchange),
+}
+
+impl Running {
+    /// What a peer has for good and is the same here.
+    pub(super) fn shared_with(&self, peer: Origin) -> VersionVector {
+        self.machine.shared_with(peer)
+    }
+
+    /// Peers that have another history of an origin.
+    pub(super) fn forks(&self) -> Vec<(Origin, Origin)> {
+        let forks = self.machine.forks();
+        forks.map(|(peer, origin, _)| (peer, origin)).collect()
+    }
 }
 
 impl Node {
@@ -102,6 +125,10 @@ impl Node {
             left: false,
             running: None,
             backup: None,
+            copy: None,
+            apart: false,
+            resting_until: 0,
+            mend_at: None,
             start_planned: false,
             sync_planned: false,
             ticks: 0,
@@ -134,6 +161,7 @@ impl Node {
         let mut memory = Machine::new(life, random.bits());
         memory.set_scrub(SCRUB_MS);
         self.life += 1;
+        self.apart = false;
         self.running = Some(Running {
             origin,
             machine,

@@ -95,6 +95,15 @@ impl World {
         }
     }
 
+    /// A row is set, in any case.
+    pub(super) fn write_row(&mut self, node: usize) -> Checked {
+        let name = TABLES[0];
+        if self.collections(node).tables().summary(name).is_none() {
+            self.create_table(node, name)?;
+        }
+        self.set_row(node, name)
+    }
+
     fn create_table(&mut self, node: usize, name: &'static [u8]) -> Checked {
         let created = self.collections(node).tables().create(name);
         created.map_err(|error| format!("create a table: {error}"))?;
@@ -190,9 +199,8 @@ impl World {
     /// somebody who had seen it.
     pub(super) fn check_tables(&self, node: usize, all: bool) -> Checked {
         let collections = self.collections(node);
-        let applied = collections.journal().applied();
-        let must =
-            |ack: &Ack| ack.node == node || applied.covers(ack.dot) || (all && ack.is_safe());
+        let applied = self.applied(node);
+        let must = |ack: &Ack| ack.binds(node) || applied.covers(ack.dot) || (all && ack.is_safe());
         for (name, acks) in &self.ledger.tables.created {
             let there = collections.tables().summary(name).is_some();
             if !there && acks.iter().any(must) {
@@ -216,7 +224,7 @@ impl World {
                     ));
                 }
             }
-            if let Some(row) = row {
+            if let Some(row) = row.filter(|_| !self.tampering.ambiguous) {
                 check_not_back(node, key, &row, history, must)?;
             }
         }

@@ -36,8 +36,10 @@ impl World {
         if self.random.below(100) < FAILS_PERCENT {
             self.fail()?;
         }
+        self.tamper()?;
+        self.mend()?;
         let node = self.random.below(self.nodes.len() as u64) as usize;
-        if !self.nodes[node].is_up() {
+        if !self.nodes[node].is_up() || self.is_forked(node) {
             return Ok(());
         }
         match self.random.below(124) {
@@ -172,6 +174,7 @@ impl World {
         let position = dropped.map_err(|error| format!("drop: {error}"))?;
         let ack = self.acknowledge(node, position)?;
         self.note(|| format!("drop {ids:?} on {node}"));
+        self.ledger.dropped_names.insert(handle.name().to_vec());
         for id in ids {
             let epoch = self.ledger.epoch(id);
             epoch.may_be_dropped = true;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use grapevine_core::bitmap::{Bitmap, ROWS_MAX};
 use grapevine_core::catalogue::{FilterId, validate_name};
+use grapevine_core::history::History;
 use grapevine_core::membership::{MemberError, MemberRow};
 use grapevine_core::operation::{Stream, encode_adopted_version, encode_member};
 use grapevine_core::origin::Origin;
@@ -40,6 +41,12 @@ const SECTION_KNOWLEDGE: u8 = 5;
 const SECTION_TABLES: u8 = 6;
 /// Rows that are kept in mind because a copy lacks them; of more the next comparison tells.
 const KEPT_MAX: usize = 16_384;
+/// The marks in the operations of origins; its keys are those.
+const SECTION_HISTORIES: u8 = 7;
+/// Bytes of a mark on a page, about.
+const MARK_BYTES: usize = 20;
+/// Most origins looked at for one page of marks.
+const HISTORIES_PER_PAGE: usize = 512;
 /// What a member's row takes beside its body, about.
 const MEMBER_OVERHEAD_BYTES: usize = 80;
 
@@ -54,6 +61,8 @@ pub struct Exchange {
     /// What the state that is being compared lacks, and should not.
     kept: Vec<Kept>,
     kept_filters: Vec<FilterId>,
+    /// The marks that they brought.
+    histories: BTreeMap<Origin, History>,
 }
 
 impl Exchange {
@@ -66,6 +75,7 @@ impl Exchange {
             named: BTreeSet::new(),
             kept: Vec::new(),
             kept_filters: Vec::new(),
+            histories: BTreeMap::new(),
         };
         exchange.refresh();
         exchange
@@ -170,6 +180,53 @@ impl Exchange {
         }
     }
 
+    fn merge_histories(
+        &mut self,
+        page: &Page,
+        version: &VersionVector,
+    ) -> Result<Vec<Part>, PageError> {
+        let histories: Vec<(Origin, History)> = decode_rows(page)?;
+        if page.after.is_empty() {
+            self.histories.clear();
+        }
+        for (origin, history) in histories {
+            let sound = History::from_marks(history.marks().to_vec(), history.is_cut());
+            let Some(history) = sound else {
+                let section = page.section;
+                return Err(PageError::Rows { section, at: 0 });
+            };
+            if version.get(origin) > 0 {
+                self.histories.insert(origin, history);
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    /// The marks of the origins after `after`, about `bytes_max` bytes of them, and the last
+    /// origin if more follow.
+    fn shared_histories(
+        &self,
+        after: Option<Origin>,
+        bytes_max: usize,
+    ) -> (Option<Vec<u8>>, Vec<u8>) {
+        let journal = self.view.collections.journal();
+        let mut known = journal.histories(after, HISTORIES_PER_PAGE);
+        let mut more = known.len() == HISTORIES_PER_PAGE;
+        let mut bytes = 0;
+        let fits = known.iter().position(|(_, history)| {
+            let full = bytes >= bytes_max;
+            bytes += (history.marks().len() + 2) * MARK_BYTES;
+            full
+        });
+        if let Some(fits) = fits {
+            known.truncate(fits);
+            more = true;
+        }
+        let last = known.last().filter(|_| more);
+        let next = last.map(|(origin, _)| origin.bytes().to_vec());
+        (next, encode_rows(&known))
+    }
+
     fn merge_tables(&mut self, page: &Page, source: Source<'_>) -> Result<Vec<Part>, PageError> {
         let section = page.section;
         let malformed = PageError::Rows { section, at: 0 };
@@ -260,6 +317,7 @@ impl Collections {
         &self,
         version: &VersionVector,
         named: &BTreeSet<FilterId>,
+        histories: &BTreeMap<Origin, History>,
     ) -> Result<Vec<FilterId>, FilterError> {
         let comparing = self.journal.applied().includes(version);
         let drop_unnamed = || match comparing {
@@ -294,8 +352,9 @@ impl Collections {
         }
         let mut encoded = Vec::new();
         encode_adopted_version(&mut encoded, version);
-        self.journal
-            .append_version(version, |entry| entry.extend_from_slice(&encoded))?;
+        self.journal.append_version(version, histories, |entry| {
+            entry.extend_from_slice(&encoded);
+        })?;
         self.filters.rename_all();
         self.filters.relay_drops()?;
         self.journal.sync()?;
@@ -310,6 +369,14 @@ impl Replica for Exchange {
 
     fn durable(&self) -> &VersionVector {
         &self.durable
+    }
+
+    fn mark(&self, origin: Origin, count: u64) -> u64 {
+        self.view.collections.journal().mark(origin, count)
+    }
+
+    fn history(&self, origin: Origin) -> History {
+        self.view.collections.journal().history(origin)
     }
 
     fn read(
@@ -380,6 +447,7 @@ impl Replica for Exchange {
             SECTION_KNOWLEDGE,
             SECTION_ROWS,
             SECTION_TABLES,
+            SECTION_HISTORIES,
         ]
     }
 
@@ -424,6 +492,10 @@ impl Replica for Exchange {
                 let tables = self.view.collections.tables.shared_tables(after, bytes_max);
                 self.view.show(Ok(tables)).ok()?
             }
+            SECTION_HISTORIES => {
+                let histories = self.shared_histories(origin(after)?, bytes_max);
+                self.view.show(Ok(histories)).ok()?
+            }
             _ => return None,
         };
         Some(Page {
@@ -440,6 +512,7 @@ impl Replica for Exchange {
             SECTION_MEMBERS => self.merge_members(page),
             SECTION_BITMAP => self.merge_bitmap(page),
             SECTION_ROWS | SECTION_KNOWLEDGE | SECTION_TABLES => self.merge_tables(page, source),
+            SECTION_HISTORIES => self.merge_histories(page, source.version),
             unknown => Err(PageError::Section(unknown)),
         }
     }
@@ -496,7 +569,9 @@ impl Replica for Exchange {
             return;
         }
         let named = std::mem::take(&mut self.named);
-        match self.view.collections.adopt(version, &named) {
+        let histories = std::mem::take(&mut self.histories);
+        let collections = Arc::clone(&self.view.collections);
+        match collections.adopt(version, &named, &histories) {
             Ok(kept) => self.kept_filters = kept.into_iter().take(KEPT_MAX).collect(),
             Err(error) => {
                 self.view
@@ -533,6 +608,7 @@ impl Replica for Exchange {
 
     fn forget_partial(&mut self) {
         self.named.clear();
+        self.histories.clear();
         if let Err(error) = self.view.collections.filters().forget_partial() {
             self.view.note(&error);
         }

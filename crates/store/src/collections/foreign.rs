@@ -105,7 +105,13 @@ impl Collections {
             Operation::Bits(bits) => self.bitmap.apply(*bits, append)?,
             Operation::Table(row) => self.tables.apply_table(row, append)?,
             Operation::Rows(rows) => self.tables.apply_rows(dot, rows, append)?,
-            Operation::Group(_) | Operation::AdoptVersion(_) => {
+            Operation::Mark(mark) => {
+                self.journal.append_foreign_mark(dot, bytes, Some(*mark))?;
+            }
+            Operation::Group(_)
+            | Operation::AdoptVersion(_)
+            | Operation::Marks(..)
+            | Operation::Fork(_) => {
                 return Err(Hindrance::Misplaced);
             }
         }

@@ -15,6 +15,7 @@ mod divergence;
 mod error;
 mod exchange;
 mod foreign;
+mod forks;
 mod memory_exchange;
 mod recovery;
 #[cfg(test)]
@@ -137,6 +138,7 @@ impl Collections {
     pub fn enter_member(&self, row: MemberRow) -> Result<Option<Position>, EnterError> {
         let mut encoded = Vec::new();
         encode_member(&mut encoded, &row);
+        self.journal.ensure_writable()?;
         let mut system = self.lock_system();
         if !system.members.merge(row)? {
             return Ok(None);

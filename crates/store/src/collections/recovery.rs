@@ -53,7 +53,10 @@ impl Collections {
         entropy: Entropy,
     ) -> Result<(Self, Recovered), OpenError> {
         let mut config = options.log;
-        config.salt = u64::from_le_bytes(entropy()[..8].try_into().expect("eight bytes"));
+        let (salt, mark) = halves(entropy());
+        config.salt = salt;
+        // 0 would be none.
+        let mark = mark.max(1);
         let (identity, manifest, created) = read_or_make(&disk, config, &entropy)?;
         let filters_io = |source| OpenError::Io {
             path: FILTERS_DIR.to_owned(),
@@ -73,7 +76,7 @@ impl Collections {
             seed: identity.seed,
             met: false,
         });
-        let journal = Arc::new(Journal::new(log, identity.origin, manifest.bookmark));
+        let journal = Arc::new(Journal::new(log, identity.origin, manifest.bookmark, mark));
         let bitmap = GroupBitmap::new(Arc::clone(&journal), &manifest.bitmap)
             .map_err(ManifestError::from)?;
         let hidden = manifest.hidden.into_iter().map(|name| name.into_vec());
@@ -201,6 +204,18 @@ impl Collections {
                 self.lock_system().group = *group;
                 Ok(())
             }
+            Operation::Mark(mark) => {
+                self.journal.replayed_mark(header.dot, *mark);
+                Ok(())
+            }
+            Operation::Marks(origin, history) => {
+                self.journal.replayed_marks(*origin, history);
+                Ok(())
+            }
+            Operation::Fork(first) => {
+                self.journal.replayed_fork(*first);
+                Ok(())
+            }
             Operation::AdoptVersion(version) => {
                 self.journal.replayed_version(version);
                 Ok(())
@@ -219,6 +234,14 @@ impl Collections {
             Blocked::ReadOnly(error) => OpenError::ReadOnly(error),
         })
     }
+}
+
+fn halves(bytes: [u8; 16]) -> (u64, u64) {
+    let number = |from: usize| {
+        let bytes = bytes[from..from + 8].try_into();
+        u64::from_le_bytes(bytes.expect("eight bytes"))
+    };
+    (number(0), number(8))
 }
 
 /// The tables, whose file has everything up to `expected` at least and not more than the journal.

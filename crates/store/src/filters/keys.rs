@@ -179,7 +179,7 @@ impl Filters {
         })
     }
 
-    fn insert(
+    pub(super) fn insert(
         &self,
         handle: &Handle,
         loaded: &Loaded,
@@ -274,7 +274,11 @@ impl Filters {
     }
 
     /// Appends what an insert changed, or hands it on.
-    fn log_inserts(&self, handle: &Handle, scratch: &mut Scratch) -> Result<Position, FilterError> {
+    pub(super) fn log_inserts(
+        &self,
+        handle: &Handle,
+        scratch: &mut Scratch,
+    ) -> Result<Position, FilterError> {
         if handle.storage == Storage::Memory {
             self.pass_on(handle, scratch);
             return Ok(0);

@@ -16,6 +16,7 @@ mod apply;
 mod arrival;
 mod batch;
 mod blocks;
+mod carry;
 mod change;
 mod checkpoint;
 mod damage;

@@ -53,6 +53,15 @@ struct Exported {
     loaded: Loaded,
 }
 
+/// Beside what a filter may be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Beside {
+    /// Only if there is none of its name.
+    Nothing,
+    /// Whatever there is of its name.
+    Anything,
+}
+
 /// What a merge did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Merged {
@@ -99,8 +108,8 @@ impl Filters {
     pub fn import(&self, name: &[u8], input: &mut dyn Read) -> Result<Creation, FilterError> {
         validate_name(name)?;
         self.ensure_writable()?;
-        let Exported { head, loaded } = self.read_export(input)?;
-        let legacy: Vec<_> = loaded.filter.legacy_layers().cloned().collect();
+        let exported = self.read_export(input)?;
+        let head = &exported.head;
         let row = FilterRow {
             id: FilterId::new((self.entropy)()),
             created: NEVER,
@@ -109,15 +118,46 @@ impl Filters {
             parameters: head.parameters,
             seed: head.seed,
             storage: Storage::Durable,
-            layers: loaded
-                .filter
-                .layers()
-                .map(|layer| LayerRow::from(layer.shape()))
-                .collect(),
-            legacy: head.legacy,
+            layers: vec![],
+            legacy: vec![],
             other: BTreeMap::new(),
         };
-        self.enter_with_files(row, loaded, &legacy)
+        self.enter_read(row, exported, Beside::Nothing)
+    }
+
+    /// Makes a filter like the one of `row`, with another id and what an exported one holds,
+    /// whatever there is of its name.
+    pub(super) fn enter_exported(
+        &self,
+        row: FilterRow,
+        input: &mut dyn Read,
+    ) -> Result<(), FilterError> {
+        let row = FilterRow {
+            id: FilterId::new((self.entropy)()),
+            created: NEVER,
+            other: BTreeMap::new(),
+            ..row
+        };
+        let exported = self.read_export(input)?;
+        self.enter_read(row, exported, Beside::Anything).map(drop)
+    }
+
+    /// Enters a filter with the layers that were read.
+    fn enter_read(
+        &self,
+        row: FilterRow,
+        exported: Exported,
+        beside: Beside,
+    ) -> Result<Creation, FilterError> {
+        let Exported { head, loaded } = exported;
+        let legacy: Vec<_> = loaded.filter.legacy_layers().cloned().collect();
+        let layers = loaded.filter.layers();
+        let row = FilterRow {
+            layers: layers.map(|layer| LayerRow::from(layer.shape())).collect(),
+            legacy: head.legacy,
+            ..row
+        };
+        self.enter_with_files(row, loaded, &legacy, beside)
     }
 
     /// Makes a filter of the layers of a C bloomd's, kept as they are and only read, with new
@@ -178,7 +218,7 @@ impl Filters {
             self.grow(&loaded.memory, layer.bytes())?;
             loaded.filter.add_legacy(Arc::clone(layer))?;
         }
-        self.enter_with_files(row, loaded, &layers)
+        self.enter_with_files(row, loaded, &layers, Beside::Nothing)
     }
 
     /// Writes the files of a finished filter, then enters it. What is left behind by a crash in
@@ -188,10 +228,11 @@ impl Filters {
         mut row: FilterRow,
         loaded: Loaded,
         legacy: &[Arc<BloomdLayer>],
+        beside: Beside,
     ) -> Result<Creation, FilterError> {
         let _alone = self.alone();
         let mut catalogue = lock(&self.catalogue);
-        if !self.entered(&catalogue, &row.name).is_empty() {
+        if beside == Beside::Nothing && !self.entered(&catalogue, &row.name).is_empty() {
             return Ok(Creation::Exists(self.journal.appended()));
         }
         let (id, filter) = (row.id, Arc::clone(&loaded.filter));

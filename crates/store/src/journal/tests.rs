@@ -18,7 +18,7 @@ fn journal(disk: &SimulatedDisk) -> Journal {
         Log::create(disk, LOG_DIR, ME.bytes(), config, 0)
     };
     let log = log.expect("a log");
-    Journal::new(log, ME, Bookmark::default())
+    Journal::new(log, ME, Bookmark::default(), 0)
 }
 
 fn append(journal: &Journal, stream: Stream, text: &str) -> Dot {
@@ -101,7 +101,9 @@ fn what_came_with_a_snapshot_is_not_in_the_log() {
     let journal = journal(&SimulatedDisk::new());
     let version = [(OTHER, 7), (ME, 99)].into_iter().collect();
     let write = |entry: &mut EntryBuffer<'_>| entry.extend_from_slice(b"adopted");
-    journal.append_version(&version, write).expect("appended");
+    journal
+        .append_version(&version, &BTreeMap::new(), write)
+        .expect("appended");
     journal.sync().expect("synced");
     assert_eq!(journal.applied().get(OTHER), 7);
     assert_eq!(journal.applied().get(ME), 0, "nobody knows more of it");
@@ -113,30 +115,28 @@ fn what_came_with_a_snapshot_is_not_in_the_log() {
 /// not replayed, so its version must be in the bookmark.
 #[test]
 fn a_bookmark_taken_during_an_adoption_does_not_lose_it() {
-    let (rounds, adoptions) = (100, 100u64);
-    for _ in 0..rounds {
-        let journal = journal(&SimulatedDisk::new());
-        let adopt = || {
+    let disk = SimulatedDisk::new();
+    let journal = journal(&disk);
+    let adoptions = 400u64;
+    std::thread::scope(|scope| {
+        let adopting = scope.spawn(|| {
             for number in 1..=adoptions {
                 let version = [(OTHER, number)].into_iter().collect();
-                let write = |entry: &mut EntryBuffer<'_>| entry.extend_from_slice(b"adopted");
-                journal.append_version(&version, write).expect("appended");
+                let write = |entry: &mut EntryBuffer<'_>| {
+                    entry.extend_from_slice(&number.to_le_bytes());
+                };
+                journal
+                    .append_version(&version, &BTreeMap::new(), write)
+                    .expect("appended");
             }
-        };
-        let look = || {
-            let mut seen = 0;
-            while seen < adoptions {
-                let Bookmark { at, local, .. } = journal.bookmark().expect("a bookmark");
-                let adopted = at.version.get(OTHER);
-                assert_eq!(adopted, local, "every adoption is one entry");
-                seen = local;
-            }
-        };
-        std::thread::scope(|scope| {
-            scope.spawn(look);
-            scope.spawn(look);
-            scope.spawn(look);
-            adopt();
         });
-    }
+        while !adopting.is_finished() {
+            let bookmark = journal.bookmark().expect("a bookmark");
+            assert_eq!(
+                bookmark.at.version.get(OTHER),
+                bookmark.local,
+                "every adoption is one entry: those before the bookmark are in its version"
+            );
+        }
+    });
 }

@@ -16,6 +16,7 @@
 //! `exchange.rs` (other nodes' state), `flush.rs`, `row_store.rs` with `redb_store.rs` (the file),
 //! `inspection.rs` (the file from outside).
 
+mod carry;
 mod changes;
 mod collect;
 mod exchange;

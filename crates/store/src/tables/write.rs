@@ -114,7 +114,7 @@ impl Tables {
         Ok(self.describe(&mut state, &row)?)
     }
 
-    fn describe(&self, state: &mut State, row: &TableRow) -> Result<Position, ReadOnly> {
+    pub(super) fn describe(&self, state: &mut State, row: &TableRow) -> Result<Position, ReadOnly> {
         self.journal.ensure_writable()?;
         let mut encoded = Vec::new();
         encode_table(&mut encoded, row);

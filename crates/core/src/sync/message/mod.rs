@@ -9,7 +9,7 @@
 //!                    1 moved:   entry*
 //!                    2 range:   ends u8 | after 16 if ends & 1 | through 16 if ends & 2 | entry*
 //!                    3 news:    hash u64 | entry*
-//!    entry           origin 16 | durable varint | ahead varint
+//!    entry           origin 16 | durable varint | ahead varint | mark u64
 //!  3 want            (origin 16 | first varint)*                               1 or more
 //!  4 behind
 //!  5 page request    section u8 | after
@@ -22,6 +22,7 @@
 //! 12 blob            legacy | offset u64 | total u64 | bytes
 //! 13 gone            0 u8 | layer, or 1 u8 | legacy
 //! 14 ask             filter 16 | wanted u64
+//! 15 history         origin 16 | durable varint | cut u8 | (sequence varint | mark u64)*
 //!
 //! layer       = filter 16 | index u32 | creator 16
 //! legacy      = filter 16 | index u32
@@ -43,6 +44,7 @@ mod run;
 mod tests;
 
 use crate::catalogue::FilterId;
+use crate::history::{History, MARKS_MAX};
 use crate::origin::Origin;
 
 use self::bits::{decode_bits, encode_bits, write_layer, write_legacy};
@@ -137,6 +139,15 @@ pub enum Message {
         /// Rights it would like.
         wanted: u64,
     },
+    /// These marks the sender knows of an origin, of which the receiver seems to have others.
+    History {
+        /// The origin.
+        origin: Origin,
+        /// How many of its operations are in to stay.
+        durable: u64,
+        /// The marks in them.
+        history: History,
+    },
 }
 
 /// What a node has, as it says itself.
@@ -191,6 +202,8 @@ pub struct Entry {
     /// How many were received: those that are in and those put aside until they can be. Not
     /// fewer; what is received need not be sent again in this session.
     pub received: u64,
+    /// The last mark in what is in to stay ([`history`](crate::history)); 0: none is known.
+    pub mark: u64,
 }
 
 /// Why bytes are not a message.
@@ -246,6 +259,7 @@ const BLOB_REQUEST: u8 = 11;
 const BLOB: u8 = 12;
 const GONE: u8 = 13;
 const ASK: u8 = 14;
+const HISTORY: u8 = 15;
 
 const SUMMARY: u8 = 0;
 const MOVED: u8 = 1;
@@ -284,6 +298,20 @@ impl Message {
                 buffer.extend_from_slice(&filter.bytes());
                 buffer.extend_from_slice(&wanted.to_le_bytes());
             }
+            Message::History {
+                origin,
+                durable,
+                history,
+            } => {
+                buffer.push(HISTORY);
+                buffer.extend_from_slice(&origin.bytes());
+                write_varint(buffer, *durable);
+                buffer.push(u8::from(history.is_cut()));
+                for (sequence, mark) in history.marks() {
+                    write_varint(buffer, *sequence);
+                    buffer.extend_from_slice(&mark.to_le_bytes());
+                }
+            }
             bits => encode_bits(buffer, bits),
         }
     }
@@ -316,6 +344,7 @@ impl Message {
                 filter: FilterId::new(reader.array("filter")?),
                 wanted: reader.u64("rights")?,
             },
+            HISTORY => decode_history(&mut reader)?,
             kind => decode_bits(&mut reader, kind)?,
         };
         match reader.left() {
@@ -364,6 +393,7 @@ fn encode_report(buffer: &mut Vec<u8>, report: &Report) {
         buffer.extend_from_slice(&entry.origin.bytes());
         write_varint(buffer, entry.durable);
         write_varint(buffer, entry.received.saturating_sub(entry.durable));
+        buffer.extend_from_slice(&entry.mark.to_le_bytes());
     }
 }
 
@@ -426,6 +456,7 @@ fn decode_entries(reader: &mut Reader<'_>) -> Result<Vec<Entry>, MessageError> {
             .checked_add(ahead)
             .filter(|received| *received <= SEQUENCE_MAX)
             .ok_or(MessageError::Malformed { field: "version" })?;
+        let mark = reader.u64("mark")?;
         if entries.last().is_some_and(|last| last.origin >= origin) {
             return Err(MessageError::Malformed { field: "origin" });
         }
@@ -433,6 +464,7 @@ fn decode_entries(reader: &mut Reader<'_>) -> Result<Vec<Entry>, MessageError> {
             origin,
             durable,
             received,
+            mark,
         });
     }
     Ok(entries)
@@ -451,6 +483,26 @@ fn decode_want(reader: &mut Reader<'_>) -> Result<Message, MessageError> {
         wanted.push((origin, first));
     }
     Ok(Message::Want(wanted))
+}
+
+fn decode_history(reader: &mut Reader<'_>) -> Result<Message, MessageError> {
+    let origin = Origin::new(reader.array("origin")?);
+    let durable = reader.varint("version")?;
+    let cut = reader.flag("history")?;
+    let mut marks = Vec::new();
+    while reader.left() > 0 {
+        reader.room(marks.len(), "marks", MARKS_MAX)?;
+        marks.push((reader.varint("sequence number")?, reader.u64("mark")?));
+    }
+    let history = History::from_marks(marks, cut).filter(|history| {
+        let last = history.marks().last();
+        durable <= SEQUENCE_MAX && last.is_none_or(|(sequence, _)| *sequence <= durable)
+    });
+    Ok(Message::History {
+        origin,
+        durable,
+        history: history.ok_or(MessageError::Malformed { field: "history" })?,
+    })
 }
 
 fn encode_page(buffer: &mut Vec<u8>, page: &Page) {

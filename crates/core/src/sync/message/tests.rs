@@ -30,16 +30,18 @@ fn legacy() -> impl Strategy<Value = LegacyName> {
 }
 
 fn entries() -> impl Strategy<Value = Vec<Entry>> {
-    prop::collection::btree_map(origin(), (any::<u32>(), any::<u32>()), 0..20).prop_map(|entries| {
-        entries
-            .into_iter()
-            .map(|(origin, (durable, ahead))| Entry {
-                origin,
-                durable: u64::from(durable),
-                received: u64::from(durable) + u64::from(ahead),
-            })
-            .collect()
-    })
+    prop::collection::btree_map(origin(), (any::<u32>(), any::<u32>(), any::<u64>()), 0..20)
+        .prop_map(|entries| {
+            entries
+                .into_iter()
+                .map(|(origin, (durable, ahead, mark))| Entry {
+                    origin,
+                    durable: u64::from(durable),
+                    received: u64::from(durable) + u64::from(ahead),
+                    mark,
+                })
+                .collect()
+        })
 }
 
 fn content() -> impl Strategy<Value = Content> {
@@ -326,6 +328,7 @@ fn a_report_has_these_bytes() {
                 origin: Origin::new([5; 16]),
                 durable: 300,
                 received: 301,
+                mark: 7,
             }],
         },
     });
@@ -334,7 +337,7 @@ fn a_report_has_these_bytes() {
     expected.extend([4, 0, 0, 0, 1, RANGE, 2]);
     expected.extend([9; 16]);
     expected.extend([5; 16]);
-    expected.extend([0xac, 2, 1]);
+    expected.extend([0xac, 2, 1, 7, 0, 0, 0, 0, 0, 0, 0]);
     assert_eq!(encoded(&report), expected);
 }
 
@@ -353,6 +356,7 @@ fn news_have_these_bytes() {
                 origin: Origin::new([5; 16]),
                 durable: 1,
                 received: 1,
+                mark: 7,
             }],
         ),
     });
@@ -361,7 +365,7 @@ fn news_have_these_bytes() {
     expected.extend([4, 0, 0, 0, 0, NEWS]);
     expected.extend([2, 1, 0, 0, 0, 0, 0, 0]);
     expected.extend([5; 16]);
-    expected.extend([1, 0]);
+    expected.extend([1, 0, 7, 0, 0, 0, 0, 0, 0, 0]);
     assert_eq!(encoded(&news), expected);
 }
 

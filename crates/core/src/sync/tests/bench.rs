@@ -100,6 +100,7 @@ pub(super) fn entry(number: usize, count: u64) -> Entry {
         origin: origin(number),
         durable: count,
         received: count,
+        mark: 0,
     }
 }
 

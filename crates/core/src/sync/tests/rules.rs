@@ -217,6 +217,7 @@ fn an_idle_second_costs_a_hash() {
         origin: origin(5),
         durable: 0,
         received: 1,
+        mark: 0,
     };
     assert_eq!(news(&bench.after(1000)), [[received]]);
     bench.toy.sync();
@@ -355,6 +356,7 @@ fn operations_are_applied_in_order_and_acknowledged() {
             origin: origin(1),
             durable,
             received: 4,
+            mark: 0,
         }];
         sent.iter().any(|(_, message)| {
             matches!(message, Message::Report(report)

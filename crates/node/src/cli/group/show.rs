@@ -37,6 +37,7 @@ pub(super) fn status(args: &Args, client: &Client, context: &Context) -> Done {
         for note in status["notes"].as_array().into_iter().flatten() {
             writeln!(output, "note\t{}", plain(note))?;
         }
+        writeln!(output, "forks\t{}", plain(&status["forks"]))?;
     }
     output.flush()?;
     Ok(Outcome::Done)

@@ -1,0 +1,180 @@
+//! Finding out that a peer has another history of an origin than is here, and keeping the two
+//! apart.
+//!
+//! Every entry of a report says the last mark of the operations it counts
+//! ([`history`](crate::history)). Whoever has as many or more looks whether it is a mark of its
+//! own history. If not, it tells the peer all marks it knows, once in a while as long as the
+//! connection lasts; the peer finds the same, answers alike, and both know how much they have in
+//! common. Operations of such an origin do not pass between the two, and nothing is concluded from
+//! their numbers.
+
+use std::ops::Bound::{Excluded, Unbounded};
+
+use super::Event;
+use super::limits::HISTORIES_TOLD_MAX;
+use super::machine::{Machine, Turn};
+use super::message::Message;
+use super::peer::Peer;
+use super::replica::Replica;
+use crate::history::History;
+use crate::origin::Origin;
+use crate::version::VersionVector;
+
+impl Peer {
+    /// Whether the peer is known to have another history of this origin.
+    pub(super) fn parts_at(&self, origin: Origin) -> bool {
+        self.forks.contains_key(&origin)
+    }
+
+    /// Takes out of `version` what stands for other operations here than there.
+    pub(super) fn leave_out_forks(&self, version: &mut VersionVector) {
+        for origin in self.forks.keys() {
+            version.limit(*origin, 0);
+        }
+    }
+
+    /// Whether nothing in `version` stands for other operations here than there.
+    pub(super) fn agrees_on(&self, version: &VersionVector) -> bool {
+        self.forks.keys().all(|origin| version.get(*origin) == 0)
+    }
+}
+
+impl Machine {
+    /// Looks whether what a peer has of an origin is a part of what is here, as far as it is not
+    /// more.
+    pub(super) fn compare<R: Replica>(
+        &mut self,
+        turn: &mut Turn<'_, R>,
+        name: Origin,
+        origin: Origin,
+    ) {
+        let Some(peer) = self.peers.get_mut(&name) else {
+            return;
+        };
+        let (count, theirs) = peer.known.mark(origin);
+        if theirs == 0 || count > turn.replica.durable().get(origin) || peer.parts_at(origin) {
+            return;
+        }
+        let ours = turn.replica.mark(origin, count);
+        if ours != 0 && ours != theirs {
+            self.part(turn, name, origin, None);
+        }
+    }
+
+    /// Compares with all peers what has changed here.
+    pub(super) fn compare_with_all<R: Replica>(
+        &mut self,
+        turn: &mut Turn<'_, R>,
+        origins: &[Origin],
+    ) {
+        let connected = self.peers.iter().filter(|(_, peer)| peer.connected);
+        let names: Vec<Origin> = connected.map(|(name, _)| *name).collect();
+        for origin in origins {
+            for name in &names {
+                self.compare(turn, *name, *origin);
+            }
+        }
+    }
+
+    /// A peer's history of an origin is another one: `common` operations are the same, if that is
+    /// known yet.
+    fn part<R: Replica>(
+        &mut self,
+        turn: &mut Turn<'_, R>,
+        name: Origin,
+        origin: Origin,
+        common: Option<u64>,
+    ) {
+        let Some(peer) = self.peers.get_mut(&name) else {
+            return;
+        };
+        let before = peer.forks.insert(origin, common);
+        if before.is_none() {
+            // What is on its way belongs to one history, what is here to the other.
+            peer.forget_sent();
+            if self
+                .transfer
+                .as_ref()
+                .is_some_and(|transfer| transfer.peer == name)
+            {
+                self.abandon(turn);
+            }
+            self.tell_history(turn, name, origin);
+        }
+        if let Some(common) = common
+            && before.flatten() != Some(common)
+        {
+            turn.event(Event::HistoriesPart {
+                peer: name,
+                origin,
+                common,
+            });
+        }
+    }
+
+    /// Tells a peer again where the histories part, some at a time.
+    pub(super) fn tell_histories<R: Replica>(&mut self, turn: &mut Turn<'_, R>, name: Origin) {
+        let Some(peer) = self.peers.get_mut(&name) else {
+            return;
+        };
+        let from = peer.fork_told.map_or(Unbounded, Excluded);
+        let next = peer.forks.range((from, Unbounded));
+        let origins: Vec<Origin> = next
+            .map(|(origin, _)| *origin)
+            .take(HISTORIES_TOLD_MAX)
+            .collect();
+        // From the start again once all were told.
+        peer.fork_told = origins.last().copied();
+        for origin in origins {
+            self.tell_history(turn, name, origin);
+        }
+    }
+
+    fn tell_history<R: Replica>(&self, turn: &mut Turn<'_, R>, name: Origin, origin: Origin) {
+        let durable = turn.replica.durable().get(origin);
+        let mut history = turn.replica.history(origin);
+        history.cut_back(durable);
+        turn.send(
+            name,
+            Message::History {
+                origin,
+                durable,
+                history,
+            },
+        );
+    }
+
+    /// A peer says which marks it knows of an origin, since they seem to be others than here.
+    pub(super) fn receive_history<R: Replica>(
+        &mut self,
+        turn: &mut Turn<'_, R>,
+        name: Origin,
+        origin: Origin,
+        (they_have, theirs): (u64, &History),
+    ) {
+        let have = turn.replica.durable().get(origin);
+        let ours = turn.replica.history(origin);
+        if let Some(common) = ours.part(have, theirs, they_have) {
+            self.part(turn, name, origin, Some(common));
+        }
+    }
+
+    /// What a peer has for good, as far as its numbers stand for the same operations as here.
+    pub fn shared_with(&self, name: Origin) -> VersionVector {
+        let Some(peer) = self.peers.get(&name) else {
+            return VersionVector::default();
+        };
+        let mut version = peer.known.version();
+        peer.leave_out_forks(&mut version);
+        version
+    }
+
+    /// Where the histories of connected peers are known to be others than those here: the peer, the
+    /// origin, and how many operations both have in common, if that is known yet.
+    pub fn forks(&self) -> impl Iterator<Item = (Origin, Origin, Option<u64>)> + '_ {
+        self.peers.iter().flat_map(|(name, peer)| {
+            let forks = peer.forks.iter();
+            forks.map(|(origin, common)| (*name, *origin, *common))
+        })
+    }
+}

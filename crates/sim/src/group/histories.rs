@@ -1,0 +1,346 @@
+//! Data directories that are set back to an earlier copy or run twice, behind the back of their
+//! nodes, and what an operator does about it: the directory is made anew.
+//!
+//! Numbers of operations are ambiguous from then on, so the ledger no longer concludes from them
+//! what a node must have; what a node acknowledged itself it must have at any time, and in the end
+//! all must have what was safe.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use grapevine_core::catalogue::{FilterId, Storage};
+use grapevine_core::origin::Origin;
+use grapevine_core::sync::Event as SyncEvent;
+use grapevine_store::backup::Copied;
+use grapevine_store::disk::SimulatedDisk;
+use grapevine_store::restore::{renew, renew_apart};
+
+use super::ledger::Ack;
+use super::mutant::GroupMutation;
+use super::network::Event;
+use super::node::Node;
+use super::workload::key_bytes;
+use super::{Checked, Time, World};
+use crate::branch::Branch;
+use crate::node;
+use crate::random::Random;
+
+/// Steps of the workload between two of these, about.
+const STEPS: u64 = 12;
+/// Most copies that run beside their originals in one seed.
+const CLONES_MAX: usize = 2;
+/// For so long a directory that was set back meets nobody, at most.
+const ALONE_MS: u64 = 20_000;
+/// For so long one of two twins is connected before the other is.
+const TURN_MS: Time = 5000;
+/// For so long an operator leaves it as it is.
+const MENDED_AFTER_MS: Time = 10_000;
+
+/// What is done to directories in a seed, and what came of it.
+#[derive(Debug)]
+pub(super) struct Tampering {
+    random: Random,
+    enabled: bool,
+    /// Numbers no longer say which operation it is.
+    pub(super) ambiguous: bool,
+    clones: usize,
+    /// Keys that went into other filters of their names.
+    carried: Vec<(Vec<u8>, u64, Ack)>,
+}
+
+/// A copy of a directory, with the time and the end of its log when it was taken.
+pub(super) struct Copy {
+    disk: SimulatedDisk,
+    taken: Time,
+    position: u64,
+}
+
+impl Tampering {
+    pub(super) fn new(seed: u64) -> Self {
+        let mut random = Random::new(seed ^ 0x6869_7374_6f72);
+        let enabled = random.one_in(2);
+        Tampering {
+            random,
+            enabled,
+            ambiguous: false,
+            clones: 0,
+            carried: Vec::new(),
+        }
+    }
+}
+
+impl World {
+    /// Now and then something happens to a directory.
+    pub(super) fn tamper(&mut self) -> Checked {
+        if !self.tampering.enabled || !self.tampering.random.one_in(STEPS) {
+            return Ok(());
+        }
+        let count = self.nodes.len() as u64;
+        let node = self.tampering.random.below(count) as usize;
+        if self.nodes[node].left || !self.nodes[node].is_up() {
+            return Ok(());
+        }
+        match self.tampering.random.below(4) {
+            0 => self.run_twice(node),
+            _ if self.nodes[node].copy.is_some() => self.set_back(node),
+            _ => self.copy(node),
+        }
+    }
+
+    fn take_copy(&mut self, node: usize) -> Result<Copy, String> {
+        self.nodes[node].sync()?;
+        self.note_synced(node);
+        let disk = self.nodes[node].disk.fork();
+        disk.kill();
+        let collections = self.collections(node);
+        Ok(Copy {
+            disk,
+            taken: self.now,
+            position: collections.journal().synced(),
+        })
+    }
+
+    fn copy(&mut self, node: usize) -> Checked {
+        if self.is_forked(node) {
+            return Ok(());
+        }
+        self.note(|| format!("copy {node}"));
+        let copy = self.take_copy(node)?;
+        self.nodes[node].copy = Some(copy);
+        Ok(())
+    }
+
+    /// A directory becomes what it was, and writes before it meets anybody, or not.
+    fn set_back(&mut self, node: usize) -> Checked {
+        let Some(copy) = self.nodes[node].copy.take() else {
+            return Ok(());
+        };
+        if self.is_forked(node) {
+            return Ok(());
+        }
+        self.note(|| format!("set back {node} to {}", copy.taken));
+        self.hit(Branch::SetBack);
+        self.stop(node);
+        let elsewhere = self.durable_elsewhere(node);
+        self.tampering.ambiguous = true;
+        self.forget_carried(node);
+        self.ledger.set_back(node, copy.position, &elsewhere);
+        self.nodes[node].disk = copy.disk;
+        self.nodes[node].backup = None;
+        self.keep_alone(node);
+        self.start(node)
+    }
+
+    /// A copy of a directory runs beside it.
+    fn run_twice(&mut self, node: usize) -> Checked {
+        if self.tampering.clones >= CLONES_MAX || self.is_forked(node) {
+            return Ok(());
+        }
+        let twin = self.nodes.len();
+        self.note(|| format!("run {node} twice, also as {twin}"));
+        self.hit(Branch::RunTwice);
+        self.tampering.ambiguous = true;
+        self.tampering.clones += 1;
+        let copy = self.take_copy(node)?;
+        let mut twin = Node::new(&mut self.tampering.random, self.plan.mutation);
+        twin.disk = copy.disk;
+        twin.options = self.nodes[node].options;
+        twin.wish = self.nodes[node].wish.clone();
+        twin.drawn = Arc::new(AtomicU64::new(0));
+        self.nodes.push(twin);
+        let twin = self.nodes.len() - 1;
+        self.keep_alone(twin);
+        self.start(twin)?;
+        // Two that write nothing are one.
+        self.write_row(twin)
+    }
+
+    /// Nobody hears a node for a while.
+    fn keep_alone(&mut self, node: usize) {
+        let until = self.now + self.tampering.random.below(ALONE_MS);
+        for other in 0..self.nodes.len() {
+            for (from, to) in [(node, other), (other, node)] {
+                self.network.block(from, to);
+                self.network.at(until, Event::Heal { from, to });
+            }
+        }
+        self.network.at(until + 1, Event::Links);
+    }
+
+    /// Whether a node makes no operations any more, since they would not be the group's.
+    pub(super) fn is_forked(&self, node: usize) -> bool {
+        let running = self.nodes[node].running.as_ref();
+        running.is_some_and(|running| running.collections.journal().read_only().is_some())
+    }
+
+    /// A node finds that a peer has other operations than it has, as the program does.
+    pub(super) fn heed_histories(&mut self, node: usize, event: &SyncEvent) {
+        let Some(running) = &self.nodes[node].running else {
+            return;
+        };
+        let journal = running.collections.journal();
+        match event {
+            SyncEvent::HistoriesPart {
+                peer,
+                origin,
+                common,
+            } => {
+                let elsewhere = running.shared_with(*peer);
+                let noted = running.collections.note_fork(*origin, *common, &elsewhere);
+                let noted = noted.map(drop).map_err(|error| error.to_string());
+                self.outcome.violation = noted.err();
+                if *origin == running.origin {
+                    journal.fail(|| "histories part".to_owned());
+                    self.nodes[node].apart = true;
+                    self.network.at(self.now + 1, Event::Links);
+                }
+                self.hit(Branch::HistoriesPart);
+            }
+            SyncEvent::OwnOperationsUnknown { .. } => {
+                journal.fail(|| "own operations unknown".to_owned());
+            }
+            _ => return,
+        }
+        let at = &mut self.nodes[node].mend_at;
+        at.get_or_insert(self.now + MENDED_AFTER_MS);
+    }
+
+    /// Whether a node is to be connected to others.
+    pub(super) fn takes_part(&self, node: usize) -> bool {
+        let node = &self.nodes[node];
+        node.is_up() && !node.apart && node.resting_until <= self.now
+    }
+
+    /// Once nothing fails any more, twins take turns at being connected.
+    fn rotate_twins(&mut self) {
+        let name = |node: &Node| node.running.as_ref().map(|running| running.origin);
+        for node in 0..self.nodes.len() {
+            let own = name(&self.nodes[node]);
+            let twin = (node + 1..self.nodes.len())
+                .find(|twin| own.is_some() && name(&self.nodes[*twin]) == own);
+            let rested = self.nodes[node].resting_until + TURN_MS <= self.now;
+            if twin.is_some() && rested && self.takes_part(node) {
+                self.nodes[node].resting_until = self.now + TURN_MS;
+                self.network.at(self.now + 1, Event::Links);
+                self.network.at(self.now + TURN_MS + 1, Event::Links);
+            }
+        }
+    }
+
+    /// Operators make directories anew that are not what the group has.
+    pub(super) fn mend(&mut self) -> Checked {
+        if self.healed {
+            self.rotate_twins();
+        }
+        for node in 0..self.nodes.len() {
+            let due = self.nodes[node].mend_at.is_some_and(|at| at <= self.now);
+            if !due || !self.nodes[node].is_up() || self.nodes[node].left {
+                continue;
+            }
+            self.nodes[node].mend_at = None;
+            // Of two that keep apart what they have of a third, one does.
+            if self.is_forked(node) || self.gives_way(node) {
+                self.make_anew(node)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a node's history of another's operations is to be given up for that of a peer: the
+    /// origin's own node has another one, or the peer stands before it in the list.
+    fn gives_way(&self, node: usize) -> bool {
+        let Some(running) = &self.nodes[node].running else {
+            return false;
+        };
+        let named = |name: Origin| {
+            let is_it = |other: &Node| {
+                other.running.as_ref().is_some_and(|r| r.origin == name) && !other.left
+            };
+            self.nodes.iter().position(is_it)
+        };
+        running
+            .forks()
+            .iter()
+            .any(|(peer, origin)| match named(*peer) {
+                Some(other) => peer == origin || other < node,
+                None => false,
+            })
+    }
+
+    fn make_anew(&mut self, node: usize) -> Checked {
+        self.note(|| format!("make {node} anew"));
+        self.hit(Branch::MadeAnew);
+        let collections = self.collections(node);
+        self.nodes[node].sync()?;
+        self.note_synced(node);
+        let names: Vec<(FilterId, Vec<u8>)> = collections
+            .filters()
+            .rows()
+            .into_iter()
+            .filter(|row| row.storage == Storage::Durable)
+            .map(|row| (row.id, row.name))
+            .collect();
+        let forked = !collections.journal().forks().is_empty();
+        drop(collections);
+        self.stop(node);
+        self.nodes[node].disk.kill();
+        let entropy = node::entropy(self.nodes[node].seed, &self.nodes[node].drawn);
+        let (options, copied) = (self.nodes[node].options, Copied::default());
+        let old = self.nodes[node].disk.fork();
+        old.kill();
+        let failed = |error| format!("node {node} cannot be made anew: {error}");
+        if forked && self.plan.mutation != GroupMutation::ForkKept {
+            let new = SimulatedDisk::new();
+            renew_apart(
+                Arc::new(old),
+                Arc::new(new.clone()),
+                copied,
+                options,
+                entropy,
+            )
+            .map_err(failed)?;
+            new.kill();
+            self.nodes[node].disk = new;
+        } else {
+            renew(Arc::new(old.clone()), copied, options, entropy).map_err(failed)?;
+            old.kill();
+            self.nodes[node].disk = old;
+        }
+        self.nodes[node].backup = None;
+        self.nodes[node].copy = None;
+        let carried = self.ledger.made_anew(node, &names, forked);
+        self.tampering.carried.extend(carried);
+        self.start(node)
+    }
+
+    /// A node's directory is another one: it may not have any more what it carried.
+    pub(super) fn forget_carried(&mut self, node: usize) {
+        self.tampering.carried.retain(|(.., ack)| ack.node != node);
+    }
+
+    /// Keys that went into other filters are there, unless somebody dropped one of the name.
+    pub(super) fn check_carried(&self, node: usize, all: bool) -> Checked {
+        let filters = self.collections(node);
+        let filters = filters.filters();
+        for (name, key, ack) in &self.tampering.carried {
+            let dropped = self.ledger.dropped_names.contains(name);
+            let must = ack.node == node || (all && ack.is_safe());
+            if !must || dropped {
+                continue;
+            }
+            let mut there = false;
+            for row in filters.rows().iter().filter(|row| row.name == *name) {
+                let handle = filters.epoch(row.id).ok_or("a row without a filter")?;
+                let filter = filters.bits(&handle).map_err(|error| error.to_string())?;
+                there |= filter.contains(filter.key(&key_bytes(*key)));
+            }
+            if !there {
+                let name = name.escape_ascii();
+                return Err(format!(
+                    "node {node} has not key {key} of {name}, carried over: {ack:?}"
+                ));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,46 @@
+//! What is done where another node has other operations under the same numbers.
+
+use grapevine_core::origin::Origin;
+use grapevine_core::version::{Dot, VersionVector};
+
+use super::Collections;
+use crate::journal::ReadOnly;
+
+impl Collections {
+    /// A peer has the first `common` operations of `origin` as they are here, and others after
+    /// them; `elsewhere` is what it has otherwise. Keeps in mind, durably, what is here and not
+    /// known to be anywhere else, for the directory to be made anew from
+    /// ([`renew`](crate::restore::renew)). True if it was not known.
+    ///
+    /// # Errors
+    /// When the log has failed.
+    pub fn note_fork(
+        &self,
+        origin: Origin,
+        common: u64,
+        elsewhere: &VersionVector,
+    ) -> Result<bool, ReadOnly> {
+        let me = self.journal.origin();
+        let known = self.journal.forks();
+        if known.get(&origin).is_some_and(|first| *first <= common + 1) {
+            return Ok(false);
+        }
+        let mut firsts = vec![Dot {
+            origin,
+            sequence: common + 1,
+        }];
+        let ahead = self.journal.applied();
+        let ahead = ahead
+            .iter()
+            .filter(|(other, count)| *other == me || *count > elsewhere.get(*other));
+        firsts.extend(ahead.map(|(origin, _)| Dot {
+            origin,
+            sequence: elsewhere.get(origin) + 1,
+        }));
+        for first in firsts {
+            self.journal.append_fork(first)?;
+        }
+        self.journal.sync()?;
+        Ok(true)
+    }
+}

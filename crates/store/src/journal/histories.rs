@@ -1,0 +1,120 @@
+//! The marks in the operations that are in, and where they are not those that others have.
+
+use std::collections::BTreeMap;
+use std::ops::Bound::{Excluded, Unbounded};
+
+use grapevine_core::history::History;
+use grapevine_core::operation::{EntryHeader, Stream, encode_fork};
+use grapevine_core::origin::Origin;
+use grapevine_core::version::{Dot, VersionVector};
+
+use super::{Journal, ReadOnly, Versions, lock};
+use crate::log::Position;
+
+impl Journal {
+    /// Appends that what is here of an origin from `first` on is not known to be anywhere else;
+    /// none if that was known.
+    pub fn append_fork(&self, first: Dot) -> Result<Option<Position>, ReadOnly> {
+        let mut appender = self.log.begin()?;
+        let mut versions = lock(&self.versions);
+        if !versions.is_new_fork(first) {
+            return Ok(None);
+        }
+        let stream = Stream::Local;
+        let dot = Dot {
+            origin: self.origin,
+            sequence: versions.local + 1,
+        };
+        let mut entry = EntryHeader { stream, dot }.encode().to_vec();
+        encode_fork(&mut entry, first);
+        appender.entry(&entry)?;
+        let position = appender.finish();
+        versions.forks.insert(first.origin, first.sequence);
+        versions.advance(stream, dot);
+        versions.note(position);
+        drop(versions);
+        self.bell.ring();
+        Ok(Some(position))
+    }
+
+    /// From which number on what is here of an origin is not known to be anywhere else.
+    pub fn forks(&self) -> BTreeMap<Origin, u64> {
+        lock(&self.versions).forks.clone()
+    }
+
+    /// The last mark in the first `count` operations of an origin; 0: it is not known.
+    pub fn mark(&self, origin: Origin, count: u64) -> u64 {
+        let versions = lock(&self.versions);
+        let history = versions.histories.get(&origin);
+        history.map_or(0, |history| history.at(count))
+    }
+
+    /// The marks known in the operations of an origin.
+    pub fn history(&self, origin: Origin) -> History {
+        let versions = lock(&self.versions);
+        versions.histories.get(&origin).cloned().unwrap_or_default()
+    }
+
+    /// The marks known of the origins after `after`, at most `count`.
+    pub(crate) fn histories(&self, after: Option<Origin>, count: usize) -> Vec<(Origin, History)> {
+        let from = after.map_or(Unbounded, Excluded);
+        let versions = lock(&self.versions);
+        let histories = versions.histories.range((from, Unbounded));
+        histories
+            .take(count)
+            .map(|(origin, history)| (*origin, history.clone()))
+            .collect()
+    }
+
+    /// Notes a mark that was read from the log while it was being replayed.
+    pub(crate) fn replayed_mark(&self, dot: Dot, mark: u64) {
+        lock(&self.versions)
+            .history(dot.origin)
+            .mark(dot.sequence, mark);
+    }
+
+    /// Notes the marks of a version that comes next in the log.
+    pub(crate) fn replayed_marks(&self, origin: Origin, history: &History) {
+        let mut versions = lock(&self.versions);
+        versions.arriving.insert(origin, history.clone());
+    }
+
+    /// Notes where histories part, read from the log while it was being replayed.
+    pub(crate) fn replayed_fork(&self, first: Dot) {
+        let mut versions = lock(&self.versions);
+        if versions.is_new_fork(first) {
+            versions.forks.insert(first.origin, first.sequence);
+        }
+    }
+}
+
+impl Versions {
+    /// The histories of the origins of which `version` has more than is here, once it is adopted.
+    pub(super) fn adopted_histories(
+        &self,
+        version: &VersionVector,
+        theirs: &BTreeMap<Origin, History>,
+        me: Origin,
+    ) -> BTreeMap<Origin, History> {
+        let more = version
+            .iter()
+            .filter(|(origin, count)| *origin != me && *count > self.applied.get(*origin));
+        let adopted = more.map(|(origin, count)| {
+            let mut history = self.histories.get(&origin).cloned().unwrap_or_default();
+            let unknown = History::unknown();
+            let theirs = theirs.get(&origin).unwrap_or(&unknown);
+            history.adopt(self.applied.get(origin), theirs, count);
+            (origin, history)
+        });
+        adopted.collect()
+    }
+
+    pub(super) fn history(&mut self, origin: Origin) -> &mut History {
+        self.histories.entry(origin).or_default()
+    }
+
+    fn is_new_fork(&self, first: Dot) -> bool {
+        let known = self.forks.get(&first.origin);
+        known.is_none_or(|known| first.sequence < *known)
+    }
+}
