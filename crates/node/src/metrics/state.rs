@@ -129,7 +129,7 @@ impl NodeState {
         )?;
         figures.gauge(
             "grapevine_memory_limit_bytes",
-            "Memory they may take (limits.memory)",
+            "Memory they may take, their share of limits.memory",
             memory.limit(),
         )?;
         let handles = filters.list(b"");
