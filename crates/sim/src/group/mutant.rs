@@ -78,6 +78,12 @@ impl Mutant {
         self.exchange.take_trouble()
     }
 
+    /// With [`GroupMutation::LargeStopsAll`], whether a filter does not fit.
+    fn is_stopped(&self) -> bool {
+        self.mutation == GroupMutation::LargeStopsAll
+            && !self.collections.filters().too_large().is_empty()
+    }
+
     fn claims_early(&self) -> bool {
         self.mutation == GroupMutation::VersionAdvancedEarly
     }
@@ -135,9 +141,8 @@ impl Replica for Mutant {
             self.claimed.advance(origin, first - 1 + count as u64);
             return Applied { count, waits: None };
         }
-        let large = || !self.collections.filters().too_large().is_empty();
         let applied = match self.mutation {
-            GroupMutation::LargeStopsAll if large() => Applied {
+            _ if self.is_stopped() => Applied {
                 count: 0,
                 waits: None,
             },
@@ -176,6 +181,9 @@ impl Replica for Mutant {
     }
 
     fn merge_page(&mut self, page: &Page, version: &VersionVector) -> Result<Vec<Part>, PageError> {
+        if self.is_stopped() {
+            return Err(PageError::Room);
+        }
         self.exchange.merge_page(page, version)
     }
 
