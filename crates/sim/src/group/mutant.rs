@@ -102,6 +102,12 @@ impl Mutant {
         self.exchange.take_trouble()
     }
 
+    /// With [`GroupMutation::LargeStopsAll`], whether a filter does not fit.
+    fn is_stopped(&self) -> bool {
+        self.mutation == GroupMutation::LargeStopsAll
+            && !self.collections.filters().too_large().is_empty()
+    }
+
     fn claims_early(&self) -> bool {
         self.mutation == GroupMutation::VersionAdvancedEarly
     }
@@ -170,9 +176,8 @@ impl Replica for Mutant {
             self.claimed.advance(origin, first - 1 + count as u64);
             return Applied { count, waits: None };
         }
-        let large = || !self.collections.filters().too_large().is_empty();
         let applied = match self.mutation {
-            GroupMutation::LargeStopsAll if large() => Applied {
+            _ if self.is_stopped() => Applied {
                 count: 0,
                 waits: None,
             },
@@ -211,6 +216,9 @@ impl Replica for Mutant {
     }
 
     fn merge_page(&mut self, page: &Page, source: Source<'_>) -> Result<Vec<Part>, PageError> {
+        if self.is_stopped() {
+            return Err(PageError::Room);
+        }
         let mut page = page.clone();
         let unseen = &mut self.unseen;
         let mut blind = || unseen.as_mut().is_some_and(|random| random.one_in(4));
