@@ -23,13 +23,14 @@
 //! those travel beside it.
 //! What an operation rests on in the same way is its [`Operation::needs`].
 
+mod error;
 mod rows;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::bitmap::BITMAP_BITS_MAX;
-use crate::catalogue::{FilterId, FilterRow, LayerRow, NameError, validate_name};
+use crate::catalogue::{FilterId, FilterRow, LayerRow, validate_name};
 use crate::filter::Run;
 use crate::filter::parameters::{LayerId, LayerShape};
 use crate::filter::rights::Rights;
@@ -39,6 +40,7 @@ use crate::membership::{GroupIdentity, MemberRow};
 use crate::origin::Origin;
 use crate::table::TableRow;
 use crate::version::{Dot, VersionVector};
+pub use error::OperationError;
 pub use rows::{
     KeyedRow, ROW_OVERHEAD_BYTES, Rows, RowsError, decode_rows, encode_row, encode_rows_of,
 };
@@ -300,67 +302,6 @@ impl<'a> Bits<'a> {
             .iter()
             .map(|bytes| u16::from_le_bytes(*bytes))
     }
-}
-
-/// Why bytes are not an operation.
-#[derive(Debug, thiserror::Error)]
-pub enum OperationError {
-    /// Shorter than any operation of its kind.
-    #[error("operation of {length} bytes is cut short")]
-    Short {
-        /// Bytes there are.
-        length: usize,
-    },
-    /// The hashes of an insert are not a whole number, none, or too many.
-    #[error("insert carries {bytes} bytes of hashes, not 1 to {INSERT_HASHES_MAX} times 16")]
-    Hashes {
-        /// Bytes of hashes.
-        bytes: usize,
-    },
-    /// A draw is of another length than all are.
-    #[error("{bytes} bytes of a draw, not {SPENT_BYTES}")]
-    Draw {
-        /// Bytes there are.
-        bytes: usize,
-    },
-    /// A stream that this version does not know.
-    #[error("operation of unknown stream {0}: written by a newer version")]
-    Stream(u8),
-    /// Indexes of bits are not a whole number, none, or too many.
-    #[error("{bytes} bytes of bit indexes, not 1 to {BITS_MAX} times 2")]
-    Bits {
-        /// Bytes of indexes.
-        bytes: usize,
-    },
-    /// No bitmap has such a bit.
-    #[error("bit {0} of a bitmap, which has at most {BITMAP_BITS_MAX}")]
-    NoBit(u16),
-    /// Rows of a table do not hold.
-    #[error(transparent)]
-    Rows(#[from] RowsError),
-    /// A filter cannot have that name.
-    #[error("a filter's {0}")]
-    FilterName(NameError),
-    /// A table cannot have that name.
-    #[error("a table's {0}")]
-    TableName(NameError),
-    /// A kind that this version does not know.
-    #[error("operation of unknown kind {0}: written by a newer version")]
-    Kind(u8),
-    /// The body is larger than any this version writes.
-    #[error(
-        "operation body of {0} bytes, the limit is {OPERATION_BODY_BYTES_MAX}, of an adopted \
-         version {ADOPTED_VERSION_BYTES_MAX}"
-    )]
-    TooLong(usize),
-    /// The body does not decode.
-    #[error("operation of kind {kind} does not decode: {source}")]
-    Body {
-        /// Its kind.
-        kind: u8,
-        /// What the decoder says.
-        source: rmp_serde::decode::Error,
-    },
 }
 
 /// Appends an insert of `hashes` (1 to [`INSERT_HASHES_MAX`]) to `buffer`.
