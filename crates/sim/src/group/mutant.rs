@@ -72,6 +72,8 @@ pub(super) struct Mutant {
     unseen: Option<Random>,
     /// How often one did.
     pub(super) unseen_count: u64,
+    /// With [`GroupMutation::HealedAsEmpty`], whether a filter was damaged in this life.
+    was_damaged: bool,
 }
 
 impl Mutant {
@@ -90,6 +92,7 @@ impl Mutant {
             applications: 0,
             unseen,
             unseen_count: 0,
+            was_damaged: false,
         }
     }
 
@@ -252,8 +255,12 @@ impl Replica for Mutant {
     }
 
     fn differing(&mut self, layer: LayerName, first: u32, hashes: &[u64]) -> Vec<u32> {
-        if self.mutation == GroupMutation::HealedAsEmpty && self.exchange.wants_state() {
-            return Vec::new();
+        if self.mutation == GroupMutation::HealedAsEmpty {
+            // From then on: else the next comparison would mend what it left out.
+            self.was_damaged |= self.exchange.wants_state();
+            if self.was_damaged {
+                return Vec::new();
+            }
         }
         self.exchange.differing(layer, first, hashes)
     }

@@ -69,6 +69,8 @@ struct Walk {
     data_end: Position,
     carried: Position,
     fault: Option<FrameFault>,
+    /// What the file beside the segments says.
+    reached: Reached,
 }
 
 pub(super) fn create(
@@ -106,6 +108,7 @@ pub(super) fn create(
         data_end: start,
         carried: start,
         fault: None,
+        reached,
     };
     Ok(assemble(
         disk,
@@ -115,7 +118,6 @@ pub(super) fn create(
         file,
         header,
         &walk,
-        reached,
     ))
 }
 
@@ -166,7 +168,7 @@ pub(super) fn open(
         }
     }
     let (file, header) = recovery.open_last(last)?;
-    let walk = recovery.walk(&file, header, reached.end)?;
+    let walk = recovery.walk(&file, header, reached)?;
     recovery.check_held(replay_from, segments[0], header, &walk)?;
     if let Some(what) = walk.fault {
         match recovery.cut(&*file, header, walk.end, what) {
@@ -182,7 +184,6 @@ pub(super) fn open(
         file,
         header,
         &walk,
-        reached,
     );
     if let Some((step, error)) = no_room {
         // What is held can be read; it is opened as a log that has failed.
@@ -221,12 +222,12 @@ fn assemble(
     file: Arc<dyn DiskFile>,
     header: SegmentHeader,
     walk: &Walk,
-    reached: Reached,
 ) -> Log {
     let Walk {
         end,
         data_end,
         carried,
+        reached,
         ..
     } = *walk;
     let spare = Batch::default();
@@ -391,7 +392,7 @@ impl Recovery<'_> {
         &self,
         file: &Arc<dyn DiskFile>,
         header: SegmentHeader,
-        reached: Position,
+        reached: Reached,
     ) -> Result<Walk, OpenError> {
         let start = header.start;
         let failed = |source| self.io(Step::Read, start, source);
@@ -403,14 +404,15 @@ impl Recovery<'_> {
             data_end: start,
             carried: start,
             fault: None,
+            reached,
         };
         loop {
             match frames.next().map_err(failed)? {
-                None if walk.end < reached => {
+                None if walk.end < reached.end => {
                     return Err(OpenError::Short {
                         file: segment::path(self.dir, start),
                         end: walk.end,
-                        reached,
+                        reached: reached.end,
                     });
                 }
                 None => return Ok(walk),
@@ -428,7 +430,7 @@ impl Recovery<'_> {
             }
         }
         let torn_at = walk.end;
-        let damaged = torn_at < reached
+        let damaged = torn_at < reached.end
             || frames
                 .seek(torn_at + 1, |frame| frame.synced > torn_at)
                 .map_err(failed)?;
