@@ -290,12 +290,10 @@ fn digest_of(input: impl Read) -> Result<u64, ManifestError> {
         output: io::sink(),
         digest: Xxh3Default::new(),
     };
-    read_parts(input, &mut |part| {
-        Ok(match part {
-            Part::Head(head) => put(&mut output, &head)?,
-            Part::Filter(row) => put(&mut output, &row)?,
-            Part::Member(row) => put(&mut output, &row)?,
-        })
+    read_parts(input, &mut |part| match part {
+        Part::Head(head) => put(&mut output, &head),
+        Part::Filter(row) => put(&mut output, &row),
+        Part::Member(row) => put(&mut output, &row),
     })?;
     Ok(output.digest.digest())
 }
