@@ -232,7 +232,7 @@ mod tests {
         assert!(replies.take(1 << 30).is_some(), "all of it");
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn who_takes_nothing_wears_out_and_who_takes_a_little_does_not() {
         let limit = Duration::from_millis(1);
         let mut patience = Patience::default();

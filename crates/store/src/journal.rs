@@ -129,10 +129,12 @@ pub struct Journal {
     bell: Bell,
 }
 
+type Tell = Box<dyn Fn(&str) + Send + Sync>;
+
 /// Tells once that the node takes no more writes.
 #[derive(Default)]
 struct Alarm {
-    tell: OnceLock<Box<dyn Fn(&str) + Send + Sync>>,
+    tell: OnceLock<Tell>,
     told: AtomicBool,
 }
 
