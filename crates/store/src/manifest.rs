@@ -330,9 +330,16 @@ mod tests {
     use grapevine_core::catalogue::{FilterId, LayerRow, Scope, Storage};
     use grapevine_core::filter::parameters::{Growth, Parameters};
     use grapevine_core::hash::Seed;
+    use grapevine_core::history::History;
     use grapevine_core::membership::NodeId;
     use grapevine_core::version::Dot;
     use std::collections::BTreeMap;
+
+    fn marks(sequence: u64) -> History {
+        let mut history = History::default();
+        history.mark(sequence, 77);
+        history
+    }
 
     fn manifest() -> Manifest {
         let parameters = Parameters {
@@ -370,7 +377,8 @@ mod tests {
                 at: note(1 << 40),
                 local: 7,
                 earlier: vec![note(9)],
-                ..Bookmark::default()
+                histories: BTreeMap::from([(me, marks(5))]),
+                forks: BTreeMap::from([(me, 6)]),
             },
             rows: vec![row],
             hidden: vec![ByteBuf::from(b"caf\xe9")],

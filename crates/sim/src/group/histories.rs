@@ -218,9 +218,12 @@ impl World {
             let own = name(&self.nodes[node]);
             let twin = (node + 1..self.nodes.len())
                 .find(|twin| own.is_some() && name(&self.nodes[*twin]) == own);
-            let rested = self.nodes[node].resting_until + TURN_MS <= self.now;
-            if twin.is_some() && rested && self.takes_part(node) {
-                self.nodes[node].resting_until = self.now + TURN_MS;
+            let Some(twin) = twin else { continue };
+            let connected = |node: usize| !self.network.connections_of(node).is_empty();
+            let rests = if connected(twin) { twin } else { node };
+            let until = |node: usize| self.nodes[node].resting_until + TURN_MS;
+            if until(node).max(until(twin)) <= self.now && self.takes_part(rests) {
+                self.nodes[rests].resting_until = self.now + TURN_MS;
                 self.network.at(self.now + 1, Event::Links);
                 self.network.at(self.now + TURN_MS + 1, Event::Links);
             }
@@ -324,7 +327,7 @@ impl World {
         let filters = filters.filters();
         for (name, key, ack) in &self.tampering.carried {
             let dropped = self.ledger.dropped_names.contains(name);
-            let must = ack.node == node || (all && ack.is_safe());
+            let must = all && ack.is_safe();
             if !must || dropped {
                 continue;
             }

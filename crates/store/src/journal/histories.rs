@@ -4,14 +4,54 @@ use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Unbounded};
 
 use grapevine_core::history::History;
-use grapevine_core::operation::{EntryHeader, Stream, encode_fork};
+use grapevine_core::operation::{EntryHeader, Stream, encode_fork, encode_marks};
 use grapevine_core::origin::Origin;
 use grapevine_core::version::{Dot, VersionVector};
 
 use super::{Journal, ReadOnly, Versions, lock};
-use crate::log::Position;
+use crate::log::{EntryBuffer, Position};
 
 impl Journal {
+    /// Appends that everything up to `version` is in, by other ways than its operations.
+    /// `histories` has the marks in them where they came from.
+    pub fn append_version(
+        &self,
+        version: &VersionVector,
+        histories: &BTreeMap<Origin, History>,
+        write: impl FnOnce(&mut EntryBuffer<'_>),
+    ) -> Result<Position, ReadOnly> {
+        let mut appender = self.log.begin()?;
+        let mut versions = lock(&self.versions);
+        let adopted = versions.adopted_histories(version, histories, self.origin);
+        let stream = Stream::Local;
+        let mut dot = Dot {
+            origin: self.origin,
+            sequence: versions.local,
+        };
+        for (origin, history) in &adopted {
+            dot.sequence += 1;
+            let mut entry = EntryHeader { stream, dot }.encode().to_vec();
+            encode_marks(&mut entry, *origin, history);
+            appender.entry(&entry)?;
+        }
+        dot.sequence += 1;
+        let header = EntryHeader { stream, dot }.encode();
+        appender.entry_with(|buffer| {
+            buffer.extend_from_slice(&header);
+            write(buffer);
+        })?;
+        // Under the lock that appends, like every change of the version: a bookmark that has the
+        // entry before its position has the version too.
+        versions.arriving = adopted;
+        versions.adopt(version, self.origin);
+        let position = appender.finish();
+        versions.advance(stream, dot);
+        versions.note(position);
+        drop(versions);
+        self.bell.ring();
+        Ok(position)
+    }
+
     /// Appends that what is here of an origin from `first` on is not known to be anywhere else;
     /// none if that was known.
     pub fn append_fork(&self, first: Dot) -> Result<Option<Position>, ReadOnly> {
