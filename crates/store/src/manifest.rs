@@ -421,11 +421,11 @@ mod tests {
 
     #[test]
     fn the_version_of_another_program_is_named() {
-        for found in [2, 4] {
+        for found in [FORMAT_VERSION - 1, FORMAT_VERSION + 1] {
             let mut bytes = encoded(&manifest());
-            bytes[8] = found;
+            bytes[8..12].copy_from_slice(&found.to_le_bytes());
             let error = Manifest::decode(&bytes).expect_err("another version");
-            let named = format!("format version {found}, this program reads 3");
+            let named = format!("format version {found}, this program reads {FORMAT_VERSION}");
             assert!(error.to_string().contains(&named), "{error}");
         }
     }

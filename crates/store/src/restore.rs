@@ -73,8 +73,10 @@ pub fn restore(
     let staging = Staging::begin(directory)?;
     let target = Arc::new(RealDisk::new(staging.path().to_owned()));
     let copied = copy(&from, &*target)?;
-    if !parts(&target, options, &entropy)? {
-        let restored = renew(target, copied, options, entropy)?;
+    let opened = Opened::new(Arc::clone(&target) as Arc<dyn Disk>, options, &entropy)?;
+    // Whether others have other operations under the numbers of some that it has.
+    if opened.collections.journal().forks().is_empty() {
+        let restored = renew_opened(target, opened, copied, options, entropy)?;
         staging.commit()?;
         return Ok(restored);
     }
@@ -82,7 +84,7 @@ pub fn restore(
     name.push(".apart");
     let anew = Staging::begin(Path::new(&name))?;
     let new = Arc::new(RealDisk::new(anew.path().to_owned()));
-    let restored = renew_apart(target, new, copied, options, entropy)?;
+    let restored = apart::carry_over(opened, new, copied, options, entropy)?;
     // The copy goes, the new directory takes its place.
     drop(staging);
     anew.commit_at(directory)?;
@@ -124,12 +126,24 @@ pub fn restore_in_place(
     Ok((restored, kept))
 }
 
-/// Whether the directory on `disk` knows that others have other operations under the numbers of
-/// some that it has.
-fn parts(disk: &Arc<RealDisk>, options: Options, entropy: &Entropy) -> Result<bool, BackupError> {
-    let disk: Arc<dyn Disk> = Arc::clone(disk) as Arc<dyn Disk>;
-    let (collections, _) = Collections::open(disk, options, Arc::clone(entropy))?;
-    Ok(!collections.journal().forks().is_empty())
+/// The directory that another is made from, as what it was.
+struct Opened {
+    collections: Collections,
+    recovered: Recovered,
+}
+
+impl Opened {
+    /// Refuses one in which a filter is damaged.
+    fn new(disk: Arc<dyn Disk>, options: Options, entropy: &Entropy) -> Result<Self, BackupError> {
+        let (collections, recovered) = Collections::open(disk, options, Arc::clone(entropy))?;
+        match recovered.damaged.first() {
+            Some((_, reason)) => Err(FilterError::Damaged(Arc::clone(reason)).into()),
+            None => Ok(Opened {
+                collections,
+                recovered,
+            }),
+        }
+    }
 }
 
 /// Gives the data directory on `disk`, a copy that nobody uses, a new origin and key. Interrupted half
@@ -143,11 +157,22 @@ pub fn renew(
     options: Options,
     entropy: Entropy,
 ) -> Result<Restored, BackupError> {
+    let opened = Opened::new(Arc::clone(&disk), options, &entropy)?;
+    renew_opened(disk, opened, copied, options, entropy)
+}
+
+fn renew_opened(
+    disk: Arc<dyn Disk>,
+    opened: Opened,
+    copied: Copied,
+    options: Options,
+    entropy: Entropy,
+) -> Result<Restored, BackupError> {
     let (fresh, salt) = (Identity::random(&*entropy), entropy());
-    let (collections, recovered) = Collections::open(Arc::clone(&disk), options, entropy)?;
-    if let Some((_, reason)) = recovered.damaged.first() {
-        return Err(FilterError::Damaged(Arc::clone(reason)).into());
-    }
+    let Opened {
+        collections,
+        recovered,
+    } = opened;
     let before = *collections.filters().identity();
     collections.checkpoint()?;
     drop(collections);

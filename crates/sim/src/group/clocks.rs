@@ -266,7 +266,7 @@ impl World {
     /// `all` wherever it may be.
     pub(super) fn check_leases(&self, node: usize, all: bool) -> Checked {
         let collections = self.collections(node);
-        let applied = collections.journal().applied();
+        let applied = self.applied(node);
         let now = right(self.now);
         for (key, history) in &self.ledger.clocks.leases {
             let row = collections.tables().find(TABLE, key);
@@ -280,7 +280,7 @@ impl World {
                 expires,
             } in &history.acknowledged
             {
-                let must = ack.node == node || applied.covers(ack.dot) || (all && ack.is_safe());
+                let must = ack.binds(node) || applied.covers(ack.dot) || (all && ack.is_safe());
                 if must && row.as_ref().is_none_or(|row| row.version < *version) {
                     return Err(format!(
                         "node {node} has {row:?} at {}, version {version} was to live until \

@@ -47,7 +47,11 @@ pub(super) fn read_or_make(
         (Some(_), Held::Nothing) => return Err(OpenError::NoManifest(IDENTITY_FILE.to_owned())),
         (Some(_), Held::Data(path)) => return Err(OpenError::NoManifest(path)),
         (None, Held::Data(path)) => return Err(OpenError::NoIdentity(path)),
-        (None, Held::Begun | Held::Nothing) => make(disk, config, entropy)?,
+        (None, Held::Begun | Held::Nothing) => {
+            let identity = Identity::random(&**entropy);
+            begin(disk, config, &identity)?;
+            identity
+        }
     };
     // A node begins as a group of one.
     let manifest = Manifest {
@@ -63,8 +67,12 @@ pub(super) fn read_or_make(
     Ok((identity, manifest, true))
 }
 
-/// Makes everything up to the identity.
-fn make(disk: &Arc<dyn Disk>, config: LogConfig, entropy: &Entropy) -> Result<Identity, OpenError> {
+/// Makes everything up to the identity; opening the directory makes the rest.
+pub(crate) fn begin(
+    disk: &Arc<dyn Disk>,
+    config: LogConfig,
+    identity: &Identity,
+) -> Result<(), OpenError> {
     let io = |path: &str| {
         let path = path.to_owned();
         move |source| OpenError::Io { path, source }
@@ -76,11 +84,9 @@ fn make(disk: &Arc<dyn Disk>, config: LogConfig, entropy: &Entropy) -> Result<Id
         let removed = disk.remove(&first).and_then(|()| disk.sync_dir(LOG_DIR));
         removed.map_err(io(&first))?;
     }
-    let identity = Identity::random(&**entropy);
     let id = identity.origin.bytes();
     Log::create(Arc::clone(disk), LOG_DIR, id, config, 0)?;
-    identity.write(&**disk)?;
-    Ok(identity)
+    Ok(identity.write(&**disk)?)
 }
 
 /// What lies in a directory that has no manifest, beside its identity.

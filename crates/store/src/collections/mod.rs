@@ -30,7 +30,7 @@ use grapevine_core::operation::{Stream, encode_group, encode_member};
 use grapevine_core::version::VersionVector;
 
 pub use bitmap::GroupBitmap;
-pub(crate) use creation::{Held, held};
+pub(crate) use creation::{Held, begin, held};
 pub use divergence::{Diverged, Divergence};
 pub use error::OpenError;
 pub use exchange::Exchange;

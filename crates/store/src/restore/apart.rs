@@ -15,9 +15,9 @@ use grapevine_core::operation::{CatalogueChange, Operation, decode};
 use grapevine_core::origin::Origin;
 use grapevine_core::version::Dot;
 
-use super::Restored;
+use super::{Opened, Restored};
 use crate::backup::{BackupError, Copied};
-use crate::collections::Collections;
+use crate::collections::{Collections, begin};
 use crate::disk::Disk;
 use crate::filters::{Entropy, FilterError, Handle, Options};
 use crate::identity::Identity;
@@ -49,17 +49,29 @@ pub fn renew_apart(
     options: Options,
     entropy: Entropy,
 ) -> Result<Restored, BackupError> {
-    let (old, recovered) = Collections::open(old, options, Arc::clone(&entropy))?;
-    if let Some((_, reason)) = recovered.damaged.first() {
-        return Err(FilterError::Damaged(Arc::clone(reason)).into());
-    }
+    let opened = Opened::new(old, options, &entropy)?;
+    carry_over(opened, new, copied, options, entropy)
+}
+
+/// The same from a directory that is open.
+pub(super) fn carry_over(
+    old: Opened,
+    new: Arc<dyn Disk>,
+    copied: Copied,
+    options: Options,
+    entropy: Entropy,
+) -> Result<Restored, BackupError> {
+    let Opened {
+        collections: old,
+        recovered,
+    } = old;
     old.journal().sync()?;
     let before = *old.filters().identity();
     let identity = Identity {
         seed: before.seed,
         ..Identity::random(&*entropy)
     };
-    identity.write(&*new)?;
+    begin(&new, options.log, &identity)?;
     let (new, _) = Collections::open(new, options, entropy)?;
     new.join(old.group())?;
     for row in old.members().rows() {
