@@ -25,6 +25,7 @@
 //! What an operation rests on in the same way is its [`Operation::needs`].
 
 mod error;
+mod marks;
 mod rows;
 
 use serde::de::DeserializeOwned;
@@ -43,6 +44,8 @@ use crate::origin::Origin;
 use crate::table::TableRow;
 use crate::version::{Dot, VersionVector};
 pub use error::OperationError;
+use marks::decode_mark;
+pub use marks::{encode_fork, encode_mark, encode_marks};
 pub use rows::{
     KeyedRow, ROW_OVERHEAD_BYTES, Rows, RowsError, decode_rows, encode_row, encode_rows_of,
 };
@@ -381,22 +384,6 @@ pub fn encode_bits(buffer: &mut Vec<u8>, indexes: &[u16]) {
     }
 }
 
-/// Appends the mark of a run, which is not 0, to `buffer`.
-pub fn encode_mark(buffer: &mut Vec<u8>, mark: u64) {
-    buffer.push(KIND_MARK);
-    buffer.extend_from_slice(&mark.to_le_bytes());
-}
-
-/// Appends the marks of an origin to `buffer`.
-pub fn encode_marks(buffer: &mut Vec<u8>, origin: Origin, history: &History) {
-    encode_body(buffer, KIND_MARKS, &(origin, history));
-}
-
-/// Appends the first operation that is not what others have to `buffer`.
-pub fn encode_fork(buffer: &mut Vec<u8>, first: Dot) {
-    encode_body(buffer, KIND_FORK, &first);
-}
-
 /// Appends a grant to `buffer`.
 pub fn encode_grant(buffer: &mut Vec<u8>, grant: &Grant) {
     encode_body(buffer, KIND_GRANT, grant);
@@ -495,11 +482,7 @@ pub fn decode(operation: &[u8]) -> Result<Operation<'_>, OperationError> {
         return Ok(Operation::Rows(Rows::decode(body)?));
     }
     if kind == KIND_MARK {
-        let mark = body.try_into().map(u64::from_le_bytes);
-        return match mark {
-            Ok(mark) if mark != 0 => Ok(Operation::Mark(mark)),
-            _ => Err(OperationError::Mark { bytes: body.len() }),
-        };
+        return decode_mark(body).map(Operation::Mark);
     }
     if !fits(operation) {
         return Err(OperationError::TooLong(body.len()));

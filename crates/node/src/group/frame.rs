@@ -96,7 +96,7 @@ mod tests {
             (&b"\x04"[..], Newer::Frame(4)),
             (b"\xffabc", Newer::Frame(255)),
             (b"\x00\xff", Newer::Message(255)),
-            (b"\x03\x0f??", Newer::Message(15)),
+            (b"\x03\xc8??", Newer::Message(200)),
         ] {
             let decoded = Frame::decode(&Bytes::copy_from_slice(bytes));
             assert!(

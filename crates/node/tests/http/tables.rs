@@ -195,15 +195,16 @@ fn rows_that_cannot_be_are_refused() {
 }
 
 #[test]
-fn the_last_version_ends_a_row() {
+fn a_version_that_leaves_no_room_is_refused_and_counted() {
     let served = Served::start();
     create_table(&served, "t");
-    import(&served, "t", b"k\t9223372036854775807\tlast\n");
-    let wish = b"{\"values\": [\"v\"]}";
-    let refused = served.request("PUT /api/v1/tables/t/rows/k", "", wish);
-    assert_eq!(refused.refusal(), (409, "versions".to_owned()));
-    let row = served.get("/api/v1/tables/t/rows/k").json();
-    assert_eq!(row["version"], "9223372036854775807");
+    let merged = import(&served, "t", b"k\t9223372036854775807\tlast\nl\t7\tin\n");
+    assert_eq!(
+        (&merged["changed"], &merged["refused"]),
+        (&1.into(), &1.into())
+    );
+    assert_eq!(served.get("/api/v1/tables/t/rows/k").status, 404);
+    set_row(&served, "t/rows/k", &json!({"values": ["v"]}));
 }
 
 #[test]

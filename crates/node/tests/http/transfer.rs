@@ -94,6 +94,16 @@ fn an_import_keeps_to_the_memory_bound() {
     let bytes = made.json()["filter"]["bytes"].as_u64().expect("a number");
     assert!(bytes > MEMORY / 2);
     let file = export(&served, "big");
+    // Of two that fit alone one gives way to the other, but not one that is in memory only.
+    let copied = served.request("PUT /api/v1/filters/second/import", "", &file);
+    assert_eq!(copied.status, 201);
+    let wish = b"{\"capacity\": 15000000, \"error\": 0.0001, \"in_memory\": true}";
+    assert_eq!(
+        served
+            .request("PUT /api/v1/filters/pinned", "", wish)
+            .status,
+        201
+    );
     let refused = served.request("PUT /api/v1/filters/copy/import", "", &file);
     assert_eq!(refused.refusal(), (507, "memory".to_owned()));
 }

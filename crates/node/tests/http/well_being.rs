@@ -105,7 +105,7 @@ fn a_node_whose_snapshots_cannot_be_read_back_goes_on_and_says_so() {
     let figures = served.get("/metrics").text();
     assert!(figures.contains("grapevine_snapshot_unreadable 1\n"));
     disk.rot_when_synced(None);
-    assert_eq!(served.post("/api/v1/flush", "text/plain", b"").status, 200);
+    assert_eq!(served.post("/api/v1/flush", "text/plain", b"").status, 204);
     assert_eq!(served.get("/readyz").text(), "ready\n");
 }
 

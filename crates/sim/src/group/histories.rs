@@ -13,6 +13,7 @@ use grapevine_core::origin::Origin;
 use grapevine_core::sync::Event as SyncEvent;
 use grapevine_store::backup::Copied;
 use grapevine_store::disk::SimulatedDisk;
+use grapevine_store::filters::Options;
 use grapevine_store::restore::{renew, renew_apart};
 
 use super::ledger::Ack;
@@ -288,7 +289,12 @@ impl World {
         self.stop(node);
         self.nodes[node].disk.kill();
         let entropy = node::entropy(self.nodes[node].seed, &self.nodes[node].drawn);
-        let (options, copied) = (self.nodes[node].options, Copied::default());
+        // Whoever makes a directory anew gives it the room that its filters take.
+        let options = Options {
+            memory: 1 << 30,
+            ..self.nodes[node].options
+        };
+        let copied = Copied::default();
         let old = self.nodes[node].disk.fork();
         old.kill();
         let failed = |error| format!("node {node} cannot be made anew: {error}");
@@ -334,7 +340,7 @@ impl World {
             let mut there = false;
             for row in filters.rows().iter().filter(|row| row.name == *name) {
                 let handle = filters.epoch(row.id).ok_or("a row without a filter")?;
-                let filter = filters.bits(&handle).map_err(|error| error.to_string())?;
+                let filter = filters.whole(&handle).map_err(|error| error.to_string())?;
                 there |= filter.contains(filter.key(&key_bytes(*key)));
             }
             if !there {

@@ -1,5 +1,7 @@
 //! The collections as replication sees them.
 
+mod histories;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -43,10 +45,6 @@ const SECTION_TABLES: u8 = 6;
 const KEPT_MAX: usize = 16_384;
 /// The marks in the operations of origins; its keys are those.
 const SECTION_HISTORIES: u8 = 7;
-/// Bytes of a mark on a page, about.
-const MARK_BYTES: usize = 20;
-/// Most origins looked at for one page of marks.
-const HISTORIES_PER_PAGE: usize = 512;
 /// What a member's row takes beside its body, about.
 const MEMBER_OVERHEAD_BYTES: usize = 80;
 
@@ -178,53 +176,6 @@ impl Exchange {
                 Err(PageError::Room)
             }
         }
-    }
-
-    fn merge_histories(
-        &mut self,
-        page: &Page,
-        version: &VersionVector,
-    ) -> Result<Vec<Part>, PageError> {
-        let histories: Vec<(Origin, History)> = decode_rows(page)?;
-        if page.after.is_empty() {
-            self.histories.clear();
-        }
-        for (origin, history) in histories {
-            let sound = History::from_marks(history.marks().to_vec(), history.is_cut());
-            let Some(history) = sound else {
-                let section = page.section;
-                return Err(PageError::Rows { section, at: 0 });
-            };
-            if version.get(origin) > 0 {
-                self.histories.insert(origin, history);
-            }
-        }
-        Ok(Vec::new())
-    }
-
-    /// The marks of the origins after `after`, about `bytes_max` bytes of them, and the last
-    /// origin if more follow.
-    fn shared_histories(
-        &self,
-        after: Option<Origin>,
-        bytes_max: usize,
-    ) -> (Option<Vec<u8>>, Vec<u8>) {
-        let journal = self.view.collections.journal();
-        let mut known = journal.histories(after, HISTORIES_PER_PAGE);
-        let mut more = known.len() == HISTORIES_PER_PAGE;
-        let mut bytes = 0;
-        let fits = known.iter().position(|(_, history)| {
-            let full = bytes >= bytes_max;
-            bytes += (history.marks().len() + 2) * MARK_BYTES;
-            full
-        });
-        if let Some(fits) = fits {
-            known.truncate(fits);
-            more = true;
-        }
-        let last = known.last().filter(|_| more);
-        let next = last.map(|(origin, _)| origin.bytes().to_vec());
-        (next, encode_rows(&known))
     }
 
     fn merge_tables(&mut self, page: &Page, source: Source<'_>) -> Result<Vec<Part>, PageError> {
