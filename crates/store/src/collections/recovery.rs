@@ -58,11 +58,7 @@ impl Collections {
         // 0 would be none.
         let mark = mark.max(1);
         let (identity, manifest, created) = read_or_make(&disk, config, &entropy)?;
-        let filters_io = |source| OpenError::Io {
-            path: FILTERS_DIR.to_owned(),
-            source,
-        };
-        Filters::make_directory(&*disk).map_err(filters_io)?;
+        Filters::make_directory(&*disk).map_err(of_filters)?;
         let (id, position) = (identity.origin.bytes(), manifest.position());
         let (log, report) = Log::open(Arc::clone(&disk), LOG_DIR, id, config, position)?;
         let revisions: Vec<_> = manifest.file_revisions().collect();
@@ -112,22 +108,27 @@ impl Collections {
             ..Recovered::default()
         };
         collections.replay(position, in_file, &mut recovered)?;
-        collections.tell_filters(&collections.lock_system());
-        collections.filters.rename_all();
-        let filters_other = |error| filters_io(std::io::Error::other(error));
-        let alone = {
-            let system = collections.lock_system();
-            !system.group.met && system.members.rows().count() <= 1
-        };
-        let begun = collections.filters.begin_again(alone);
-        begun.map_err(filters_other)?;
-        // Files are removed once what dropped them is durable.
-        if collections.journal.read_only().is_none() {
-            collections.journal.sync()?;
-            collections.filters.remove_orphans().map_err(filters_io)?;
-        }
+        collections.settle_replayed()?;
         recovered.damaged = collections.filters.damaged();
         Ok((collections, recovered))
+    }
+
+    /// What follows from the whole of what was replayed.
+    fn settle_replayed(&self) -> Result<(), OpenError> {
+        self.tell_filters(&self.lock_system());
+        self.filters.rename_all();
+        let alone = {
+            let system = self.lock_system();
+            !system.group.met && system.members.rows().count() <= 1
+        };
+        let begun = self.filters.begin_again(alone);
+        begun.map_err(|error| of_filters(std::io::Error::other(error)))?;
+        // Files are removed once what dropped them is durable.
+        if self.journal.read_only().is_none() {
+            self.journal.sync()?;
+            self.filters.remove_orphans().map_err(of_filters)?;
+        }
+        Ok(())
     }
 
     /// Replays the journal. The tables have everything up to `in_file`.
@@ -242,6 +243,13 @@ fn halves(bytes: [u8; 16]) -> (u64, u64) {
         u64::from_le_bytes(bytes.expect("eight bytes"))
     };
     (number(0), number(8))
+}
+
+fn of_filters(source: std::io::Error) -> OpenError {
+    OpenError::Io {
+        path: FILTERS_DIR.to_owned(),
+        source,
+    }
 }
 
 /// The tables, whose file has everything up to `expected` at least and not more than the journal.

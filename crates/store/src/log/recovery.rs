@@ -193,14 +193,10 @@ pub(super) fn open(
     // The tail is durable: let a frame say so before anything is built on it. Where there is no
     // room for one, the log has failed, and can be read.
     match log.mark_synced() {
-        Ok(_) => {}
         Err(LogError::Failed { cause }) if is_full(&cause.kind.into()) => {}
-        Err(error) => {
-            return Err(OpenError::Io {
-                step: Step::Write,
-                file: segment::path(dir, last),
-                source: io::Error::other(error),
-            });
+        marked => {
+            let failed = |error| recovery.io(Step::Write, last, io::Error::other(error));
+            marked.map_err(failed)?;
         }
     }
     Ok((log, report))
