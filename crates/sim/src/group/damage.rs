@@ -5,6 +5,7 @@ use grapevine_core::catalogue::{FilterId, Scope, Storage};
 use grapevine_store::collections::Collections;
 use grapevine_store::disk::{Disk, OpenMode};
 
+use super::histories::Tampering;
 use super::network::Event;
 use super::{Checked, Faults, World};
 use crate::branch::Branch;
@@ -17,16 +18,18 @@ const DOWN_MAX_MS: u64 = 5000;
 /// nothing else.
 pub(super) struct Damage {
     random: Random,
-    /// Whether files are damaged at all: not where the only healthy copy may be taken back or go.
+    /// Whether files are damaged at all: not where the only healthy copy may be taken back or go,
+    /// nor where numbers do not say what another node has.
     allowed: bool,
     /// The node whose file was damaged last.
     pub(super) node: Option<usize>,
 }
 
 impl Damage {
-    pub(super) fn new(seed: u64, faults: Faults) -> Self {
+    pub(super) fn new(seed: u64, faults: Faults, tampering: &Tampering) -> Self {
         let mut random = Random::new(seed ^ 0x726f_7474_656e);
-        let allowed = random.one_in(2) && !faults.restores && !faults.leaves;
+        let allowed =
+            random.one_in(2) && !faults.restores && !faults.leaves && !tampering.is_enabled();
         Damage {
             random,
             allowed,
@@ -70,7 +73,8 @@ impl World {
             self.damage.node = None;
         }
         let node = self.damage.random.below(self.nodes.len() as u64) as usize;
-        if !self.nodes[node].is_up() {
+        // One whose filters do not fit its memory has no room to gather a copy.
+        if !self.nodes[node].is_up() || self.nodes[node].bound.is_ever_small() {
             return Ok(());
         }
         self.nodes[node].sync()?;

@@ -70,6 +70,13 @@ impl Tampering {
     }
 }
 
+impl Tampering {
+    /// Whether anything is done to directories.
+    pub(super) fn is_enabled(&self) -> bool {
+        self.enabled
+    }
+}
+
 impl World {
     /// Now and then something happens to a directory.
     pub(super) fn tamper(&mut self) -> Checked {

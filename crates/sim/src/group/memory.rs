@@ -36,6 +36,11 @@ impl Bound {
         }
     }
 
+    /// Whether it is small at some of its starts.
+    pub(super) fn is_ever_small(&self) -> bool {
+        self.small.is_some()
+    }
+
     /// At the first start.
     pub(super) fn first(&self) -> u64 {
         self.small.unwrap_or(AMPLE_BYTES)

@@ -114,6 +114,7 @@ impl World {
             clock_jumps: maybe(),
         };
         let network = Network::new(&mut random);
+        let tampering = Tampering::new(plan.seed);
         let mut world = World {
             plan,
             random,
@@ -122,8 +123,8 @@ impl World {
             network,
             ledger: Ledger::new(plan.seed),
             faults,
-            damage: damage::Damage::new(plan.seed, faults),
-            tampering: Tampering::new(plan.seed),
+            damage: damage::Damage::new(plan.seed, faults, &tampering),
+            tampering,
             healed: false,
             outcome: Outcome::new(),
         };

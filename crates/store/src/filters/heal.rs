@@ -22,7 +22,6 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::Filters;
 use super::error::FilterError;
 use super::handle::{Bits, Handle, Loaded, Summary, lock};
-use super::memory::Reservation;
 
 /// What a filter says that was forgotten on this node.
 const FORGOTTEN: &str = "its bits were forgotten here and come from the other members";
@@ -291,15 +290,8 @@ impl Filters {
         *lock(&handle.summary) = Summary::of(&loaded.filter);
         // From now on it may give way to others.
         let Loaded { filter, memory } = loaded;
-        let (own, bytes) = (
-            Reservation::empty(&self.memory, row.storage),
-            memory.bytes(),
-        );
-        own.grow_by(Some(memory), bytes)?;
-        *handle.bits_write() = Bits::Loaded(Loaded {
-            filter,
-            memory: own,
-        });
+        let memory = memory.counted_as(row.storage);
+        *handle.bits_write() = Bits::Loaded(Loaded { filter, memory });
         lock(&self.apart).remove(&row.id);
         self.ring.enter(handle);
         Ok(())

@@ -135,6 +135,19 @@ impl Reservation {
         Ok(())
     }
 
+    /// The same for a filter of that kind.
+    pub(super) fn counted_as(mut self, storage: Storage) -> Self {
+        let bytes = *self.bytes.get_mut();
+        let pinned = storage == Storage::Memory;
+        match (self.pinned, pinned) {
+            (true, false) => _ = self.bound.pinned.fetch_sub(bytes, Relaxed),
+            (false, true) => _ = self.bound.pinned.fetch_add(bytes, Relaxed),
+            _ => {}
+        }
+        self.pinned = pinned;
+        self
+    }
+
     /// How much.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes.load(Relaxed)

@@ -235,6 +235,11 @@ impl Filters {
         if beside == Beside::Nothing && !self.entered(&catalogue, &row.name).is_empty() {
             return Ok(Creation::Exists(self.journal.appended()));
         }
+        // From now on it may give way to others.
+        let loaded = Loaded {
+            memory: loaded.memory.counted_as(row.storage),
+            ..loaded
+        };
         let (id, filter) = (row.id, Arc::clone(&loaded.filter));
         self.write_files(id, &filter, legacy)
             .map_err(|error| self.snapshot_failed(&error))?;
