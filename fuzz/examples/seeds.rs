@@ -183,6 +183,7 @@ fn manifest() -> Result<Vec<u8>, Box<dyn Error>> {
             },
             local: 3,
             earlier: vec![Note::default()],
+            ..Bookmark::default()
         },
         rows: vec![row()?],
         hidden: vec![],
@@ -258,7 +259,9 @@ fn operations() -> Result<Vec<(&'static str, Vec<u8>)>, Box<dyn Error>> {
         ("draw", &|bytes| encode_draw(bytes, &drawn)),
         ("grant", &|bytes| encode_grant(bytes, &grant)),
         ("bits", &|bytes| encode_bits(bytes, &[1, 1999])),
-        ("table", &|bytes| encode_table(bytes, &TableRow::new(b"leases"))),
+        ("table", &|bytes| {
+            encode_table(bytes, &TableRow::new(b"leases"))
+        }),
         ("rows", &|bytes| {
             let lease = Row {
                 version: 7,

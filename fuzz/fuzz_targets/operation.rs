@@ -5,8 +5,8 @@
 use grapevine_core::filter::Run;
 use grapevine_core::operation::{
     EntryHeader, Operation, decode, encode_adopted_version, encode_bits, encode_change,
-    encode_draw, encode_grant, encode_group, encode_insert, encode_member, encode_row,
-    encode_rows_of, encode_table,
+    encode_draw, encode_fork, encode_grant, encode_group, encode_insert, encode_mark, encode_marks,
+    encode_member, encode_row, encode_rows_of, encode_table,
 };
 use libfuzzer_sys::fuzz_target;
 
@@ -50,6 +50,12 @@ fuzz_target!(|entry: &[u8]| {
             assert_eq!(count, rows.count());
             assert_eq!(again, bytes, "rows have one form");
         }
+        Operation::Mark(mark) => {
+            encode_mark(&mut again, *mark);
+            assert_eq!(again, bytes, "a mark has one form");
+        }
+        Operation::Marks(origin, history) => encode_marks(&mut again, *origin, history),
+        Operation::Fork(first) => encode_fork(&mut again, *first),
         Operation::Table(row) => encode_table(&mut again, row),
         Operation::Catalogue(change) => encode_change(&mut again, change),
         Operation::Grant(grant) => encode_grant(&mut again, grant),

@@ -12,9 +12,10 @@ use grapevine_core::sync::limits::{
     BATCH_BYTES, MESSAGE_BYTES_MAX, OPERATION_BYTES_MAX, REPORT_ENTRIES_MAX, REQUESTS_MAX,
     WINDOW_BYTES,
 };
-use grapevine_core::sync::{Unavailable, 
+use grapevine_core::sync::{
     Applied, BLOCK_LINES, Blob, BlockHashes, BlockLines, Cursor, Input, LayerName, LegacyName,
-    Line, Machine, Message, Output, Page, PageError, Part, Read, Replica, Run, Source, Wait,
+    Line, Machine, Message, Output, Page, PageError, Part, Read, Replica, Run, Source, Unavailable,
+    Wait,
 };
 use grapevine_core::version::{Dot, VersionVector};
 use libfuzzer_sys::fuzz_target;

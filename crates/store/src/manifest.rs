@@ -34,7 +34,7 @@ use crate::log::Position;
 /// Name of the file in the data directory.
 pub const MANIFEST_FILE: &str = "manifest";
 const MAGIC: &[u8; 8] = b"GrpvnMan";
-const FORMAT_VERSION: u32 = 4;
+const FORMAT_VERSION: u32 = 3;
 const HEADER_BYTES: usize = 12;
 
 /// What is known of everything before the position of [`bookmark`](Self::bookmark).
