@@ -31,7 +31,7 @@ const COMPLAINT_EVERY: Duration = Duration::from_secs(10);
 
 /// What an operator does about a node that takes no writes.
 pub(crate) const REMEDY: &str =
-    "Make room on the disk of the data directory, or mend it, then restart the node";
+    "Mend what it names (on a full disk: make room), then restart the node";
 
 /// What a new filter is like when its creator does not say.
 #[derive(Clone, Copy, Debug)]

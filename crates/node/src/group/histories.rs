@@ -6,7 +6,7 @@ use super::owner::Owner;
 use super::transport::{Goodbye, Reason};
 
 /// What an operator is to do with a directory whose operations are not the group's.
-const REMEDY: &str = "stop the node and run `grapevine restore --in-place`: it goes on under a new \
+pub(crate) const REMEDY: &str = "stop the node and run `grapevine restore --in-place`: it goes on under a new \
                       origin and gives the group what only it has";
 
 impl Owner {
@@ -46,18 +46,13 @@ impl Owner {
             }
             return;
         }
-        let journal = self.collections.journal();
-        let already = journal.read_only().is_some();
-        let failed = journal.fail(|| {
+        self.collections.journal().fail(|| {
             format!(
                 "{peer} has other operations of this node than it has itself after the first \
                  {common}: its data directory was set back to an earlier state, or a copy of it \
                  runs. To mend it, {REMEDY}"
             )
         });
-        if new || !already {
-            tracing::error!("{failed}");
-        }
         // Whoever has nothing of this origin yet would take this history for the group's.
         self.apart = true;
     }

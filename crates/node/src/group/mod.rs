@@ -38,6 +38,7 @@ use crate::config::{Address as ConfiguredAddress, Group as GroupSettings};
 use command::Command;
 pub use command::{CommandError, Joined, Left};
 use courier::{Inbox, Input};
+pub(crate) use histories::REMEDY as FORK_REMEDY;
 pub use liveness::Liveness;
 use owner::{Facts, Owner};
 use status::Board;

@@ -24,7 +24,7 @@ use crate::data_directory::{self, DataDirectoryError, Opened};
 use crate::descriptors::{self, Division};
 use crate::engine::{Engine, FilterDefaults, Keepers};
 use crate::gateway::{bloomd, hbbp, p2ptbl, rmbd};
-use crate::group::{Group, GroupError};
+use crate::group::{FORK_REMEDY, Group, GroupError};
 use crate::http::{self, TokenSource};
 use crate::logging::LogControl;
 use crate::metrics::Metrics;
@@ -138,10 +138,13 @@ fn open(config: &Config, service: &Service) -> Result<(DirectoryLock, Arc<Engine
         parameters,
         storage: service.storage,
     };
-    Ok((
-        lock,
-        Engine::new(collections, defaults, config.durability.clone()),
-    ))
+    let engine = Engine::new(collections, defaults, config.durability.clone());
+    let journal = engine.collections().journal();
+    if journal.forks().contains_key(&journal.origin()) {
+        // Known since before this start: what it would make now would be lost to the group, too.
+        journal.fail(|| format!("its own history is not the group's. To mend it, {FORK_REMEDY}"));
+    }
+    Ok((lock, engine))
 }
 
 fn report(filters: &Filters, recovered: &Recovered) {
