@@ -154,6 +154,8 @@ impl World {
     fn add_node_with_segments(&mut self, bytes: u64) -> Checked {
         let mut node = super::node::Node::new(&mut self.random, GroupMutation::None);
         node.options.log.segment_size = bytes;
+        node.bound = super::memory::Bound::ample();
+        node.options.memory = node.bound.first();
         self.nodes.push(node);
         self.start(self.nodes.len() - 1)
     }

@@ -36,6 +36,14 @@ impl Bound {
         }
     }
 
+    /// Of a node that has room for everything.
+    pub(super) fn ample() -> Self {
+        Bound {
+            random: Random::new(0),
+            small: None,
+        }
+    }
+
     /// Whether it is small at some of its starts.
     pub(super) fn is_ever_small(&self) -> bool {
         self.small.is_some()
