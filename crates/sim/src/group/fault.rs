@@ -219,6 +219,8 @@ impl World {
             .map_err(|error| format!("node {node} cannot be restored: {error}"))?;
         backup.kill();
         self.nodes[node].disk = backup;
+        // Of the directory that was there before.
+        self.nodes[node].copy = None;
         let elsewhere = self.durable_elsewhere(node);
         self.forget_carried(node);
         self.ledger.taken_back(node, &elsewhere);
