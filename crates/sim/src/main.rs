@@ -36,6 +36,9 @@ struct Arguments {
     /// Operations per seed.
     #[arg(long, value_name = "N", default_value_t = OPERATIONS_DEFAULT)]
     ops: u64,
+    /// In groups, directories are also set back to older copies and run twice.
+    #[arg(long)]
+    forks: bool,
     /// Runs one seed and prints what it did.
     #[arg(long, value_name = "SEED")]
     replay: Option<u64>,
@@ -76,8 +79,10 @@ impl Tally {
         let nodes = arguments
             .nodes
             .map_or(String::new(), |nodes| format!("--nodes {nodes} "));
-        let command =
-            format!("cargo run --release -p grapevine-sim -- {nodes}--ops {ops} --replay {seed}");
+        let forks = if arguments.forks { "--forks " } else { "" };
+        let command = format!(
+            "cargo run --release -p grapevine-sim -- {nodes}{forks}--ops {ops} --replay {seed}"
+        );
         if arguments.json {
             let line = serde_json::json!({
                 "seed": seed, "violation": violation, "replay": command,
@@ -133,6 +138,7 @@ fn main() -> ExitCode {
             nodes: nodes.map(usize::from),
             operations: arguments.ops,
             mutation: GroupMutation::None,
+            forks: arguments.forks,
             trace,
         }),
     };

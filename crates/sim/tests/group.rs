@@ -18,6 +18,10 @@ fn outcome_of(seed: u64, operations: u64, mutation: GroupMutation) -> Outcome {
         nodes: None,
         operations,
         mutation,
+        forks: matches!(
+            mutation,
+            GroupMutation::OnlyNumbersCompared | GroupMutation::ForkKept
+        ),
         trace: false,
     })
 }

@@ -57,9 +57,8 @@ pub(super) struct Copy {
 }
 
 impl Tampering {
-    pub(super) fn new(seed: u64) -> Self {
-        let mut random = Random::new(seed ^ 0x6869_7374_6f72);
-        let enabled = random.one_in(2);
+    pub(super) fn new(seed: u64, enabled: bool) -> Self {
+        let random = Random::new(seed ^ 0x6869_7374_6f72);
         Tampering {
             random,
             enabled,

@@ -55,6 +55,8 @@ pub struct GroupPlan {
     pub operations: u64,
     /// Fault to build into the nodes.
     pub mutation: GroupMutation,
+    /// Whether directories are set back and run twice, too.
+    pub forks: bool,
     /// Whether to keep the trace.
     pub trace: bool,
 }
@@ -114,7 +116,7 @@ impl World {
             clock_jumps: maybe(),
         };
         let network = Network::new(&mut random);
-        let tampering = Tampering::new(plan.seed);
+        let tampering = Tampering::new(plan.seed, plan.forks);
         let mut world = World {
             plan,
             random,
