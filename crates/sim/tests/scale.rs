@@ -76,7 +76,7 @@ fn idle_nodes_say_a_hash_each_second_to_a_bounded_number_of_peers() {
         let most = 4 * nodes as u64 * each_second;
         assert!(messages <= most + most / 4, "{messages} of {most}");
         assert!(messages >= most * 3 / 4, "{messages} of {most}");
-        assert_eq!(bytes, 39 * messages);
+        assert_eq!(bytes, 47 * messages);
     }
 }
 
@@ -89,9 +89,9 @@ fn a_change_is_told_with_what_changed_and_not_with_everything() {
     let (count, bytes) = bursts.traffic.of(Kind::News);
     assert_eq!(whole, 0);
     assert!(count > 0);
-    // One origin writes each second: far from forty entries of 20 bytes.
+    // One origin writes each second: far from forty entries of 28 bytes.
     assert!(
-        bytes / count < 39 + 4 * 20,
+        bytes / count < 47 + 4 * 28,
         "{bytes} bytes in {count} reports"
     );
 }

@@ -227,8 +227,13 @@ impl World {
                 .find(|twin| own.is_some() && name(&self.nodes[*twin]) == own);
             let Some(twin) = twin else { continue };
             let connected = |node: usize| !self.network.connections_of(node).is_empty();
-            let rests = if connected(twin) { twin } else { node };
             let until = |node: usize| self.nodes[node].resting_until + TURN_MS;
+            // Two pairs of twins may be two groups: of those that are both connected each rests.
+            let rests = match (connected(node), connected(twin)) {
+                (true, false) => node,
+                (true, true) if until(node) < until(twin) => node,
+                _ => twin,
+            };
             if until(node).max(until(twin)) <= self.now && self.takes_part(rests) {
                 self.nodes[rests].resting_until = self.now + TURN_MS;
                 self.network.at(self.now + 1, Event::Links);

@@ -193,7 +193,7 @@ impl Collections {
             Operation::Insert(insert) => self.filters.apply_insert(origin, insert, &mut there),
             Operation::Draw(drawn) => self.filters.apply_draw(origin, drawn, &mut there),
             Operation::Grant(grant) => self.filters.apply_grant(origin, grant, &mut there),
-            Operation::Catalogue(change) => self.filters.apply_change(change, &mut there),
+            Operation::Catalogue(change) => self.filters.replay_change(change, &mut there),
             Operation::Member(row) => {
                 match self.lock_system().members.merge(row.clone()) {
                     // It was not entered when it came either.

@@ -128,7 +128,10 @@ impl Filters {
         match change {
             CatalogueChange::Create(row) => self.apply_creation(row, append),
             CatalogueChange::Drop(epoch) => self.apply_drop(*epoch, append),
-            CatalogueChange::OpenLayer(epoch, layer) => self.apply_layer(*epoch, *layer, append),
+            CatalogueChange::OpenLayer(epoch, layer) => {
+                self.clear_place_of_new(*epoch, layer.shape.id)?;
+                self.apply_layer(*epoch, *layer, append)
+            }
             CatalogueChange::Hide(name) | CatalogueChange::Show(name) => {
                 let mut catalogue = lock(&self.catalogue);
                 append()?;
@@ -144,12 +147,14 @@ impl Filters {
                     self.register(&catalogue, handle);
                 } else if let Some(handle) = self.by_id(row.id) {
                     drop(catalogue);
-                    self.read_again(&handle, row);
+                    // They were put beside the log.
+                    let layers = row.layers.iter().map(|layer| layer.shape.id);
+                    self.read_files(&handle, layers)?;
                 }
                 Ok(())
             }
             CatalogueChange::AdoptLayer(epoch, layer, rights) => {
-                self.apply_adoption(*epoch, *layer, rights, append)
+                self.enter_adopted(*epoch, *layer, rights, append)
             }
         }
     }
@@ -205,7 +210,12 @@ impl Filters {
         Ok(())
     }
 
-    fn apply_layer(&self, epoch: Epoch, layer: LayerRow, append: Append<'_>) -> Effected {
+    pub(super) fn apply_layer(
+        &self,
+        epoch: Epoch,
+        layer: LayerRow,
+        append: Append<'_>,
+    ) -> Effected {
         self.apply_to_row(
             epoch,
             append,
@@ -220,7 +230,7 @@ impl Filters {
 
     /// Changes a filter and its row with it, once there is memory for the layer that is added. The
     /// layers of a filter that is in use are those of its row, or more.
-    fn apply_to_row(
+    pub(super) fn apply_to_row(
         &self,
         epoch: Epoch,
         append: Append<'_>,
@@ -256,56 +266,6 @@ impl Filters {
         }
         append()?;
         catalogue.apply(&change);
-        Ok(())
-    }
-
-    /// Bits of a filter that is there already were put beside the log: they are in its files only.
-    fn read_again(&self, handle: &Handle, row: &FilterRow) {
-        let ids = row.layers.iter().map(|layer| (layer.shape.id, u64::MAX));
-        lock(&handle.snapshots).extend(ids);
-        let damage = match &*handle.bits_read() {
-            Bits::Loaded(loaded) => {
-                let mut layers = loaded.filter.layers();
-                layers.find_map(|layer| self.read_layer(handle, layer).err())
-            }
-            Bits::Apart(apart) => {
-                let mut layers = apart.filter.layers();
-                layers.find_map(|layer| self.read_rights(handle, layer).err())
-            }
-            _ => None,
-        };
-        if let Some(error) = damage {
-            *handle.bits_write() = Bits::Damaged(error.to_string().into());
-        }
-    }
-
-    /// A layer whose file was written before this was logged: it has more in it than the log says.
-    fn apply_adoption(
-        &self,
-        epoch: Epoch,
-        layer: LayerRow,
-        rights: &Rights,
-        append: Append<'_>,
-    ) -> Effected {
-        if let Some(handle) = self.by_id(epoch.filter) {
-            lock(&handle.snapshots).insert(layer.shape.id, u64::MAX);
-        }
-        let mut damage = None;
-        let change = CatalogueChange::AdoptLayer(epoch, layer, rights.clone());
-        let handle = self.by_id(epoch.filter);
-        self.apply_to_row(epoch, append, change, Some(layer), |held| {
-            let Some(handle) = &handle else { return Ok(()) };
-            let read = match held.filter.layer(layer.shape.id) {
-                Some(known) if !held.is_apart() => self.read_layer(handle, known),
-                Some(known) => self.read_rights(handle, known),
-                None => self.read_new_layer(handle, held, layer),
-            };
-            damage = read.err();
-            Ok(())
-        })?;
-        if let (Some(handle), Some(error)) = (handle, damage) {
-            *handle.bits_write() = Bits::Damaged(error.to_string().into());
-        }
         Ok(())
     }
 

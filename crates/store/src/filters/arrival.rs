@@ -421,7 +421,7 @@ impl Filters {
 }
 
 /// Bits that came were not written: the operation waits.
-fn not_kept(error: FilterError) -> Blocked {
+pub(super) fn not_kept(error: FilterError) -> Blocked {
     let read_only = |error: FilterError| ReadOnly(error.to_string().into()).into();
     error.hindrance().unwrap_or_else(read_only)
 }

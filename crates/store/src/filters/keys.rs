@@ -372,6 +372,8 @@ impl Filters {
         let bytes = shape.geometry.bytes();
         let grown = loaded.memory.grow_by(growth.room.take(), bytes);
         grown.inspect_err(|_| growth.missing = bytes)?;
+        self.clear_place(handle, shape.id)
+            .map_err(|error| self.snapshot_failed(&error))?;
         let layer = self.log_layer(&mut catalogue, handle, shape)?;
         let layer = loaded.filter.add_layer(layer)?;
         if handle.scope == Scope::Group {

@@ -278,14 +278,15 @@ impl Filters {
 
     /// Gives the memory of bits back, which nobody uses. The caller is alone with the files.
     pub(super) fn unload_bits(&self, handle: &Handle, bits: &mut Bits) -> Result<(), FilterError> {
-        self.ring.leave(handle);
         let Bits::Loaded(loaded) = &*bits else {
+            self.ring.leave(handle);
             return Ok(());
         };
         let filter = Arc::clone(&loaded.filter);
         for layer in filter.layers().filter(|layer| handle.is_unwritten(layer)) {
             self.write_layer(handle, layer)?;
         }
+        self.ring.leave(handle);
         *lock(&handle.summary) = Summary::of(&filter);
         *bits = Bits::Unloaded;
         handle.usage.page_outs.fetch_add(1, Relaxed);

@@ -344,7 +344,11 @@ impl Filters {
         if self.journal.read_only().is_some() && handle.unwritten_bytes() > 0 {
             return Ok(Made::Nothing);
         }
-        self.write_layers(handle)?;
+        match self.write_layers(handle) {
+            // Others can go, and reads go on.
+            Err(FilterError::ReadOnly(_)) => return Ok(Made::Nothing),
+            written => written?,
+        }
         let Ok(mut bits) = handle.bits.try_write() else {
             return Ok(Made::Wait);
         };
@@ -356,8 +360,14 @@ impl Filters {
         if matches!(&*bits, Bits::Loaded(held) if held.filter.layers().len() > entered) {
             return Ok(Made::Nothing);
         }
-        self.unload_bits(handle, &mut bits)?;
-        Ok(Made::Room)
+        match self.unload_bits(handle, &mut bits) {
+            Ok(()) => Ok(Made::Room),
+            Err(FilterError::ReadOnly(_)) => {
+                drop(bits);
+                Ok(Made::Nothing)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Filters that this node cannot keep in memory, ascending by name, with the bytes that they

@@ -28,6 +28,7 @@ mod keys;
 mod load;
 mod memory;
 mod memory_only;
+mod replay;
 mod rights;
 #[cfg(test)]
 mod tests;

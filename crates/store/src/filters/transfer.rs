@@ -387,10 +387,14 @@ impl Filters {
             .map_err(|error| FilterError::Layer(error.into()))?;
         merge_layer(&copy, layer);
         take_counts(&copy, layer);
-        self.write_layer_file(handle.id, &copy, handle.storage)
-            .map_err(|error| self.snapshot_failed(&error))?;
-        let row = self.log_adopted(handle, &copy)?;
+        // Said first, so that nobody who opens the layer meanwhile takes the file for an old one.
         lock(&handle.snapshots).insert(shape.id, u64::MAX);
+        self.write_layer_file(handle.id, &copy, handle.storage)
+            .map_err(|error| {
+                lock(&handle.snapshots).remove(&shape.id);
+                self.snapshot_failed(&error)
+            })?;
+        let row = self.log_adopted(handle, &copy)?;
         let own = ours.filter.add_layer(row)?;
         merge_layer(own, &copy);
         take_counts(own, layer);
