@@ -80,6 +80,8 @@ pub enum Branch {
     SetBack,
     /// A copy of a directory ran beside it.
     RunTwice,
+    /// The directories of two machines were swapped.
+    Swapped,
     /// Two nodes found that they have other operations of an origin.
     HistoriesPart,
     /// A directory was made anew, for its history was not the group's.
@@ -171,7 +173,7 @@ impl Branch {
     ];
 
     /// Those of seeds with many nodes.
-    pub const OF_MANY: [Branch; 46] = [
+    pub const OF_MANY: [Branch; 47] = [
         Branch::Kill,
         Branch::PowerCut,
         Branch::FilterFull,
@@ -185,6 +187,7 @@ impl Branch {
         Branch::ClockSetBack,
         Branch::SetBack,
         Branch::RunTwice,
+        Branch::Swapped,
         Branch::HistoriesPart,
         Branch::MadeAnew,
         Branch::MemberChanged,

@@ -7,6 +7,10 @@
 //! connection lasts; the peer finds the same, answers alike, and both know how much they have in
 //! common. Operations of such an origin do not pass between the two, and nothing is concluded from
 //! their numbers.
+//!
+//! Before either is reported, two peers may send what they have of one origin to a third that has
+//! nothing of it. So each message with operations says the last mark before them, and they are
+//! taken only behind that mark.
 
 use std::ops::Bound::{Excluded, Unbounded};
 
@@ -78,7 +82,7 @@ impl Machine {
 
     /// A peer's history of an origin is another one: `common` operations are the same, if that is
     /// known yet.
-    fn part<R: Replica>(
+    pub(super) fn part<R: Replica>(
         &mut self,
         turn: &mut Turn<'_, R>,
         name: Origin,

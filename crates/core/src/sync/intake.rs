@@ -10,6 +10,7 @@ use super::limits::{
 use super::machine::{Machine, Turn};
 use super::message::operation_bytes;
 use super::replica::{Part, Replica, Run, Wait};
+use crate::operation::{Operation, decode};
 use crate::origin::Origin;
 use crate::version::Dot;
 
@@ -26,6 +27,10 @@ pub(super) struct Intake {
 #[derive(Debug)]
 struct Parked {
     first: u64,
+    /// The last mark before the first of them, in the history of who sent it.
+    before: u64,
+    /// The last one up to the end of them.
+    last: u64,
     operations: Vec<Vec<u8>>,
     bytes: usize,
     from: Origin,
@@ -119,7 +124,7 @@ impl Intake {
 
     /// Adds operations behind those put aside; says which of them is the first to continue them,
     /// if they do and there is room.
-    fn append(&mut self, run: &mut Run) -> Appended {
+    fn append(&mut self, before: u64, run: &mut Run) -> Appended {
         let Some(parked) = self.parked.get(&run.origin) else {
             return Appended::Gap;
         };
@@ -132,6 +137,9 @@ impl Intake {
             return Appended::Known;
         }
         let new = run.operations.split_off(known);
+        if are_apart(last_mark(before, &run.operations), parked.last) {
+            return Appended::Apart;
+        }
         let bytes: usize = new.iter().map(|operation| operation_bytes(operation)).sum();
         if !self.has_room(from, bytes) {
             return Appended::Full;
@@ -139,6 +147,7 @@ impl Intake {
         *self.bytes.entry(from).or_default() += bytes;
         if let Some(parked) = self.parked.get_mut(&run.origin) {
             parked.bytes += bytes;
+            parked.last = last_mark(parked.last, &new);
             parked.operations.extend(new);
         }
         Appended::Added
@@ -161,6 +170,25 @@ enum Appended {
     Known,
     Full,
     Gap,
+    /// They do not follow those that are there.
+    Apart,
+}
+
+/// The last mark among operations and those before them, of which it is `before`.
+fn last_mark(before: u64, operations: &[Vec<u8>]) -> u64 {
+    let marks = operations
+        .iter()
+        .rev()
+        .filter_map(|bytes| match decode(bytes) {
+            Ok(Operation::Mark(mark)) => Some(mark),
+            _ => None,
+        });
+    marks.into_iter().next().unwrap_or(before)
+}
+
+/// Whether two last marks of as many operations, 0 for one that is not known, are of two histories.
+fn are_apart(one: u64, other: u64) -> bool {
+    one != 0 && other != 0 && one != other
 }
 
 impl Machine {
@@ -169,6 +197,7 @@ impl Machine {
         &mut self,
         turn: &mut Turn<'_, R>,
         from: Origin,
+        before: u64,
         mut run: Run,
     ) {
         let origin = run.origin;
@@ -193,9 +222,9 @@ impl Machine {
         let news = run.first.saturating_add(run.operations.len() as u64) > have + 1;
         self.owe(from, origin, bytes, !news);
         if self.intake.parked.contains_key(&origin) {
-            match self.intake.append(&mut run) {
+            match self.intake.append(before, &mut run) {
                 Appended::Added => {}
-                Appended::Known => self.owe(from, origin, 0, true),
+                Appended::Known | Appended::Apart => self.owe(from, origin, 0, true),
                 Appended::Full => turn.event(Event::ParkedFull(from)),
                 Appended::Gap => {
                     self.owe(from, origin, 0, true);
@@ -211,8 +240,27 @@ impl Machine {
         if news {
             let known = usize::try_from(have + 1 - run.first).unwrap_or(usize::MAX);
             let operations = run.operations.split_off(known);
-            self.apply(turn, from, origin, operations);
+            let before = last_mark(before, &run.operations);
+            self.apply_next(turn, from, origin, before, operations);
         }
+    }
+
+    /// Applies operations that follow the last one that is in, which they may do in another history
+    /// only: two peers may send at once what they have of one origin.
+    fn apply_next<R: Replica>(
+        &mut self,
+        turn: &mut Turn<'_, R>,
+        from: Origin,
+        origin: Origin,
+        before: u64,
+        operations: Vec<Vec<u8>>,
+    ) -> bool {
+        let have = turn.replica.applied().get(origin);
+        if are_apart(before, turn.replica.mark(origin, have)) {
+            self.part(turn, from, origin, None);
+            return false;
+        }
+        self.apply(turn, from, origin, before, operations)
     }
 
     /// An acknowledgement is due; `again` although nothing new may be in.
@@ -236,6 +284,7 @@ impl Machine {
         turn: &mut Turn<'_, R>,
         from: Origin,
         origin: Origin,
+        before: u64,
         mut operations: Vec<Vec<u8>>,
     ) -> bool {
         let first = turn.replica.applied().get(origin) + 1;
@@ -258,9 +307,12 @@ impl Machine {
             }
         };
         let for_parts = matches!(waits, Waits::Parts(..));
+        let before = last_mark(before, &operations[..count]);
         operations.drain(..count);
         let parked = Parked {
             first: dot.sequence,
+            before,
+            last: last_mark(before, &operations),
             bytes: operations.iter().map(|o| operation_bytes(o)).sum(),
             operations,
             from,
@@ -306,7 +358,8 @@ impl Machine {
                 let known = usize::try_from(next - parked.first).unwrap_or(usize::MAX);
                 let operations = parked.operations.split_off(known);
                 let fetched = matches!(parked.waits, Waits::Ready);
-                progress |= self.apply(turn, parked.from, origin, operations);
+                let before = last_mark(parked.before, &parked.operations);
+                progress |= self.apply_next(turn, parked.from, origin, before, operations);
                 self.slow_down(turn.now, origin, next, fetched);
             }
         }

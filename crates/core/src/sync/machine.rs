@@ -229,7 +229,7 @@ impl Machine {
 
     fn receive<R: Replica>(&mut self, turn: &mut Turn<'_, R>, from: Origin, message: Message) {
         match message {
-            Message::Operations(run) => self.receive_operations(turn, from, run),
+            Message::Operations { before, run } => self.receive_operations(turn, from, before, run),
             Message::Report(report) => self.receive_report(turn, from, &report),
             Message::Want(wanted) => self.receive_want(turn, from, wanted),
             Message::Behind => self.receive_behind(turn, from),

@@ -366,14 +366,13 @@ fn send<R: Replica>(
             };
             flight.add(run.origin, batch);
             let origin = run.origin;
-            turn.send(
-                name,
-                Message::Operations(Run {
-                    origin,
-                    first,
-                    operations,
-                }),
-            );
+            let run = Run {
+                origin,
+                first,
+                operations,
+            };
+            let before = turn.replica.mark(origin, first - 1);
+            turn.send(name, Message::Operations { before, run });
         }
     }
     Sent::All

@@ -74,11 +74,14 @@ fn speak_until(liar: &mut Liar, mut done: impl FnMut() -> bool) {
 fn rows_that_could_not_be_written_down_keep_no_node_from_starting() {
     let honest = Honest::start(&[]);
     let mut liar = Liar::join(&honest.nodes[0], &honest.secret(), 10);
-    liar.say(&Message::Operations(Run {
-        origin: Origin::new(ORIGIN),
-        first: 1,
-        operations: vec![deep_creation()],
-    }));
+    liar.say(&Message::Operations {
+        before: 0,
+        run: Run {
+            origin: Origin::new(ORIGIN),
+            first: 1,
+            operations: vec![deep_creation()],
+        },
+    });
     let there = |node: &Node| node.bloomd().ask("info deep").starts_with("START");
     speak_until(&mut liar, || there(&honest.nodes[0]));
     wait_for("the filter on the other", || {
@@ -112,11 +115,14 @@ fn what_only_a_newer_version_knows_is_passed_over() {
     ] {
         liar.send(newer.to_vec());
     }
-    liar.say(&Message::Operations(Run {
-        origin: Origin::new(ORIGIN),
-        first: 1,
-        operations: vec![deep_creation()],
-    }));
+    liar.say(&Message::Operations {
+        before: 0,
+        run: Run {
+            origin: Origin::new(ORIGIN),
+            first: 1,
+            operations: vec![deep_creation()],
+        },
+    });
     let node = &honest.nodes[0];
     // What came after it on the same session is taken in: the session goes on.
     speak_until(&mut liar, || {

@@ -264,12 +264,12 @@ fn a_member_whose_frames_say_nothing_is_told_and_cut_off() {
     let before = resident_bytes(&honest.nodes[0]);
     let mut message = Vec::new();
     // Few bytes that stand for more than a message may have.
-    Message::Operations(Run {
+    let run = Run {
         origin: Origin::new(ORIGIN),
         first: 1,
         operations: vec![vec![1; OPERATION_BYTES_MAX]; 100],
-    })
-    .encode(&mut message);
+    };
+    Message::Operations { before: 0, run }.encode(&mut message);
     let lies: [(Vec<u8>, &str); 6] = [
         (vec![], "an empty frame"),
         (vec![0, 1, 2, 3], "message ends inside its origin"),

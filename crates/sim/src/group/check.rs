@@ -54,7 +54,8 @@ impl World {
                 let must = acks
                     .iter()
                     .any(|ack| ack.binds(node) || applied.covers(ack.dot));
-                if must && !filter.contains(filter.key(&key_bytes(*key))) {
+                let has = filter.contains(filter.key(&key_bytes(*key)));
+                if must && !has && !self.has_elsewhere(node, &epoch.name, *key)? {
                     return Err(format!(
                         "node {node} has not key {key} of {id}, acknowledged as {acks:?}"
                     ));
@@ -70,7 +71,7 @@ impl World {
                     return Err(format!("node {node} has forgotten key {key} of {id}"));
                 }
             }
-            check_filter(&filter, epoch, self.tampering.ambiguous)
+            check_filter(&filter, epoch, self.tampering.forks)
                 .map_err(|what| format!("node {node}, filter {id}: {what}"))?;
         }
         for (id, key) in musts {
@@ -78,7 +79,6 @@ impl World {
         }
         self.check_tables(node, false)?;
         self.check_leases(node, false)?;
-        self.check_carried(node, false)?;
         self.check_bits(node, false)
     }
 
@@ -147,11 +147,14 @@ impl World {
             self.check_bits(node, true)?;
             self.check_tables(node, true)?;
             self.check_leases(node, true)?;
-            self.check_carried(node, true)?;
             let collections = self.collections(node);
             let rows = rows(&collections);
             for (id, epoch) in &self.ledger.epochs {
                 let safely_dropped = epoch.dropped.iter().any(super::ledger::Ack::is_safe);
+                if self.tampering.ambiguous {
+                    self.check_name(node, epoch)?;
+                    continue;
+                }
                 let Some(row) = rows.get(id) else {
                     let safe = epoch.created.is_some_and(|ack| ack.is_safe());
                     if safe && !epoch.may_be_dropped {
@@ -181,6 +184,43 @@ impl World {
         }
         Ok(())
     }
+
+    /// Where directories were made anew, what was safe is in filters of the same name.
+    fn check_name(&self, node: usize, epoch: &Epoch) -> Checked {
+        let name = epoch.name.escape_ascii();
+        if self.ledger.dropped_names.contains(&epoch.name) {
+            return Ok(());
+        }
+        let handle = self.collections(node).filters().get(&epoch.name);
+        if handle.is_none() && epoch.created.is_some_and(|ack| ack.is_safe()) {
+            return Err(format!("in the end node {node} has no filter {name}"));
+        }
+        for (key, acks) in &epoch.keys {
+            let safe = acks.iter().any(super::ledger::Ack::is_safe);
+            if safe && !self.has_elsewhere(node, &epoch.name, *key)? {
+                return Err(format!(
+                    "in the end node {node} has not key {key} of {name}, acknowledged as {acks:?}"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a key is in any filter of that name, if a directory that was made anew may have put
+    /// it there.
+    fn has_elsewhere(&self, node: usize, name: &[u8], key: u64) -> Result<bool, String> {
+        if !self.tampering.ambiguous {
+            return Ok(false);
+        }
+        let collections = self.collections(node);
+        for row in rows(&collections).values().filter(|row| row.name == name) {
+            let filter = filter(&collections, row)?;
+            if filter.contains(filter.key(&key_bytes(key))) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
 }
 
 /// What a line is about, and the two of them from a little before they part.
@@ -206,9 +246,11 @@ fn filter(collections: &Collections, row: &FilterRow) -> Result<std::sync::Arc<F
 }
 
 /// No layer holds more keys than it may, and none that was never put in.
-fn check_filter(filter: &Filter, epoch: &Epoch, carried: bool) -> Checked {
+fn check_filter(filter: &Filter, epoch: &Epoch, forks: u64) -> Checked {
+    let carried = forks > 0;
     for layer in filter.layers() {
-        let (inserted, capacity) = (layer.inserted(), layer.shape().capacity);
+        // Each history of a directory may have given its rights to others.
+        let (inserted, capacity) = (layer.inserted(), layer.shape().capacity * (1 + forks));
         if inserted > capacity {
             return Err(format!(
                 "layer {:?} of {capacity} keys holds {inserted}: {:?}",

@@ -70,6 +70,14 @@ impl WallClock {
         now * HASTE
     }
 
+    /// Each is the other's from now on, unless one is ahead: no directory is under clocks that are
+    /// for longer than they may be.
+    pub(super) fn swap(&mut self, other: &mut WallClock) {
+        if self.ahead_until.is_none() && other.ahead_until.is_none() {
+            std::mem::swap(&mut self.wrong_by, &mut other.wrong_by);
+        }
+    }
+
     fn set_right(&mut self) {
         (self.wrong_by, self.ahead_until) = (0, None);
     }

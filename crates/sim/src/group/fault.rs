@@ -222,7 +222,6 @@ impl World {
         // Of the directory that was there before.
         self.nodes[node].copy = None;
         let elsewhere = self.durable_elsewhere(node);
-        self.forget_carried(node);
         self.ledger.taken_back(node, &elsewhere);
         self.start_later(node);
         Ok(())
@@ -257,7 +256,6 @@ impl World {
         }
         self.nodes[node].left = true;
         let elsewhere = self.durable_elsewhere(node);
-        self.forget_carried(node);
         self.ledger.taken_back(node, &elsewhere);
         Ok(())
     }

@@ -1,14 +1,14 @@
-//! Data directories that are set back to an earlier copy or run twice, behind the back of their
-//! nodes, and what an operator does about it: the directory is made anew.
+//! Data directories that are set back to an earlier copy, run twice, or swapped between machines,
+//! behind the back of their nodes, and what an operator does about it: the directory is made anew.
 //!
 //! Numbers of operations are ambiguous from then on, so the ledger no longer concludes from them
 //! what a node must have; what a node acknowledged itself it must have at any time, and in the end
-//! all must have what was safe.
+//! all must have what was safe. A directory made anew carries keys into other filters of their
+//! names, so that is where they are looked for. A filter that was dropped may be there again.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use grapevine_core::catalogue::{FilterId, Storage};
 use grapevine_core::origin::Origin;
 use grapevine_core::sync::Event as SyncEvent;
 use grapevine_store::backup::Copied;
@@ -16,23 +16,23 @@ use grapevine_store::disk::SimulatedDisk;
 use grapevine_store::filters::Options;
 use grapevine_store::restore::{renew, renew_apart};
 
-use super::ledger::Ack;
 use super::mutant::GroupMutation;
 use super::network::Event;
 use super::node::Node;
-use super::workload::key_bytes;
 use super::{Checked, Time, World};
 use crate::branch::Branch;
 use crate::node;
 use crate::random::Random;
 
+/// One in so many seeds has this.
+const SEEDS: u64 = 3;
 /// Steps of the workload between two of these, about.
 const STEPS: u64 = 12;
 /// Most copies that run beside their originals in one seed.
 const CLONES_MAX: usize = 2;
 /// For so long a directory that was set back meets nobody, at most.
 const ALONE_MS: u64 = 20_000;
-/// For so long one of two twins is connected before the other is.
+/// For so long one of several twins is connected before the next one is.
 const TURN_MS: Time = 5000;
 /// For so long an operator leaves it as it is.
 const MENDED_AFTER_MS: Time = 10_000;
@@ -45,8 +45,8 @@ pub(super) struct Tampering {
     /// Numbers no longer say which operation it is.
     pub(super) ambiguous: bool,
     clones: usize,
-    /// Keys that went into other filters of their names.
-    carried: Vec<(Vec<u8>, u64, Ack)>,
+    /// How often a directory got a history beside the one that it had.
+    pub(super) forks: u64,
 }
 
 /// A copy of a directory, with the time and the end of its log when it was taken.
@@ -57,14 +57,15 @@ pub(super) struct Copy {
 }
 
 impl Tampering {
-    pub(super) fn new(seed: u64, enabled: bool) -> Self {
-        let random = Random::new(seed ^ 0x6869_7374_6f72);
+    pub(super) fn new(seed: u64, in_any_case: bool) -> Self {
+        let mut random = Random::new(seed ^ 0x6869_7374_6f72);
+        let enabled = random.one_in(SEEDS) || in_any_case;
         Tampering {
             random,
             enabled,
             ambiguous: false,
             clones: 0,
-            carried: Vec::new(),
+            forks: 0,
         }
     }
 }
@@ -87,8 +88,9 @@ impl World {
         if self.nodes[node].left || !self.nodes[node].is_up() {
             return Ok(());
         }
-        match self.tampering.random.below(4) {
+        match self.tampering.random.below(5) {
             0 => self.run_twice(node),
+            1 => self.swap(node),
             _ if self.nodes[node].copy.is_some() => self.set_back(node),
             _ => self.copy(node),
         }
@@ -130,7 +132,7 @@ impl World {
         self.stop(node);
         let elsewhere = self.durable_elsewhere(node);
         self.tampering.ambiguous = true;
-        self.forget_carried(node);
+        self.tampering.forks += 1;
         self.ledger.set_back(node, copy.position, &elsewhere);
         self.nodes[node].disk = copy.disk;
         self.nodes[node].backup = None;
@@ -147,6 +149,7 @@ impl World {
         self.note(|| format!("run {node} twice, also as {twin}"));
         self.hit(Branch::RunTwice);
         self.tampering.ambiguous = true;
+        self.tampering.forks += 1;
         self.tampering.clones += 1;
         let copy = self.take_copy(node)?;
         let mut twin = Node::new(&mut self.tampering.random, self.plan.mutation);
@@ -160,6 +163,29 @@ impl World {
         self.start(twin)?;
         // Two that write nothing are one.
         self.write_row(twin)
+    }
+
+    /// The directories of two machines are swapped: each goes on under the other's clock, with the
+    /// other's memory, and what was on its way to one arrives at the other.
+    fn swap(&mut self, node: usize) -> Checked {
+        let other = self.tampering.random.below(self.nodes.len() as u64) as usize;
+        if other == node || self.nodes[other].left || !self.nodes[other].is_up() {
+            return Ok(());
+        }
+        self.note(|| format!("swap {node} and {other}"));
+        self.hit(Branch::Swapped);
+        for node in [node, other] {
+            self.nodes[node].sync()?;
+            self.note_synced(node);
+            self.stop_now(node);
+        }
+        let [one, other_node] = self
+            .nodes
+            .get_disjoint_mut([node, other])
+            .map_err(|e| e.to_string())?;
+        one.swap_machines(other_node);
+        self.start(node)?;
+        self.start(other)
     }
 
     /// Nobody hears a node for a while.
@@ -214,38 +240,28 @@ impl World {
 
     /// Whether a node is to be connected to others.
     pub(super) fn takes_part(&self, node: usize) -> bool {
-        let node = &self.nodes[node];
-        node.is_up() && !node.apart && node.resting_until <= self.now
+        self.nodes[node].is_up() && !self.nodes[node].apart && !self.rests(node)
     }
 
-    /// Once nothing fails any more, twins take turns at being connected.
-    fn rotate_twins(&mut self) {
-        let name = |node: &Node| node.running.as_ref().map(|running| running.origin);
-        for node in 0..self.nodes.len() {
-            let own = name(&self.nodes[node]);
-            let twin = (node + 1..self.nodes.len())
-                .find(|twin| own.is_some() && name(&self.nodes[*twin]) == own);
-            let Some(twin) = twin else { continue };
-            let connected = |node: usize| !self.network.connections_of(node).is_empty();
-            let until = |node: usize| self.nodes[node].resting_until + TURN_MS;
-            // Two pairs of twins may be two groups: of those that are both connected each rests.
-            let rests = match (connected(node), connected(twin)) {
-                (true, false) => node,
-                (true, true) if until(node) < until(twin) => node,
-                _ => twin,
-            };
-            if until(node).max(until(twin)) <= self.now && self.takes_part(rests) {
-                self.nodes[rests].resting_until = self.now + TURN_MS;
-                self.network.at(self.now + 1, Event::Links);
-                self.network.at(self.now + TURN_MS + 1, Event::Links);
-            }
-        }
+    /// Once nothing fails any more, those that are one directory take turns at being connected.
+    fn rests(&self, node: usize) -> bool {
+        let name = |node: usize| {
+            self.nodes[node]
+                .running
+                .as_ref()
+                .map(|running| running.origin)
+        };
+        let twins = |other: &usize| name(*other).is_some() && name(*other) == name(node);
+        let before = (0..node).filter(twins).count() as u64;
+        let all = (0..self.nodes.len()).filter(twins).count() as u64;
+        self.healed && all > 1 && (self.now / TURN_MS) % all != before
     }
 
     /// Operators make directories anew that are not what the group has.
     pub(super) fn mend(&mut self) -> Checked {
-        if self.healed {
-            self.rotate_twins();
+        if self.healed && self.tampering.clones > 0 {
+            // Whose turn it is to be connected changes.
+            self.network.at(self.now + 1, Event::Links);
         }
         for node in 0..self.nodes.len() {
             let due = self.nodes[node].mend_at.is_some_and(|at| at <= self.now);
@@ -288,13 +304,6 @@ impl World {
         let collections = self.collections(node);
         self.nodes[node].sync()?;
         self.note_synced(node);
-        let names: Vec<(FilterId, Vec<u8>)> = collections
-            .filters()
-            .rows()
-            .into_iter()
-            .filter(|row| row.storage == Storage::Durable)
-            .map(|row| (row.id, row.name))
-            .collect();
         let forked = !collections.journal().forks().is_empty();
         drop(collections);
         self.stop(node);
@@ -328,39 +337,7 @@ impl World {
         }
         self.nodes[node].backup = None;
         self.nodes[node].copy = None;
-        let carried = self.ledger.made_anew(node, &names, forked);
-        self.tampering.carried.extend(carried);
+        self.ledger.made_anew(node);
         self.start(node)
-    }
-
-    /// A node's directory is another one: it may not have any more what it carried.
-    pub(super) fn forget_carried(&mut self, node: usize) {
-        self.tampering.carried.retain(|(.., ack)| ack.node != node);
-    }
-
-    /// Keys that went into other filters are there, unless somebody dropped one of the name.
-    pub(super) fn check_carried(&self, node: usize, all: bool) -> Checked {
-        let filters = self.collections(node);
-        let filters = filters.filters();
-        for (name, key, ack) in &self.tampering.carried {
-            let dropped = self.ledger.dropped_names.contains(name);
-            let must = all && ack.is_safe();
-            if !must || dropped {
-                continue;
-            }
-            let mut there = false;
-            for row in filters.rows().iter().filter(|row| row.name == *name) {
-                let handle = filters.epoch(row.id).ok_or("a row without a filter")?;
-                let filter = filters.whole(&handle).map_err(|error| error.to_string())?;
-                there |= filter.contains(filter.key(&key_bytes(*key)));
-            }
-            if !there {
-                let name = name.escape_ascii();
-                return Err(format!(
-                    "node {node} has not key {key} of {name}, carried over: {ack:?}"
-                ));
-            }
-        }
-        Ok(())
     }
 }

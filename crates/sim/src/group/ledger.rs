@@ -56,6 +56,7 @@ impl Ack {
 /// One epoch of a filter.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Epoch {
+    pub(super) name: Vec<u8>,
     /// That it was made.
     pub(super) created: Option<Ack>,
     /// That it was dropped.
@@ -93,8 +94,12 @@ impl Ledger {
         }
     }
 
-    pub(super) fn epoch(&mut self, id: FilterId) -> &mut Epoch {
-        self.epochs.entry(id).or_default()
+    pub(super) fn epoch(&mut self, id: FilterId, name: &[u8]) -> &mut Epoch {
+        let epoch = self.epochs.entry(id).or_default();
+        if epoch.name.is_empty() {
+            epoch.name = name.to_vec();
+        }
+        epoch
     }
 
     fn each(&mut self, mut change: impl FnMut(&mut Ack) -> bool) {
@@ -137,7 +142,9 @@ impl Ledger {
     /// since, that is sure which others have for good.
     pub(super) fn set_back(&mut self, node: usize, position: Position, elsewhere: &VersionVector) {
         self.each(|ack| {
-            if ack.node != node || (ack.position <= position && !ack.settling) {
+            let kept = ack.node == node && ack.position <= position && !ack.settling;
+            // What was only on others by now may have been on this one alone.
+            if kept || (ack.node != node && ack.node != NOBODY) {
                 return true;
             }
             ack.node = NOBODY;
@@ -146,39 +153,16 @@ impl Ledger {
         });
     }
 
-    /// A node's directory was made anew from what was there, all of it durable. Where its history
-    /// was not that of others (`forked`), keys may be in other filters now: they are given with
-    /// their filters' `names`.
-    pub(super) fn made_anew(
-        &mut self,
-        node: usize,
-        names: &[(FilterId, Vec<u8>)],
-        forked: bool,
-    ) -> Vec<(Vec<u8>, u64, Ack)> {
-        let mut carried = Vec::new();
-        for (id, epoch) in self.epochs.iter_mut().filter(|_| forked) {
-            let name = names.iter().find(|(known, _)| known == id);
-            for (key, acks) in &mut epoch.keys {
-                let theirs = acks.extract_if(.., |ack| ack.node == node);
-                let named = theirs.filter_map(|ack| Some((name?.1.clone(), *key, ack)));
-                carried.extend(named);
-            }
-            epoch.keys.retain(|_, acks| !acks.is_empty());
-            epoch.dropped.retain(|ack| ack.node != node);
-            epoch.created = epoch.created.filter(|ack| ack.node != node);
-        }
-        let settle = |ack: &mut Ack| {
+    /// A node's directory was made anew from what was there, all of it durable: some of it comes
+    /// from the group again.
+    pub(super) fn made_anew(&mut self, node: usize) {
+        self.each(|ack| {
             if ack.node == node {
                 ack.settling = true;
                 ack.position = 0;
             }
             true
-        };
-        self.each(settle);
-        carried.iter_mut().for_each(|(.., ack)| {
-            settle(ack);
         });
-        carried
     }
 
     /// A node's directory was taken back to a backup, or is gone: of what it acknowledged, that

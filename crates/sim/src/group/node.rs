@@ -64,8 +64,6 @@ pub(super) struct Node {
     pub(super) copy: Option<Copy>,
     /// It found that its own history is not that of the others: it stays alone.
     pub(super) apart: bool,
-    /// Its twin runs in its place until then.
-    pub(super) resting_until: Time,
     /// When an operator looks after a directory whose history is not the group's.
     pub(super) mend_at: Option<Time>,
     /// A backup of it as a disk, with the time it was taken.
@@ -127,7 +125,6 @@ impl Node {
             backup: None,
             copy: None,
             apart: false,
-            resting_until: 0,
             mend_at: None,
             start_planned: false,
             sync_planned: false,
@@ -135,6 +132,14 @@ impl Node {
             removed: 0,
             bound,
         }
+    }
+
+    /// Each runs on the other's machine from now on.
+    pub(super) fn swap_machines(&mut self, other: &mut Node) {
+        std::mem::swap(&mut self.ahead, &mut other.ahead);
+        std::mem::swap(&mut self.clock_max, &mut other.clock_max);
+        std::mem::swap(&mut self.bound, &mut other.bound);
+        self.wall.swap(&mut other.wall);
     }
 
     pub(super) fn is_up(&self) -> bool {

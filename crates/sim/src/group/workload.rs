@@ -153,7 +153,7 @@ impl World {
                 let ack = self.acknowledge(node, position)?;
                 self.note(|| format!("create {} {} on {node}", name.escape_ascii(), id.id()));
                 if new.scope == Scope::Group {
-                    let epoch = self.ledger.epoch(id.id());
+                    let epoch = self.ledger.epoch(id.id(), name);
                     epoch.created = Some(ack);
                     epoch.in_memory = new.storage == Storage::Memory;
                 }
@@ -176,7 +176,7 @@ impl World {
         self.note(|| format!("drop {ids:?} on {node}"));
         self.ledger.dropped_names.insert(handle.name().to_vec());
         for id in ids {
-            let epoch = self.ledger.epoch(id);
+            let epoch = self.ledger.epoch(id, handle.name());
             epoch.may_be_dropped = true;
             epoch.dropped.push(ack);
         }
@@ -194,7 +194,10 @@ impl World {
         let mut scratch = Scratch::default();
         let collections = self.collections(node);
         if handle.scope() == Scope::Group {
-            self.ledger.epoch(handle.id()).attempted.extend(&keys);
+            self.ledger
+                .epoch(handle.id(), handle.name())
+                .attempted
+                .extend(&keys);
         }
         let layers = handle.summary().layers;
         let set = collections.filters().set(&handle, &slices, &mut scratch);
@@ -222,11 +225,11 @@ impl World {
         for (key, outcome) in keys.iter().zip(scratch.outcomes()) {
             match outcome {
                 KeyOutcome::New if handle.storage() == Storage::Memory => {
-                    let epoch = self.ledger.epoch(handle.id());
+                    let epoch = self.ledger.epoch(handle.id(), handle.name());
                     epoch.volatile.push((node, life, *key));
                 }
                 KeyOutcome::New => {
-                    let epoch = self.ledger.epoch(handle.id());
+                    let epoch = self.ledger.epoch(handle.id(), handle.name());
                     epoch.keys.entry(*key).or_default().push(ack);
                 }
                 KeyOutcome::Full => self.hit(Branch::FilterFull),
@@ -286,7 +289,7 @@ impl World {
         let ack = self.acknowledge(node, position)?;
         self.note(|| format!("import {} on {node}", handle.id()));
         self.hit(Branch::Imported);
-        self.ledger.epoch(handle.id()).created = Some(ack);
+        self.ledger.epoch(handle.id(), handle.name()).created = Some(ack);
         self.enter_found(&handle, &keys, ack);
         Ok(())
     }
@@ -297,7 +300,10 @@ impl World {
             return Ok(());
         };
         let collections = self.collections(node);
-        self.ledger.epoch(handle.id()).attempted.extend(&keys);
+        self.ledger
+            .epoch(handle.id(), handle.name())
+            .attempted
+            .extend(&keys);
         let merged = collections.filters().merge(&handle, &mut &bytes[..]);
         let position = match merged {
             Ok((_, position)) => position,
@@ -341,7 +347,7 @@ impl World {
 
     /// What is in a file was acknowledged with it.
     fn enter_found(&mut self, handle: &Handle, keys: &[u64], ack: Ack) {
-        let epoch = self.ledger.epoch(handle.id());
+        let epoch = self.ledger.epoch(handle.id(), handle.name());
         for key in keys {
             epoch.attempted.insert(*key);
             epoch.keys.entry(*key).or_default().push(ack);

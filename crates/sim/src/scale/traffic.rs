@@ -26,7 +26,7 @@ pub enum Kind {
 impl Kind {
     fn of(message: &Message) -> Self {
         match message {
-            Message::Operations(_) => Kind::Operations,
+            Message::Operations { .. } => Kind::Operations,
             Message::Report(report) => match report.content {
                 Content::Summary(_) => Kind::Summary,
                 Content::Moved(_) => Kind::Moved,

@@ -293,7 +293,7 @@ impl<D: Data> World<D> {
             }
             Event::Deliver(from, to, message) => {
                 let origin = match &message {
-                    Message::Operations(run) => Some(run.origin),
+                    Message::Operations { run, .. } => Some(run.origin),
                     _ => None,
                 };
                 let peer = self.nodes[from].origin;

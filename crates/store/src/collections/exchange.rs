@@ -115,7 +115,11 @@ impl Exchange {
         }
     }
 
-    fn merge_filters(&mut self, page: &Page) -> Result<Vec<Part>, PageError> {
+    fn merge_filters(
+        &mut self,
+        page: &Page,
+        version: &VersionVector,
+    ) -> Result<Vec<Part>, PageError> {
         let section = page.section;
         let malformed = PageError::Rows { section, at: 0 };
         let after = key(&page.after).ok_or(malformed)?;
@@ -123,7 +127,7 @@ impl Exchange {
         up_to
             .map_or(Some(None), |key| key.map(Some))
             .ok_or(malformed)?;
-        let rows: Vec<SharedRow> = decode_rows(page)?;
+        let mut rows: Vec<SharedRow> = decode_rows(page)?;
         let named = |shared: &SharedRow| validate_name(&shared.row.name).is_ok();
         if !rows.iter().all(named) {
             return Err(malformed);
@@ -135,6 +139,7 @@ impl Exchange {
         }
         self.named.extend(rows.iter().map(|shared| shared.row.id));
         let filters = self.view.collections.filters();
+        filters.keep_known(&mut rows, version);
         let merged = filters.merge_rows(after, &rows);
         merged.map_err(|blocked| {
             self.view.note(&format_args!("a snapshot waits: {blocked}"));
@@ -279,6 +284,7 @@ impl Collections {
             .filters
             .take_over_arrivals()
             .and_then(|()| drop_unnamed())
+            .and_then(|()| self.filters.drop_unmade(version))
             .and_then(|()| self.filters.take_over_rights());
         entered.map_err(|blocked| match blocked {
             Blocked::Memory(over) => FilterError::Memory(over),
@@ -459,7 +465,7 @@ impl Replica for Exchange {
 
     fn merge_page(&mut self, page: &Page, source: Source<'_>) -> Result<Vec<Part>, PageError> {
         match page.section {
-            SECTION_FILTERS => self.merge_filters(page),
+            SECTION_FILTERS => self.merge_filters(page, source.version),
             SECTION_MEMBERS => self.merge_members(page),
             SECTION_BITMAP => self.merge_bitmap(page),
             SECTION_ROWS | SECTION_KNOWLEDGE | SECTION_TABLES => self.merge_tables(page, source),
@@ -522,6 +528,12 @@ impl Replica for Exchange {
         let named = std::mem::take(&mut self.named);
         let histories = std::mem::take(&mut self.histories);
         let collections = Arc::clone(&self.view.collections);
+        if let Some(origin) = collections.journal().parts_from(version, &histories) {
+            let apart = format_args!("a snapshot has another history of {origin}");
+            self.view.note(&apart);
+            self.refresh();
+            return;
+        }
         match collections.adopt(version, &named, &histories) {
             Ok(kept) => self.kept_filters = kept.into_iter().take(KEPT_MAX).collect(),
             Err(error) => {

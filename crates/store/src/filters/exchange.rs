@@ -8,7 +8,7 @@ use grapevine_core::filter::parameters::LayerShape;
 use grapevine_core::filter::rights::Rights;
 use grapevine_core::operation::{CatalogueChange, Epoch, Stream, encode_change, fits};
 use grapevine_core::sync::{LayerName, Part};
-use grapevine_core::version::VersionVector;
+use grapevine_core::version::{Dot, VersionVector};
 use serde::{Deserialize, Serialize};
 
 use super::Filters;
@@ -83,6 +83,20 @@ impl Filters {
             Ok(known.unwrap_or_else(|| Rights::new(capacity, id.creator)))
         };
         row.layers.iter().map(of_layer).collect()
+    }
+
+    /// Leaves out what operations made that are neither here nor in `version`. They come by
+    /// themselves, or, of a history that parts from the one here, never: who waited for them would
+    /// wait for ever.
+    pub(crate) fn keep_known(&self, theirs: &mut Vec<SharedRow>, version: &VersionVector) {
+        let applied = self.journal.applied();
+        let known = |dot: Dot| version.covers(dot) || applied.covers(dot);
+        theirs.retain_mut(|SharedRow { row, rights }| {
+            let layers = std::mem::take(&mut row.layers).into_iter();
+            let shared = layers.zip(std::mem::take(rights));
+            (row.layers, *rights) = shared.filter(|(layer, _)| known(layer.opened)).unzip();
+            known(row.created)
+        });
     }
 
     /// Takes another node's rows in, those after the id `after`. Gives the parts whose bits must be
@@ -175,9 +189,15 @@ impl Filters {
     /// has made.
     pub(crate) fn forget_partial(&self) -> Effected {
         lock(&self.arrivals).rights.clear();
+        self.drop_unmade(&VersionVector::default())
+    }
+
+    /// Drops filters that no operation has made which is here or in `version`: they came with a
+    /// snapshot that was given up.
+    pub(crate) fn drop_unmade(&self, version: &VersionVector) -> Effected {
         let partial: Vec<Epoch> = self.with_catalogue(|catalogue| {
             let rows = catalogue.rows().filter(|row| row.scope == Scope::Group);
-            rows.filter(|row| !self.journal.covers(row.created))
+            rows.filter(|row| !self.journal.covers(row.created) && !version.covers(row.created))
                 .map(FilterRow::epoch)
                 .collect()
         });

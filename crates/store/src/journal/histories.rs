@@ -52,6 +52,22 @@ impl Journal {
         Ok(position)
     }
 
+    /// An origin of which `version`, with the marks of `histories`, stands for other operations than
+    /// are here: they may have come while it was on its way.
+    pub(crate) fn parts_from(
+        &self,
+        version: &VersionVector,
+        histories: &BTreeMap<Origin, History>,
+    ) -> Option<Origin> {
+        let versions = lock(&self.versions);
+        let mut parted = version.iter().filter(|(origin, count)| {
+            let pair = (versions.histories.get(origin), histories.get(origin));
+            matches!(pair, (Some(ours), Some(theirs))
+                if ours.part(versions.applied.get(*origin), theirs, *count).is_some())
+        });
+        parted.next().map(|(origin, _)| origin)
+    }
+
     /// Appends that what is here of an origin from `first` on is not known to be anywhere else;
     /// none if that was known.
     pub fn append_fork(&self, first: Dot) -> Result<Option<Position>, ReadOnly> {

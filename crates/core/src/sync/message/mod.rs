@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! message     = kind u8 | body
-//!  1 operations      origin 16 | first u64 | operation*                        1 or more
+//!  1 operations      origin 16 | first u64 | mark u64 | operation*             1 or more
 //!    operation       same varint | changed varint | bytes | again varint | length varint | rest
 //!  2 report          session u64 | heard u64 | stamp u64 | window u32 | ask u8 | content
 //!    content         0 summary: hash u64
@@ -60,7 +60,12 @@ use super::replica::{Blob, BlockHashes, BlockLines, LayerName, LegacyName, Page,
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {
     /// Here are operations.
-    Operations(Run),
+    Operations {
+        /// The last mark among the operations before them, as the sender has it; 0: none is known.
+        before: u64,
+        /// They.
+        run: Run,
+    },
     /// This is what the sender has.
     Report(Report),
     /// Send these origins' operations, each from that number on.
@@ -270,7 +275,7 @@ impl Message {
     /// Appends the message to `buffer`.
     pub fn encode(&self, buffer: &mut Vec<u8>) {
         match self {
-            Message::Operations(run) => encode_run(buffer, run),
+            Message::Operations { before, run } => encode_run(buffer, *before, run),
             Message::Report(report) => encode_report(buffer, report),
             Message::Want(wanted) => {
                 buffer.push(WANT);

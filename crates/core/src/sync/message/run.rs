@@ -51,13 +51,14 @@ impl Likeness {
     }
 }
 
-pub(super) fn encode_run(buffer: &mut Vec<u8>, run: &Run) {
+pub(super) fn encode_run(buffer: &mut Vec<u8>, before: u64, run: &Run) {
     buffer.push(OPERATIONS);
     buffer.extend_from_slice(&run.origin.bytes());
     buffer.extend_from_slice(&run.first.to_le_bytes());
-    let mut before: &[u8] = &[];
+    buffer.extend_from_slice(&before.to_le_bytes());
+    let mut last: &[u8] = &[];
     for operation in &run.operations {
-        let likeness = Likeness::of(before, operation);
+        let likeness = Likeness::of(last, operation);
         let Likeness {
             same,
             changed,
@@ -69,19 +70,20 @@ pub(super) fn encode_run(buffer: &mut Vec<u8>, run: &Run) {
         write_varint(buffer, again as u64);
         write_varint(buffer, (operation.len() - likeness.end()) as u64);
         buffer.extend_from_slice(&operation[likeness.end()..]);
-        before = operation;
+        last = operation;
     }
 }
 
 pub(super) fn decode_run(reader: &mut Reader<'_>) -> Result<Message, MessageError> {
     let origin = Origin::new(reader.array("origin")?);
     let first = reader.u64("sequence number")?;
+    let before = reader.u64("mark")?;
     let mut operations: Vec<Vec<u8>> = Vec::new();
     let mut bytes = 0;
     while reader.left() > 0 || operations.is_empty() {
         reader.room(operations.len(), "operations", OPERATIONS_PER_MESSAGE_MAX)?;
-        let before = operations.last().map_or(&[][..], Vec::as_slice);
-        let operation = decode_operation(reader, before, bytes)?;
+        let last = operations.last().map_or(&[][..], Vec::as_slice);
+        let operation = decode_operation(reader, last, bytes)?;
         bytes += operation_bytes(&operation);
         operations.push(operation);
     }
@@ -90,11 +92,12 @@ pub(super) fn decode_run(reader: &mut Reader<'_>) -> Result<Message, MessageErro
             field: "sequence number",
         });
     }
-    Ok(Message::Operations(Run {
+    let run = Run {
         origin,
         first,
         operations,
-    }))
+    };
+    Ok(Message::Operations { before, run })
 }
 
 /// Reads the operation behind `before`; the message has `bytes` of operations so far, and may not

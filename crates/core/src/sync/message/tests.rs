@@ -156,11 +156,14 @@ fn message() -> impl Strategy<Value = Message> {
         bytes(300),
     );
     prop_oneof![
-        run.prop_map(|(origin, first, operations)| Message::Operations(Run {
-            origin,
-            first,
-            operations
-        })),
+        (run, any::<u64>()).prop_map(|((origin, first, operations), before)| {
+            let run = Run {
+                origin,
+                first,
+                operations,
+            };
+            Message::Operations { before, run }
+        }),
         report(),
         want.prop_map(|wanted| Message::Want(wanted.into_iter().collect())),
         Just(Message::Behind),
@@ -217,11 +220,12 @@ proptest! {
 }
 
 fn run(operations: Vec<Vec<u8>>) -> Message {
-    Message::Operations(Run {
+    let run = Run {
         origin: Origin::new([7; 16]),
         first: 258,
         operations,
-    })
+    };
+    Message::Operations { before: 9, run }
 }
 
 #[test]
@@ -233,6 +237,7 @@ fn operations_have_these_bytes() {
     let mut expected = vec![OPERATIONS];
     expected.extend([7; 16]);
     expected.extend([2, 1, 0, 0, 0, 0, 0, 0]);
+    expected.extend([9, 0, 0, 0, 0, 0, 0, 0]);
     expected.extend([0, 0, 0, 3, 9, 9, 9]);
     expected.extend([0, 3, 8, 8, 8, 0, 197, 1]);
     expected.extend([8; 197]);
@@ -282,7 +287,8 @@ fn few_bytes_do_not_stand_for_more_than_a_message_has() {
 
 #[test]
 fn an_operation_that_hides_what_is_the_same_is_refused() {
-    let head = [&[OPERATIONS][..], &[7; 16], &[1, 0, 0, 0, 0, 0, 0, 0]].concat();
+    let (one, mark) = ([1, 0, 0, 0, 0, 0, 0, 0], [0; 8]);
+    let head = [&[OPERATIONS][..], &[7; 16], &one, &mark].concat();
     let first = [0, 0, 0, 2, 6, 6];
     let forms: [&[u8]; 4] = [
         // The same again, in full.
@@ -306,10 +312,10 @@ fn an_operation_that_hides_what_is_the_same_is_refused() {
         assert!(known, "{form:?}: {refused:?}");
     }
     let read = Message::decode(&[&head[..], &first, &[2, 0, 0, 0]].concat());
-    let Ok(Message::Operations(read)) = read else {
+    let Ok(Message::Operations { run, .. }) = read else {
         panic!("{read:?}");
     };
-    assert_eq!(read.operations, [[6, 6], [6, 6]]);
+    assert_eq!(run.operations, [[6, 6], [6, 6]]);
 }
 
 #[test]
@@ -414,12 +420,12 @@ fn what_no_sender_writes_is_refused() {
         Message::decode(&[BEHIND, 0]),
         Err(MessageError::Trailing(1))
     );
-    let Message::Operations(mut last) = run(vec![vec![1]; 2]) else {
-        panic!("a run");
-    };
-    last.first = SEQUENCE_MAX - 1;
+    let mut last = run(vec![vec![1]; 2]);
+    if let Message::Operations { run, .. } = &mut last {
+        run.first = SEQUENCE_MAX - 1;
+    }
     assert_eq!(
-        Message::decode(&encoded(&Message::Operations(last))),
+        Message::decode(&encoded(&last)),
         Err(MessageError::Malformed {
             field: "sequence number"
         })

@@ -111,18 +111,21 @@ pub(super) fn put(value: u64) -> Vec<u8> {
 }
 
 pub(super) fn run(number: usize, first: u64, operations: Vec<Vec<u8>>) -> Message {
-    Message::Operations(Run {
+    let run = Run {
         origin: origin(number),
         first,
         operations,
-    })
+    };
+    Message::Operations { before: 0, run }
 }
 
 /// Whose operations were sent to whom, from which number on and how many.
 pub(super) fn operations(sent: &[(Origin, Message)]) -> Vec<(Origin, Origin, u64, usize)> {
     sent.iter()
         .filter_map(|(to, message)| match message {
-            Message::Operations(run) => Some((*to, run.origin, run.first, run.operations.len())),
+            Message::Operations { run, .. } => {
+                Some((*to, run.origin, run.first, run.operations.len()))
+            }
             _ => None,
         })
         .collect()

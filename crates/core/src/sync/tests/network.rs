@@ -199,7 +199,7 @@ impl Network {
     }
 
     fn deliver(&mut self, from: usize, to: usize, message: Message) {
-        if let Message::Operations(run) = &message {
+        if let Message::Operations { run, .. } = &message {
             for sequence in (run.first..).take(run.operations.len()) {
                 let origin = run.origin;
                 let dot = Dot { origin, sequence };

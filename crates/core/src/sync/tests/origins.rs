@@ -48,12 +48,12 @@ fn bytes(sent: &[(Origin, Message)]) -> usize {
 }
 
 fn follow(bench: &mut Bench, of: Origin) -> bool {
-    let told = Message::Operations(Run {
+    let run = Run {
         origin: of,
         first: 1,
         operations: vec![put(7)],
-    });
-    bench.receive(1, told);
+    };
+    bench.receive(1, Message::Operations { before: 0, run });
     bench.toy.applied().get(of) == 1
 }
 
@@ -101,11 +101,15 @@ fn a_peer_that_makes_origins_up_is_followed_up_to_a_bound_and_others_still_are()
     assert_eq!(followed, STRANGERS_MAX);
     assert!(bench.events.contains(&Event::OriginsFull(origin(1))));
     // Of those that are followed everything still is.
-    let more = Message::Operations(Run {
+    let more = Run {
         origin: invented(3),
         first: 2,
         operations: vec![put(8)],
-    });
+    };
+    let more = Message::Operations {
+        before: 0,
+        run: more,
+    };
     bench.receive(1, more);
     assert_eq!(bench.toy.applied().get(invented(3)), 2);
     // A member's, through whom they may come, and a connected peer's own.

@@ -6,17 +6,18 @@ use std::rc::Rc;
 
 use crate::catalogue::FilterId;
 use crate::filter::parameters::LayerId;
+use crate::history::History;
 use crate::origin::Origin;
 use crate::sync::fingerprint::{block_hash, line_hash};
 use crate::sync::*;
 use crate::version::{Dot, VersionVector};
 
 /// Adds a value to the set.
-const PUT: u8 = 1;
+pub(super) const PUT: u8 = 1;
 /// Sets a bit of a layer.
 const BIT: u8 = 2;
 /// Adds a value once another operation is in.
-const AFTER: u8 = 3;
+pub(super) const AFTER: u8 = 3;
 /// A layer whose bits are beside the log.
 const IMPORT: u8 = 4;
 /// A file beside the log.
@@ -64,6 +65,8 @@ pub(super) struct Toy {
     pub(super) adopted: u64,
     pub(super) compared: Vec<Origin>,
     pub(super) given_up: u64,
+    /// The marks that it knows.
+    pub(super) histories: BTreeMap<Origin, History>,
 }
 
 pub(super) fn origin(number: usize) -> Origin {
@@ -108,6 +111,7 @@ impl Toy {
             adopted: 0,
             compared: vec![],
             given_up: 0,
+            histories: BTreeMap::new(),
         }
     }
 
@@ -257,6 +261,10 @@ impl Replica for Toy {
 
     fn durable(&self) -> &VersionVector {
         &self.disk.applied
+    }
+
+    fn history(&self, origin: Origin) -> History {
+        self.histories.get(&origin).cloned().unwrap_or_default()
     }
 
     fn read(
