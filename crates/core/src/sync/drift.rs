@@ -1,6 +1,7 @@
 //! How this node's wall clock stands to those of the members that it hears.
 //!
-//! A node asks each peer for the time when a connection is new and then once a minute. The answer
+//! A node asks each peer for the time when a connection is new and then once a minute, more often
+//! while the two differ. The answer
 //! was made between question and answer, so it gives the peer's time with an uncertainty of half
 //! the round trip, as in NTP. Round trips are measured by the monotonic clock, and what is kept of
 //! an answer is the peer's time against that clock. So a wall clock of this node that is set wrong,
@@ -14,7 +15,7 @@ use std::collections::VecDeque;
 use std::fmt;
 
 use super::limits::{
-    CLOCK_ANSWERS_MAX, CLOCK_GRAIN_MS, CLOCK_INTERVALS, CLOCK_MS, CLOCK_OFFSET_MAX_MS,
+    CLOCK_ANSWERS_MAX, CLOCK_GRAIN_MS, CLOCK_INTERVALS, CLOCK_MS, CLOCK_OFFSET_MAX_MS, CLOCK_OFTEN,
     CLOCK_SKEW_MS, CLOCK_STEP_MS, DRIFT_MS, RETRY_MS,
 };
 use super::machine::{Machine, Turn};
@@ -74,9 +75,11 @@ pub struct Seconds(pub i64);
 impl fmt::Display for Seconds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let by = self.0.unsigned_abs();
-        write!(f, "{}", by / 1000)?;
-        if by < 10_000 {
-            write!(f, ".{}", by % 1000 / 100)?;
+        if by < 9950 {
+            let tenths = (by + 50) / 100;
+            write!(f, "{}.{}", tenths / 10, tenths % 10)?;
+        } else {
+            write!(f, "{}", by.saturating_add(500) / 1000)?;
         }
         let side = if self.0 < 0 { "behind" } else { "ahead of" };
         write!(f, " s {side}")
@@ -293,11 +296,19 @@ impl Machine {
         };
         let round_trip = reading.running.saturating_sub(question.running);
         let middle = i128::from(question.running) + i128::from(round_trip / 2);
-        (clock.tries, clock.due_at) = (0, now.saturating_add(self.drift.every));
         clock.take(Sample {
             ahead: i128::from(wall) - middle,
             uncertainty: round_trip.div_ceil(2).saturating_add(CLOCK_GRAIN_MS),
             at: now,
         });
+        let differs = clock
+            .offset(now, reading)
+            .is_some_and(|offset| offset.exceeds(self.drift.bound));
+        let wait = if differs {
+            self.drift.every / CLOCK_OFTEN
+        } else {
+            self.drift.every
+        };
+        (clock.tries, clock.due_at) = (0, now.saturating_add(wait));
     }
 }

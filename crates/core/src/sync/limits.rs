@@ -113,6 +113,8 @@ pub const REFUSED_MS: u64 = 10_000;
 pub const SERVE_PERIOD_MS: u64 = 100;
 /// Time between two questions to a peer for its wall clock.
 pub const CLOCK_MS: u64 = 60_000;
+/// A peer whose clock differs is asked so many times as often: that it is right again shows soon.
+pub const CLOCK_OFTEN: u64 = 12;
 /// Times [`CLOCK_MS`] for which an answer about a clock counts.
 pub const CLOCK_INTERVALS: u64 = 4;
 /// Answers about a peer's clock that are kept.

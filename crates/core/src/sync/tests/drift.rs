@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::bench::Bench;
 use super::toy::origin;
 use crate::sync::limits::{
-    CLOCK_GRAIN_MS, CLOCK_INTERVALS, CLOCK_MS, CLOCK_OFFSET_MAX_MS, DRIFT_MS, RETRY_MS,
+    CLOCK_GRAIN_MS, CLOCK_INTERVALS, CLOCK_MS, CLOCK_OFFSET_MAX_MS, CLOCK_OFTEN, DRIFT_MS, RETRY_MS,
 };
 use crate::sync::*;
 
@@ -190,6 +190,19 @@ fn a_peer_is_asked_once_a_minute() {
 }
 
 #[test]
+fn a_peer_whose_clock_differs_is_asked_more_often_and_seen_to_be_right_soon() {
+    let mut clocks = Clocks::new(1);
+    clocks.answer(&[HOUR_MS], 0);
+    assert!(clocks.off().is_some());
+    clocks.pass(CLOCK_MS / CLOCK_OFTEN);
+    assert_eq!(clocks.asked.len(), 1);
+    clocks.answer(&[0], 0);
+    assert_eq!(clocks.off(), None);
+    clocks.pass(CLOCK_MS - 100);
+    assert_eq!(clocks.asked.len(), 0);
+}
+
+#[test]
 fn an_answer_that_nobody_asked_for_says_nothing() {
     let mut clocks = Clocks::new(1);
     let (_, number) = clocks.asked[0];
@@ -256,13 +269,13 @@ fn the_reason_names_how_far_and_whom() {
         heard,
     };
     assert_eq!(
-        off(-3_600_000, 3).to_string(),
+        off(-3_599_800, 3).to_string(),
         "this node's clock is 3600 s behind most of the members it hears; rows with a time to live \
          are refused until it is right"
     );
     assert_eq!(
         off(6_250, 1).to_string(),
-        "this node's clock is 6.2 s ahead of the only member it hears; rows with a time to live are \
+        "this node's clock is 6.3 s ahead of the only member it hears; rows with a time to live are \
          refused until the two agree"
     );
 }
