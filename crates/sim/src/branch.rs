@@ -72,6 +72,8 @@ pub enum Branch {
     ClockSetBack,
     /// A node's clock was wrong, by minutes to a year, while rows had a time to live.
     ClockWrong,
+    /// A node whose clock was off refused to make a row with a time to live.
+    LeaseRefused,
     /// A comparison met a copy that seemed to lack rows.
     RowsUnseen,
     /// A row that a copy seemed to lack was written again.
@@ -173,7 +175,7 @@ impl Branch {
     ];
 
     /// Those of seeds with many nodes.
-    pub const OF_MANY: [Branch; 47] = [
+    pub const OF_MANY: [Branch; 48] = [
         Branch::Kill,
         Branch::PowerCut,
         Branch::FilterFull,
@@ -214,6 +216,7 @@ impl Branch {
         Branch::RowsMerged,
         Branch::RowsRemoved,
         Branch::ClockWrong,
+        Branch::LeaseRefused,
         Branch::RowsUnseen,
         Branch::RowsWrittenAgain,
         Branch::LayerDamaged,

@@ -77,6 +77,7 @@ fn built_in_faults_are_found() {
         GroupMutation::BitmapLeftOut,
         GroupMutation::RowsRemovedAtOnce,
         GroupMutation::ClockStandsStill,
+        GroupMutation::OwnClockTrusted,
         GroupMutation::RowsRemovedByOneClock,
         GroupMutation::AbsentTakenForRemoved,
         GroupMutation::HealedAsEmpty,

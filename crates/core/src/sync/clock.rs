@@ -23,6 +23,11 @@ impl Clock {
         self.told = Some(told);
         self.time
     }
+
+    /// The machine's time as of the last turn.
+    pub(super) fn time(&self) -> u64 {
+        self.time
+    }
 }
 
 #[cfg(test)]

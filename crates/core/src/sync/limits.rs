@@ -111,5 +111,23 @@ pub const WANTED_MS: u64 = 5000;
 pub const REFUSED_MS: u64 = 10_000;
 /// See [`SERVED_BYTES_MAX`].
 pub const SERVE_PERIOD_MS: u64 = 100;
+/// Time between two questions to a peer for its wall clock.
+pub const CLOCK_MS: u64 = 60_000;
+/// A peer whose clock differs is asked so many times as often: that it is right again shows soon.
+pub const CLOCK_OFTEN: u64 = 12;
+/// Times [`CLOCK_MS`] for which an answer about a clock counts.
+pub const CLOCK_INTERVALS: u64 = 4;
+/// Answers about a peer's clock that are kept.
+pub const CLOCK_ANSWERS_MAX: usize = 4;
+/// What reading clocks in whole milliseconds adds to the uncertainty of an answer.
+pub const CLOCK_GRAIN_MS: u64 = 2;
+/// By how much the clocks of two machines go apart while an answer counts, at most.
+pub const CLOCK_SKEW_MS: u64 = 250;
+/// A wall clock that moves by more than this against the monotonic one was set.
+pub const CLOCK_STEP_MS: u64 = 500;
+/// The largest difference between two clocks that is told: what JSON's readers can count.
+pub const CLOCK_OFFSET_MAX_MS: i64 = 1 << 53;
+/// Difference from which on clocks are told to differ, unless set.
+pub const DRIFT_MS: u64 = 5000;
 /// Least time between two questions for rights of one filter.
 pub const ASK_MS: u64 = 1000;

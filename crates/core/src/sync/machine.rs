@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::clock::Clock;
+use super::drift::Drift;
 use super::intake::Intake;
 use super::limits::{PEERS_MAX, STRANGERS_MAX, WINDOW_BYTES};
 use super::message::Message;
@@ -45,6 +46,7 @@ pub struct Machine {
     pub(super) scrub: Scrub,
     pub(super) mine: Mine,
     pub(super) stability: Stability,
+    pub(super) drift: Drift,
 }
 
 /// One call of [`Machine::handle`].
@@ -87,6 +89,7 @@ impl Machine {
             scrub: Scrub::default(),
             mine: Mine::default(),
             stability: Stability::default(),
+            drift: Drift::default(),
         }
     }
 
@@ -154,6 +157,7 @@ impl Machine {
             in_flight: peer.flight.bytes(),
             asked: self.repair.asked_of(*name),
             serving: peer.serve.as_ref().map_or(0, super::push::Serve::origins),
+            clock: self.clock_of(*name),
             snapshot: self
                 .transfer
                 .as_ref()
@@ -190,6 +194,7 @@ impl Machine {
                 self.ask_rights(&mut turn);
                 self.check_transfer(&mut turn);
                 self.settle_comparison(&mut turn);
+                self.ask_clocks(&mut turn);
                 self.settle(&mut turn, None);
             }
             Input::Advanced => self.settle(&mut turn, None),
@@ -216,6 +221,7 @@ impl Machine {
         let peer = self.peers.entry(name).or_default();
         peer.connect(session, turn.now);
         self.report(turn, Some(name));
+        self.ask_clocks(turn);
     }
 
     fn disconnect(&mut self, name: Origin) {
@@ -248,6 +254,8 @@ impl Machine {
                 durable,
                 history,
             } => self.receive_history(turn, from, origin, (durable, &history)),
+            Message::TimeQuestion { number } => self.receive_time_question(turn, from, number),
+            Message::Time { number, wall } => self.receive_time(turn.now, from, number, wall),
         }
     }
 

@@ -5,6 +5,7 @@
 //! late or in another order; a peer may restart with less than it had, or lie.
 
 mod clock;
+mod drift;
 pub mod fingerprint;
 mod histories;
 mod intake;
@@ -29,6 +30,7 @@ mod versions;
 use crate::origin::Origin;
 use crate::version::{Dot, VersionVector};
 
+pub use drift::{Off, Offset, Seconds, judge};
 pub use limits::{BLOCK_LINES, OPERATION_BYTES_MAX, PARTS_MAX};
 pub use machine::Machine;
 pub use message::{Content, Entry, Message, MessageError, Report};
@@ -198,6 +200,8 @@ pub struct PeerStatus {
     pub asked: usize,
     /// Origins that are read for it.
     pub serving: usize,
+    /// How its clock stands to this node's, if that is known.
+    pub clock: Option<Offset>,
     /// What was fetched so far, if a snapshot is being taken from it.
     pub snapshot: Option<SnapshotCount>,
 }

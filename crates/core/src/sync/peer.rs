@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::drift::PeerClock;
 use super::limits::{RETIRED_MS, SERVE_PERIOD_MS, SERVED_BYTES_MAX};
 use super::push::{Flight, Push, Serve};
 use super::versions::Known;
@@ -53,6 +54,7 @@ pub(super) struct Peer {
     /// Until then its log is taken not to reach back far enough.
     pub(super) behind_until: u64,
     pub(super) budget: Budget,
+    pub(super) clock: PeerClock,
 }
 
 impl Peer {

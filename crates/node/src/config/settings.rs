@@ -27,6 +27,7 @@ const TIB: u64 = 1 << 40;
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(86_400);
 const YEAR: Duration = Duration::from_secs(365 * 86_400);
 
 /// Makes the table and the types from one declaration, so that they cannot disagree.
@@ -136,6 +137,11 @@ sections! {
         /// A connection that is silent for this long is closed.
         idle_timeout: Option<Duration> = TimeOrOff(Time { min: SECOND, max: YEAR }),
             Default::Text("off");
+        /// Wall clocks of members that differ by more than this, and by more than the measurement may
+        /// be wrong, are reported. A node whose clock differs so from those of more than half of the
+        /// members that it hears makes no rows with a time to live until they agree.
+        clock_drift: Duration = Time { min: Duration::from_millis(100), max: DAY },
+            Default::Text("5s");
     }
 
     /// The group of nodes that share state.

@@ -4,6 +4,7 @@
 //! sessions, the failure detector. Two small tasks stand between it and the transport
 //! (`courier`). Reading order: `owner`, `session`, `roster`, then `joining` and `leaving`.
 
+mod clocks;
 mod command;
 mod complaints;
 mod courier;
@@ -27,7 +28,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use grapevine_core::membership::Introduction;
 use grapevine_core::wire::group::Greeting;
@@ -42,7 +43,7 @@ pub(crate) use histories::REMEDY as FORK_REMEDY;
 pub use liveness::Liveness;
 use owner::{Facts, Owner};
 use status::Board;
-pub use status::{Counts, Divergence, Link, MemberStatus, Status};
+pub use status::{Clock, Counts, Divergence, Link, MemberStatus, Status};
 use transport::{
     Address, Carriers, Handle, HandleError, Keyring, KeyringFileError, NodeKey, Settings,
     StartError, read_keyring,
@@ -95,7 +96,8 @@ pub struct Group {
 }
 
 impl Group {
-    /// Starts the group within the current tokio runtime; it listens when this returns.
+    /// Starts the group within the current tokio runtime; it listens when this returns. Clocks that
+    /// differ by more than `clock_drift` are reported.
     ///
     /// # Errors
     /// It cannot listen, or must not; a secret cannot be read.
@@ -104,6 +106,7 @@ impl Group {
         node_name: &str,
         listen: SocketAddr,
         collections: Arc<Collections>,
+        clock_drift: Duration,
     ) -> Result<Arc<Self>, GroupError> {
         let identity = *collections.filters().identity();
         let mut greeting = Greeting {
@@ -133,6 +136,7 @@ impl Group {
             addresses,
             join: parse("group.join", &settings.join)?.into_iter().collect(),
             log_keep: settings.log_keep,
+            clock_drift: u64::try_from(clock_drift.as_millis()).unwrap_or(u64::MAX),
         };
         let board = Arc::new(Board::new(nobody(
             &identity::introduction(&greeting),
@@ -295,6 +299,7 @@ fn nobody(introduction: &Introduction, handle: &Handle) -> Status {
         me: handle.local(),
         members: Vec::new(),
         divergences: Vec::new(),
+        clock: Clock::default(),
     }
 }
 

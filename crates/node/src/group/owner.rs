@@ -12,6 +12,7 @@ use grapevine_core::sync::{Event as SyncEvent, Input as SyncInput, Machine, Outp
 use grapevine_store::collections::{Collections, Exchange};
 use tokio::sync::{mpsc, oneshot};
 
+use super::clocks;
 use super::command::Command;
 use super::complaints::Complaints;
 use super::courier::{Errands, Input};
@@ -25,6 +26,7 @@ use super::neighbours::Neighbours;
 use super::session::Session;
 use super::status::{Board, Counts};
 use super::transport::{Address, Event, Handle, PeerKey};
+use crate::clock::unix_ms;
 
 /// The machine is told the time this often, in milliseconds.
 const TICK_MS: u64 = 100;
@@ -47,6 +49,8 @@ pub(super) struct Facts {
     /// Seeds from the configuration.
     pub(super) join: BTreeSet<Address>,
     pub(super) log_keep: u64,
+    /// Beyond it clocks differ, in milliseconds.
+    pub(super) clock_drift: u64,
 }
 
 pub(super) struct Owner {
@@ -79,6 +83,8 @@ pub(super) struct Owner {
     pub(super) neighbours: Neighbours,
     /// Copies that were found to lack something, as far as that was told.
     pub(super) diverged: divergences::Told,
+    /// Clocks that differ, as far as that was told.
+    pub(super) clocks: clocks::Told,
     started: Instant,
     ticks: u64,
     next_tick: u64,
@@ -99,9 +105,11 @@ impl Owner {
     ) -> Self {
         let origin = collections.filters().identity().origin;
         let seeds = facts.join.clone();
+        let mut machine = Machine::new(origin, seed);
+        machine.set_drift(facts.clock_drift);
         let mut owner = Owner {
             origin,
-            machine: Machine::new(origin, seed),
+            machine,
             exchange: Exchange::new(Arc::clone(&collections)),
             memory: MemoryFilters::new(&collections, seed.rotate_left(32)),
             detector: Detector::new(handle.local(), started, seed),
@@ -123,6 +131,7 @@ impl Owner {
             collected: 0,
             neighbours: Neighbours::default(),
             diverged: divergences::Told::new(),
+            clocks: clocks::Told::default(),
             started: Instant::now(),
             ticks: 0,
             next_tick: 0,
@@ -240,6 +249,7 @@ impl Owner {
         self.next_tick = now + TICK_MS;
         self.drive(SyncInput::Tick);
         self.drive_memory(SyncInput::Tick);
+        self.watch_clocks();
         self.stay_apart();
         self.end_joins(now);
         self.drive_leaving(now);
@@ -258,6 +268,7 @@ impl Owner {
     pub(super) fn drive(&mut self, input: SyncInput) {
         self.exchange.refresh();
         let now = self.now();
+        self.machine.set_clocks(unix_ms(), now);
         let mut outputs = std::mem::take(&mut self.outputs);
         self.machine
             .handle(now, input, &mut self.exchange, &mut outputs);

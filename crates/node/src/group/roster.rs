@@ -142,6 +142,8 @@ impl Owner {
     pub(super) fn show(&mut self, now: u64) {
         self.detector.look(now);
         let divergences = self.divergences(now);
+        // What is shown is what is refused.
+        let clock = self.watch_clocks();
         let group = self.collections.group();
         let members = self.collections.members();
         let peers = self.machine.status(&self.exchange);
@@ -182,6 +184,7 @@ impl Owner {
             me: self.handle.local(),
             members: shown.collect(),
             divergences,
+            clock,
         };
         self.board.show(status);
     }
@@ -215,6 +218,7 @@ impl Owner {
                 .forks()
                 .filter(|(name, ..)| *name == peer.peer)
                 .count() as u64,
+            clock: peer.clock,
             snapshot_lines: peer.snapshot.map(|count| count.lines),
         })
     }

@@ -5,9 +5,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use grapevine_core::membership::MemberState;
 use grapevine_core::origin::Origin;
+use grapevine_core::sync::{Off, Offset, Seconds};
 
 use super::liveness::Liveness;
 use super::transport::PeerKey;
+
+/// Members that are named because their clocks differ.
+const CLOCKS_SHOWN_MAX: usize = 10;
 
 /// The group as this node sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +32,27 @@ pub struct Status {
     pub members: Vec<MemberStatus>,
     /// What members lacked that should have had it, since this node started.
     pub divergences: Vec<Divergence>,
+    /// This node's wall clock against the members'.
+    pub clock: Clock,
+}
+
+/// A node's wall clock against those of the members that it hears.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Clock {
+    /// Clocks differ beyond so many milliseconds (`limits.clock_drift`).
+    pub bound: u64,
+    /// How it is off from most of them, while it is.
+    pub off: Option<Off>,
+}
+
+impl Clock {
+    /// That a member's clock differs, for people.
+    pub(super) fn note(self, name: &str, offset: Offset) -> Option<String> {
+        let by = Seconds(offset.ahead);
+        offset
+            .exceeds(self.bound)
+            .then(|| format!("the clock of {name} is {by} this node's"))
+    }
 }
 
 /// Something that a member lacked although it has the same operations.
@@ -115,6 +140,8 @@ pub struct Link {
     /// Origins of which it has other operations than this node: what is known of them is kept
     /// apart.
     pub forks: u64,
+    /// How its clock stands to this node's, if that is known.
+    pub clock: Option<Offset>,
     /// Lines taken so far by a snapshot that is being taken from it.
     pub snapshot_lines: Option<u64>,
 }
@@ -145,7 +172,19 @@ impl Status {
             )
         });
         let divergences = self.divergences.iter();
-        divergences.filter_map(Divergence::note).chain(forked)
+        let notes = divergences.filter_map(Divergence::note).chain(forked);
+        notes.chain(self.clock_notes())
+    }
+
+    /// That this node's clock is off, else whose clocks differ from it: from one that is off many do.
+    fn clock_notes(&self) -> impl Iterator<Item = String> + '_ {
+        let off = self.clock.off.map(|off| off.to_string());
+        let differing = self.others().filter_map(|member| {
+            let offset = member.link.as_ref()?.clock?;
+            self.clock.note(&member.name, offset)
+        });
+        let most = if off.is_some() { 0 } else { CLOCKS_SHOWN_MAX };
+        off.into_iter().chain(differing.take(most))
     }
 
     /// Origins of which another member has other operations than this node, each counted for each

@@ -172,6 +172,7 @@ fn table_status(error: &TableError) -> (StatusCode, &'static str) {
             (S::BAD_REQUEST, "value")
         }
         TableError::Versions(_) => (S::CONFLICT, "versions"),
+        TableError::Clock(_) => (S::SERVICE_UNAVAILABLE, "clock"),
         TableError::ReadOnly(_) => (S::SERVICE_UNAVAILABLE, "read_only"),
         TableError::Store(RowStoreError::Corrupt { .. }) => (S::SERVICE_UNAVAILABLE, "damaged"),
         TableError::Store(RowStoreError::Refused { .. } | RowStoreError::Full { .. }) => {

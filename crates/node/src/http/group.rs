@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::error::ApiError;
 use super::{Api, answer, body};
-use crate::group::{Group, Link, MemberStatus, Status};
+use crate::group::{Clock, Group, Link, MemberStatus, Status};
 
 /// Longest body of a request about the group, in bytes.
 const BODY_BYTES_MAX: usize = 4096;
@@ -28,7 +28,9 @@ impl Api {
 pub(super) async fn status(State(api): State<Arc<Api>>) -> Answer {
     let status = api.group()?.status();
     let mut described = describe(&status);
-    described["notes"] = json!(crate::large_filters::notes(api.engine.filters()));
+    let off = status.clock.off.map(|off| off.to_string());
+    let large = crate::large_filters::notes(api.engine.filters());
+    described["notes"] = json!(off.into_iter().chain(large).collect::<Vec<_>>());
     Ok(answer::json(StatusCode::OK, &described))
 }
 
@@ -57,8 +59,20 @@ fn describe(status: &Status) -> Value {
         "copies": copies(status),
         "divergences": divergences(status),
         "forks": status.forks(),
+        "clock": clock(&status.clock),
         "members": list(status),
     })
+}
+
+fn clock(clock: &Clock) -> Value {
+    let off = clock.off.map(|off| {
+        json!({
+            "ahead_ms": off.by,
+            "members": off.from,
+            "heard": off.heard,
+        })
+    });
+    json!({"bound_ms": clock.bound, "off": off})
 }
 
 fn divergences(status: &Status) -> Vec<Value> {
@@ -112,6 +126,8 @@ fn link(link: &Link) -> Value {
         "in_flight_bytes": link.in_flight,
         "waiting_bytes": link.waiting,
         "forks": link.forks,
+        "clock_ahead_ms": link.clock.map(|clock| clock.ahead),
+        "clock_uncertainty_ms": link.clock.map(|clock| clock.uncertainty),
         "snapshot_lines": link.snapshot_lines,
     })
 }

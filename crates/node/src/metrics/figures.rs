@@ -33,13 +33,16 @@ impl<'a> Figures<'a> {
         metric.encode(self.0.encode_descriptor(name, help, None, kind)?)
     }
 
-    pub(super) fn gauges<'l>(
+    pub(super) fn gauges<'l, N>(
         &mut self,
         name: &str,
         help: &str,
         label: &str,
-        values: impl Iterator<Item = (&'l String, u64)>,
-    ) -> fmt::Result {
+        values: impl Iterator<Item = (&'l String, N)>,
+    ) -> fmt::Result
+    where
+        ConstGauge<N>: EncodeMetric,
+    {
         self.family(
             name,
             help,

@@ -8,7 +8,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 
 use super::figures::Figures;
-use crate::group::{Group, Link};
+use crate::group::{Group, Link, Status};
 
 /// Members that get figures of their own; of a group with more, the first by key.
 const MEMBERS_MAX: usize = 1000;
@@ -61,6 +61,27 @@ const LINK_GAUGES: [LinkFigure; 4] = [
     ),
 ];
 
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "at most 2^53, which a float has exactly"
+)]
+fn clocks(figures: &mut Figures<'_>, status: &Status, links: &[(String, &Link)]) -> fmt::Result {
+    figures.gauge(
+        "grapevine_group_clock_off",
+        "1: this node's clock is off from most members it hears; rows with a time to live are refused",
+        u64::from(status.clock.off.is_some()),
+    )?;
+    let known = links
+        .iter()
+        .filter_map(|(key, link)| Some((key, link.clock?.ahead as f64 / 1000.0)));
+    figures.gauges(
+        "grapevine_group_clock_ahead_seconds",
+        "By how much the member's clock is ahead of this node's; negative: behind",
+        "member",
+        known,
+    )
+}
+
 impl GroupState {
     fn members(&self, figures: &mut Figures<'_>) -> fmt::Result {
         let status = self.0.status();
@@ -93,7 +114,7 @@ impl GroupState {
             let values = links.iter().map(|(key, link)| (key, figure(link)));
             figures.gauges(name, help, "member", values)?;
         }
-        Ok(())
+        clocks(figures, &status, &links)
     }
 
     fn counters(&self, figures: &mut Figures<'_>) -> fmt::Result {

@@ -267,7 +267,8 @@ async fn start_group(
     let mut refused = None;
     for listen in bound.candidates(&settings.listen)? {
         let collections = Arc::clone(engine.collections());
-        match Group::start(settings, &config.node.name, listen, collections).await {
+        let drift = config.limits.clock_drift;
+        match Group::start(settings, &config.node.name, listen, collections, drift).await {
             Ok(group) => {
                 let address = group.addresses().first().copied().unwrap_or(listen);
                 bound.serves(settings.listen.key, address);

@@ -3,6 +3,8 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+#[cfg(target_os = "linux")]
+mod clocks;
 mod forks;
 mod hostile;
 mod kept_in_memory;
@@ -26,6 +28,11 @@ fn start(dir: &Path, join: &[&Node]) -> Node {
 
 /// The same with more settings.
 fn start_with(dir: &Path, join: &[&Node], settings: &[&str]) -> Node {
+    start_as(dir, join, settings, &[])
+}
+
+/// The same with variables of the environment.
+fn start_as(dir: &Path, join: &[&Node], settings: &[&str], variables: &[(&str, &Path)]) -> Node {
     let seeds: Vec<String> = join
         .iter()
         .map(|node| node.address("group.listen").to_string())
@@ -35,7 +42,7 @@ fn start_with(dir: &Path, join: &[&Node], settings: &[&str]) -> Node {
     let name = format!("node.name={name}");
     let mut all = vec![seeds.as_str(), name.as_str()];
     all.extend_from_slice(settings);
-    Node::start(dir, &all)
+    Node::start_with_variables(dir, &all, variables)
 }
 
 /// Runs `grapevine` for a node.

@@ -145,6 +145,10 @@ fn members_are_listed_for_people_and_every_metric_is_documented() {
     let _b = start(&dir.path().join("b"), &[&a]);
     wait_for_peers(&a, 1);
     wait_for_member(&a, "b", "liveness", "alive");
+    wait_for("b's clock", || {
+        let b = member(&a, "b")?;
+        b["link"]["clock_ahead_ms"].as_i64()
+    });
     let listed = text(&grapevine(&a, &["group", "members"]).stdout);
     let rows: Vec<Vec<&str>> = listed
         .lines()
@@ -152,6 +156,9 @@ fn members_are_listed_for_people_and_every_metric_is_documented() {
         .collect();
     let b = rows.iter().find(|row| row[0] == "b").expect("b's row");
     assert_eq!((b[1], b[2], b[3]), ("joined", "alive", "connected"));
+    // Both go by one clock.
+    let ahead: i64 = b[8].parse().expect("milliseconds");
+    assert!(b.len() == 9 && ahead.abs() < 10_000, "{b:?}");
     let shown = text(&grapevine(&a, &["group", "status"]).stdout);
     assert!(shown.contains("connected\t1\n"), "{shown}");
 

@@ -41,6 +41,17 @@ impl Node {
         Node::spawn(data_dir, settings).ready()
     }
 
+    /// The same with variables of the environment.
+    pub(crate) fn start_with_variables(
+        data_dir: &Path,
+        settings: &[&str],
+        variables: &[(&str, &Path)],
+    ) -> Node {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_grapevine"));
+        command.envs(variables.iter().copied());
+        Node::spawn_as(command, data_dir, settings).ready()
+    }
+
     /// The same under limits of the system, as the shell's `ulimit` takes them.
     pub(crate) fn start_under(limits: &str, data_dir: &Path, settings: &[&str]) -> Node {
         let mut command = Command::new("sh");

@@ -5,16 +5,21 @@
 //! and once in a node's life it is ahead for less than a day of running time. So no row whose time
 //! has not come by the right clock may ever be gone, and every row whose time came days ago
 //! must be in the end.
+//!
+//! Whoever hears members with other clocks makes no such rows. Here the clocks of all are known, so
+//! it is looked at each try whether a node that makes one may, and one that refuses must.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use grapevine_core::operation::{Operation, decode, encode_row, encode_rows_of};
 use grapevine_core::origin::Origin;
-use grapevine_core::sync::Page;
-use grapevine_store::tables::Written;
+use grapevine_core::sync::limits::CLOCK_INTERVALS;
+use grapevine_core::sync::{Off, Page};
+use grapevine_store::tables::{TableError, Written};
 
 use super::ledger::Ack;
-use super::node::Node;
+use super::network::Topic;
+use super::node::{Node, Running};
 use super::{Checked, Time, World};
 use crate::branch::Branch;
 use crate::random::Random;
@@ -28,6 +33,12 @@ const HOUR_MS: u64 = 60 * MINUTE_MS;
 const DAY_MS: u64 = 24 * HOUR_MS;
 /// Longest that a clock is ahead, in simulated milliseconds: less than a day of running time.
 const AHEAD_MS_MAX: Time = 4000;
+/// Time between two questions for a clock.
+pub(super) const CLOCK_MS: Time = 2000;
+/// Difference from which on clocks differ.
+pub(super) const DRIFT_MS: u64 = 30 * MINUTE_MS;
+/// Simulated time in which all that a node knows of clocks that stay is of how they are.
+const KNOWN_WITHIN_MS: Time = (CLOCK_INTERVALS + 2) * CLOCK_MS;
 /// By how much clocks are wrong.
 const WRONG_BY_MS: [u64; 5] = [MINUTE_MS, HOUR_MS, 2 * DAY_MS, 30 * DAY_MS, 365 * DAY_MS];
 /// Times to live.
@@ -54,13 +65,15 @@ pub(super) struct WallClock {
     /// Until then, if it is ahead.
     ahead_until: Option<Time>,
     was_ahead: bool,
+    /// When it was last set.
+    set_at: Time,
 }
 
 impl WallClock {
     /// What it says.
     pub(super) fn read(&mut self, now: Time) -> u64 {
         if self.ahead_until.is_some_and(|until| now >= until) {
-            self.set_right();
+            self.set_right(now);
         }
         right(now).saturating_add_signed(self.wrong_by)
     }
@@ -72,17 +85,20 @@ impl WallClock {
 
     /// Each is the other's from now on, unless one is ahead: no directory is under clocks that are
     /// for longer than they may be.
-    pub(super) fn swap(&mut self, other: &mut WallClock) {
+    pub(super) fn swap(&mut self, other: &mut WallClock, now: Time) {
         if self.ahead_until.is_none() && other.ahead_until.is_none() {
             std::mem::swap(&mut self.wrong_by, &mut other.wrong_by);
+            (self.set_at, other.set_at) = (now, now);
         }
     }
 
-    fn set_right(&mut self) {
+    fn set_right(&mut self, now: Time) {
         (self.wrong_by, self.ahead_until) = (0, None);
+        self.set_at = now;
     }
 
     fn go_wrong(&mut self, random: &mut Random, now: Time) {
+        self.set_at = now;
         let by = random.pick(&WRONG_BY_MS).copied().unwrap_or(HOUR_MS) as i64;
         if random.one_in(2) && !self.was_ahead {
             self.was_ahead = true;
@@ -118,6 +134,8 @@ pub(super) struct Clocks {
     wrong: bool,
     /// Whether copies seem to lack rows in this seed.
     unseen: bool,
+    /// Of messages that say what clocks show.
+    pub(super) network: Random,
     leases: BTreeMap<Vec<u8>, LeaseHistory>,
 }
 
@@ -128,6 +146,7 @@ impl Clocks {
             wrong: random.one_in(2),
             unseen: random.one_in(4),
             random,
+            network: Random::new(seed ^ 0x6e65_7477_6f72_6b00),
             leases: BTreeMap::new(),
         }
     }
@@ -203,7 +222,7 @@ impl World {
         let node = clocks.random.below(self.nodes.len() as u64) as usize;
         let wall = &mut self.nodes[node].wall;
         if clocks.random.one_in(4) {
-            wall.set_right();
+            wall.set_right(self.now);
         } else {
             wall.go_wrong(&mut clocks.random, self.now);
         }
@@ -230,7 +249,7 @@ impl World {
     /// All clocks are right again.
     pub(super) fn set_clocks_right(&mut self) {
         for node in &mut self.nodes {
-            node.wall.set_right();
+            node.wall.set_right(self.now);
         }
     }
 
@@ -245,7 +264,19 @@ impl World {
         let expires = self.nodes[node].wall.read(self.now).saturating_add(ttl);
         let value = format!("until-{expires}-{}", clocks.random.bits()).into_bytes();
         let collections = self.collections(node);
+        self.nodes[node].judge_clock(self.now);
         let set = collections.tables().set(TABLE, &key, &value, Some(expires));
+        let refused = match &set {
+            Err(TableError::Clock(off)) => Some(*off),
+            _ => None,
+        };
+        if !matches!(set, Ok(Written::NotFound)) {
+            self.check_clock(node, refused)?;
+        }
+        if refused.is_some() {
+            self.hit(Branch::LeaseRefused);
+            return Ok(());
+        }
         let written = set.map_err(|error| format!("set a lease: {error}"))?;
         let Written::Row { version, position } = written else {
             return Ok(());
@@ -267,6 +298,86 @@ impl World {
             expires,
         });
         Ok(())
+    }
+
+    /// A node refused to make a row with a time to live, or made one: it must, or may, by the clocks
+    /// of the members that it hears as they are.
+    fn check_clock(&mut self, node: usize, refused: Option<Off>) -> Checked {
+        let own = self.nodes[node].wall.read(self.now);
+        let running = self.nodes[node].running.as_ref();
+        let heard = running.map(Running::clocks).unwrap_or_default();
+        let (mut surely, mut maybe) = (0, 0);
+        for (peer, found) in &heard {
+            let Some(truth) = self.settled_offset(node, *peer, own) else {
+                maybe += 1;
+                continue;
+            };
+            if found.ahead.abs_diff(truth) > found.uncertainty {
+                return Err(format!(
+                    "node {node} takes the clock of {peer} to be ahead by {found:?}, it is by {truth}"
+                ));
+            }
+            let differs = truth.unsigned_abs();
+            surely += usize::from(differs > DRIFT_MS + 2 * found.uncertainty);
+            maybe += usize::from(differs > DRIFT_MS);
+        }
+        match refused {
+            None if surely * 2 > heard.len() => Err(format!(
+                "node {node} made a row that expires though its clock is off: {heard:?}"
+            )),
+            Some(off) if maybe * 2 <= heard.len() => Err(format!(
+                "node {node} refused a row that expires though its clock is not off: {off:?}, {heard:?}"
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// By how much the clock of a peer is ahead of `own`, if it stayed as it is for so long that
+    /// whoever hears it knows.
+    fn settled_offset(&mut self, node: usize, peer: Origin, own: u64) -> Option<i64> {
+        let is_peer = |other: &usize| {
+            let named = self.nodes[*other].name(Topic::Group) == Some(peer);
+            named && self.network.connection(node, *other).is_some()
+        };
+        let other = (0..self.nodes.len()).find(is_peer)?;
+        let wall = &mut self.nodes[other].wall;
+        let theirs = wall.read(self.now);
+        let settled = self.now >= wall.set_at + KNOWN_WITHIN_MS;
+        settled.then(|| theirs.wrapping_sub(own).cast_signed())
+    }
+
+    /// Once all clocks are right, every node hears those of all members that it is connected to,
+    /// and takes its own for right.
+    pub(super) fn see_clocks_agree(&mut self) -> Checked {
+        let known = self.now + KNOWN_WITHIN_MS;
+        self.run_until(|world| world.now >= known)?;
+        for node in (0..self.nodes.len())
+            .filter(|node| self.nodes[*node].is_up())
+            .collect::<Vec<_>>()
+        {
+            self.nodes[node].judge_clock(self.now);
+            self.check_clock_is_right(node)?;
+        }
+        Ok(())
+    }
+
+    fn check_clock_is_right(&self, node: usize) -> Checked {
+        let Some(running) = &self.nodes[node].running else {
+            return Ok(());
+        };
+        let members = running.collections.members();
+        let heard: BTreeSet<Origin> = running.clocks().iter().map(|(peer, _)| *peer).collect();
+        for connection in self.network.connections_of(node) {
+            let name = self.nodes[connection.other(node)].name(Topic::Group);
+            let is_member = |origin| members.joined().any(|(_, member)| member.origin == origin);
+            if let Some(name) = name.filter(|name| is_member(*name) && !heard.contains(name)) {
+                return Err(format!("node {node} does not know the clock of {name}"));
+            }
+        }
+        match running.off() {
+            Some(off) => Err(format!("all clocks are right, and node {node} says: {off}")),
+            None => Ok(()),
+        }
     }
 
     /// No row is gone whose time has not come by the right clock, unless another took its place and

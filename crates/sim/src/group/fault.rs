@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::network::{Connection, Event, Fate, Topic};
 use super::node::Node;
-use super::{Checked, World};
+use super::{Checked, Time, World};
 use crate::branch::Branch;
 use crate::node;
 
@@ -418,19 +418,23 @@ impl World {
         message.encode(&mut bytes);
         self.network.sent.0 += 1;
         self.network.sent.1 += bytes.len() as u64;
-        let times = match self.network.fate(&mut self.random, from, to) {
-            Fate::Lost => {
-                self.hit(Branch::MessageLost);
-                0
-            }
-            Fate::Once => 1,
-            Fate::Twice => {
-                self.hit(Branch::MessageTwice);
-                2
-            }
+        // What clocks say draws for itself: without it a seed has the same history.
+        let random = match message {
+            Message::TimeQuestion { .. } | Message::Time { .. } => &mut self.ledger.clocks.network,
+            _ => &mut self.random,
         };
-        for _ in 0..times {
-            let at = self.now + self.network.delay(&mut self.random, from);
+        let (times, branch) = match self.network.fate(random, from, to) {
+            Fate::Lost => (0, Some(Branch::MessageLost)),
+            Fate::Once => (1, None),
+            Fate::Twice => (2, Some(Branch::MessageTwice)),
+        };
+        let mut delay = || self.network.delay(random, from);
+        let delays: Vec<Time> = (0..times).map(|_| delay()).collect();
+        if let Some(branch) = branch {
+            self.hit(branch);
+        }
+        for delay in delays {
+            let at = self.now + delay;
             let bytes = bytes.clone();
             let event = Event::Deliver {
                 to,

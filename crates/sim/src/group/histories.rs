@@ -183,7 +183,7 @@ impl World {
             .nodes
             .get_disjoint_mut([node, other])
             .map_err(|e| e.to_string())?;
-        one.swap_machines(other_node);
+        one.swap_machines(other_node, self.now);
         self.start(node)?;
         self.start(other)
     }

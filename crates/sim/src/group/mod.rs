@@ -153,6 +153,7 @@ impl World {
             self.check_end()?;
         }
         self.see_expired_rows_go()?;
+        self.see_clocks_agree()?;
         self.check_end()?;
         self.raise_bounds()
     }

@@ -48,6 +48,8 @@ pub enum GroupMutation {
     ForkKept,
     /// A clock that is set back stands still until it is where it was.
     ClockStandsStill,
+    /// A node makes rows with a time to live by its own clock, whatever those of others show.
+    OwnClockTrusted,
     /// Rows that expired are removed by the clock of one node alone, at once.
     RowsRemovedByOneClock,
     /// What is here and not in a copy that should be the same is taken for removed there.

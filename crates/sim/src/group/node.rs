@@ -6,14 +6,14 @@ use std::sync::atomic::AtomicU64;
 
 use grapevine_core::membership::GroupIdentity;
 use grapevine_core::origin::Origin;
-use grapevine_core::sync::{Input, Machine, Output, Stable};
+use grapevine_core::sync::{Input, Machine, Off, Offset, Output, Stable};
 use grapevine_core::table::horizon::{SLOT_MS, SLOTS};
 use grapevine_core::version::VersionVector;
 use grapevine_store::collections::{Collections, MemoryExchange};
 use grapevine_store::disk::SimulatedDisk;
 use grapevine_store::filters::Options;
 
-use super::clocks::WallClock;
+use super::clocks::{CLOCK_MS, DRIFT_MS, WallClock};
 use super::histories::Copy;
 use super::members::Wish;
 use super::memory::Bound;
@@ -94,6 +94,16 @@ impl Running {
         self.machine.shared_with(peer)
     }
 
+    /// The clocks of the members that it hears.
+    pub(super) fn clocks(&self) -> Vec<(Origin, Offset)> {
+        self.machine.clocks().collect()
+    }
+
+    /// How its clock is off from those.
+    pub(super) fn off(&self) -> Option<Off> {
+        self.machine.off()
+    }
+
     /// Peers that have another history of an origin.
     pub(super) fn forks(&self) -> Vec<(Origin, Origin)> {
         let forks = self.machine.forks();
@@ -135,11 +145,11 @@ impl Node {
     }
 
     /// Each runs on the other's machine from now on.
-    pub(super) fn swap_machines(&mut self, other: &mut Node) {
+    pub(super) fn swap_machines(&mut self, other: &mut Node, now: Time) {
         std::mem::swap(&mut self.ahead, &mut other.ahead);
         std::mem::swap(&mut self.clock_max, &mut other.clock_max);
         std::mem::swap(&mut self.bound, &mut other.bound);
-        self.wall.swap(&mut other.wall);
+        self.wall.swap(&mut other.wall, now);
     }
 
     pub(super) fn is_up(&self) -> bool {
@@ -162,6 +172,8 @@ impl Node {
         let origin = collections.filters().identity().origin;
         let mut machine = Machine::new(origin, random.bits());
         machine.set_scrub(SCRUB_MS);
+        machine.set_clock_interval(CLOCK_MS);
+        machine.set_drift(DRIFT_MS);
         let life = collections.filters().memory_stream().life();
         let mut memory = Machine::new(life, random.bits());
         memory.set_scrub(SCRUB_MS);
@@ -201,6 +213,7 @@ impl Node {
     /// Gives the machine an input; gives what it wants done.
     pub(super) fn handle(&mut self, now: Time, topic: Topic, input: Input) -> Vec<Output> {
         let mut out = Vec::new();
+        self.look_at_clocks(now);
         let now = self.clock(now);
         match (&mut self.running, topic) {
             (Some(running), Topic::Group) => {
@@ -217,6 +230,26 @@ impl Node {
             (None, _) => {}
         }
         out
+    }
+
+    /// Lets its machine know what its clocks show.
+    fn look_at_clocks(&mut self, now: Time) {
+        let wall = self.wall.read(now);
+        if let Some(running) = &mut self.running {
+            running.machine.set_clocks(wall, WallClock::running(now));
+        }
+    }
+
+    /// Looks whether its clock is off from those of others, and lets its tables know.
+    pub(super) fn judge_clock(&mut self, now: Time) {
+        self.look_at_clocks(now);
+        if let Some(running) = &self.running {
+            let off = match self.mutation {
+                GroupMutation::OwnClockTrusted => None,
+                _ => running.machine.off(),
+            };
+            running.collections.tables().set_off(off);
+        }
     }
 
     /// What its peers call its machine of a topic, while it runs.
@@ -246,6 +279,7 @@ impl Node {
     pub(super) fn follow_members(&mut self, now: Time) -> Checked {
         let clock = self.clock(now);
         self.read_wall_clock(now)?;
+        self.judge_clock(now);
         self.ticks += 1;
         let collects = self.ticks.is_multiple_of(COLLECT_TICKS);
         let Some(running) = &mut self.running else {

@@ -19,6 +19,8 @@ pub enum Kind {
     Range,
     /// Operations are asked for.
     Want,
+    /// A question for the time, or the answer.
+    Time,
     /// Anything else: snapshots, rights.
     Other,
 }
@@ -34,6 +36,7 @@ impl Kind {
                 Content::Range { .. } => Kind::Range,
             },
             Message::Want(_) => Kind::Want,
+            Message::TimeQuestion { .. } | Message::Time { .. } => Kind::Time,
             _ => Kind::Other,
         }
     }

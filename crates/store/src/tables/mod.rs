@@ -35,6 +35,7 @@ mod write;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use grapevine_core::catalogue::NameError;
+use grapevine_core::sync::Off;
 use grapevine_core::table::{Row, RowError, VersionsExhausted};
 
 pub use changes::{Changed, Changes};
@@ -94,6 +95,9 @@ pub enum TableError {
     /// There is no version above that of the row.
     #[error(transparent)]
     Versions(#[from] VersionsExhausted),
+    /// The row would expire by a clock that is off.
+    #[error(transparent)]
+    Clock(#[from] Off),
     /// The node takes no writes.
     #[error(transparent)]
     ReadOnly(#[from] ReadOnly),
@@ -116,6 +120,8 @@ pub struct Tables {
     flushing: Mutex<()>,
     state: Mutex<State>,
     bell: OnceLock<Bell>,
+    /// How this node's clock is off, while it is.
+    off: Mutex<Option<Off>>,
     memory: RowsMemory,
 }
 
@@ -152,6 +158,7 @@ impl Tables {
             flushing: Mutex::new(()),
             state: Mutex::new(state),
             bell: OnceLock::new(),
+            off: Mutex::new(None),
             memory,
         })
     }
@@ -166,6 +173,17 @@ impl Tables {
     pub fn set_bell(&self, bell: impl Fn() + Send + Sync + 'static) {
         // Later ones would take the bell from the first.
         drop(self.bell.set(Box::new(bell)));
+    }
+
+    /// Says whether this node's clock is off from those of most members. Until it is not, no rows with a
+    /// time to live are made here; those that others made are taken in.
+    pub fn set_off(&self, off: Option<Off>) {
+        *self.off.lock().unwrap_or_else(PoisonError::into_inner) = off;
+    }
+
+    fn ensure_clock(&self) -> Result<(), Off> {
+        let off = *self.off.lock().unwrap_or_else(PoisonError::into_inner);
+        off.map_or(Ok(()), Err)
     }
 
     /// Whether so many rows are in memory only that they are to be written.

@@ -129,8 +129,8 @@ impl Tables {
     /// `expires`, in milliseconds since 1970.
     ///
     /// # Errors
-    /// When no row can be such, its versions are used up, or the node takes no writes. Nothing was
-    /// changed.
+    /// When no row can be such, its versions are used up, it expires and this node's clock is off, or the
+    /// node takes no writes. Nothing was changed.
     pub fn set(
         &self,
         name: &[u8],
@@ -145,6 +145,9 @@ impl Tables {
             return Ok(Written::NotFound);
         };
         self.journal.ensure_writable()?;
+        if expires.is_some() {
+            self.ensure_clock()?;
+        }
         let floor = table.floors.of(key);
         let before = state.get_one(record_key(name, key))?;
         let old = before.as_ref().map(|record| record.row.version);

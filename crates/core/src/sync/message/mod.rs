@@ -23,6 +23,8 @@
 //! 13 gone            0 u8 | layer, or 1 u8 | legacy
 //! 14 ask             filter 16 | wanted u64
 //! 15 history         origin 16 | durable varint | cut u8 | (sequence varint | mark u64)*
+//! 16 time question   number u64
+//! 17 time            number u64 | wall u64
 //!
 //! layer       = filter 16 | index u32 | creator 16
 //! legacy      = filter 16 | index u32
@@ -153,6 +155,18 @@ pub enum Message {
         /// The marks in them.
         history: History,
     },
+    /// Asks what the receiver's wall clock shows.
+    TimeQuestion {
+        /// Comes back with the answer.
+        number: u64,
+    },
+    /// What the sender's wall clock shows.
+    Time {
+        /// The question's.
+        number: u64,
+        /// Milliseconds since 1970.
+        wall: u64,
+    },
 }
 
 /// What a node has, as it says itself.
@@ -265,6 +279,8 @@ const BLOB: u8 = 12;
 const GONE: u8 = 13;
 const ASK: u8 = 14;
 const HISTORY: u8 = 15;
+const TIME_QUESTION: u8 = 16;
+const TIME: u8 = 17;
 
 const SUMMARY: u8 = 0;
 const MOVED: u8 = 1;
@@ -317,6 +333,15 @@ impl Message {
                     buffer.extend_from_slice(&mark.to_le_bytes());
                 }
             }
+            Message::TimeQuestion { number } => {
+                buffer.push(TIME_QUESTION);
+                buffer.extend_from_slice(&number.to_le_bytes());
+            }
+            Message::Time { number, wall } => {
+                buffer.push(TIME);
+                buffer.extend_from_slice(&number.to_le_bytes());
+                buffer.extend_from_slice(&wall.to_le_bytes());
+            }
             bits => encode_bits(buffer, bits),
         }
     }
@@ -350,6 +375,13 @@ impl Message {
                 wanted: reader.u64("rights")?,
             },
             HISTORY => decode_history(&mut reader)?,
+            TIME_QUESTION => Message::TimeQuestion {
+                number: reader.u64("number")?,
+            },
+            TIME => Message::Time {
+                number: reader.u64("number")?,
+                wall: reader.u64("time")?,
+            },
             kind => decode_bits(&mut reader, kind)?,
         };
         match reader.left() {

@@ -185,6 +185,8 @@ fn message() -> impl Strategy<Value = Message> {
             filter: FilterId::new(filter),
             wanted
         }),
+        any::<u64>().prop_map(|number| Message::TimeQuestion { number }),
+        any::<(u64, u64)>().prop_map(|(number, wall)| Message::Time { number, wall }),
     ]
 }
 

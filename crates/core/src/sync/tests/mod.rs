@@ -1,6 +1,7 @@
 //! The machine's rules one by one, and all of them at once in a network that fails.
 
 mod bench;
+mod drift;
 mod histories;
 mod network;
 mod origins;

@@ -38,6 +38,8 @@ pub(super) fn status(args: &Args, client: &Client, context: &Context) -> Done {
             writeln!(output, "note\t{}", plain(note))?;
         }
         writeln!(output, "forks\t{}", plain(&status["forks"]))?;
+        let ahead = plain(&status["clock"]["off"]["ahead_ms"]);
+        writeln!(output, "clock.off_ms\t{ahead}")?;
     }
     output.flush()?;
     Ok(Outcome::Done)
@@ -67,6 +69,7 @@ pub(super) fn members(args: &Args, client: &Client, context: &Context) -> Done {
                 plain(&link["to_receive"]),
                 plain(&member["addresses"]),
                 plain(&member["key"]),
+                plain(&link["clock_ahead_ms"]),
             ];
             writeln!(output, "{}", columns.join("\t"))?;
         }

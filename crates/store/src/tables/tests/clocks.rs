@@ -1,10 +1,11 @@
 //! Clocks that are wrong, and copies that lack what is not due.
 
-use grapevine_core::sync::Replica as _;
+use grapevine_core::sync::{Off, Replica as _};
 
 use super::exchange::{compare, node_with_table, pages, settle, take_over};
 use super::*;
 use crate::collections::{Diverged, Divergence};
+use crate::tables::{Deletion, TableError};
 
 const MINUTE_MS: u64 = 60_000;
 const HOUR_MS: u64 = 60 * MINUTE_MS;
@@ -218,4 +219,34 @@ fn an_expired_row_becomes_a_deletion_only_when_it_is_due_at_all() {
     assert!(retire(&a));
     let row = a.tables().find(b"t", b"k").expect("reads").expect("there");
     assert!(row.is_tombstone());
+}
+
+#[test]
+fn a_node_that_is_off_makes_no_rows_that_expire_and_goes_on_with_everything_else() {
+    let [(_, a), (_, b)] = [(); 2].map(|()| node_with_table());
+    lease(&a, "before", NOON + HOUR_MS);
+    let off = Off {
+        by: -(HOUR_MS as i64),
+        from: 2,
+        heard: 3,
+    };
+    a.tables().set_off(Some(off));
+    let refused = a.tables().set(b"t", b"lease", b"x", Some(NOON + HOUR_MS));
+    assert!(
+        matches!(refused, Err(TableError::Clock(reason)) if reason == off),
+        "{refused:?}"
+    );
+    assert!(!is_there(&a, "lease"));
+    set(&a, "row", "x");
+    let deleted = a.tables().delete(b"t", b"before", NOON);
+    assert!(
+        matches!(deleted, Ok(Deletion::Deleted { .. })),
+        "{deleted:?}"
+    );
+    lease(&b, "of b", NOON + HOUR_MS);
+    settle(&[&a, &b]);
+    assert!(is_there(&a, "of b") && is_there(&b, "row"));
+    a.tables().set_off(None);
+    lease(&a, "lease", NOON + HOUR_MS);
+    assert!(is_there(&a, "lease"));
 }
