@@ -138,6 +138,12 @@ pub enum Branch {
     LayerDamaged,
     /// A damaged filter got its bits from the others.
     LayerHealed,
+    /// A node's file of rows was damaged.
+    RowsDamaged,
+    /// After a start on such a file rows were missing, since its log did not have all of them.
+    RowsLacking,
+    /// The rows of a node whose file was damaged are whole again.
+    RowsHealed,
     /// A node that had a filter which did not fit its memory got room for it.
     BoundRaised,
     /// A snapshot was cut short.
@@ -175,7 +181,7 @@ impl Branch {
     ];
 
     /// Those of seeds with many nodes.
-    pub const OF_MANY: [Branch; 48] = [
+    pub const OF_MANY: [Branch; 51] = [
         Branch::Kill,
         Branch::PowerCut,
         Branch::FilterFull,
@@ -220,6 +226,9 @@ impl Branch {
         Branch::RowsUnseen,
         Branch::RowsWrittenAgain,
         Branch::LayerDamaged,
+        Branch::RowsDamaged,
+        Branch::RowsLacking,
+        Branch::RowsHealed,
         Branch::LayerHealed,
         Branch::OverMemory,
         Branch::BoundRaised,

@@ -81,6 +81,7 @@ fn built_in_faults_are_found() {
         GroupMutation::RowsRemovedByOneClock,
         GroupMutation::AbsentTakenForRemoved,
         GroupMutation::HealedAsEmpty,
+        GroupMutation::RowsHealedAsEmpty,
         GroupMutation::LargeStopsAll,
         GroupMutation::LargeClaimed,
         GroupMutation::OnlyNumbersCompared,

@@ -30,6 +30,7 @@ use crate::journal::LOG_DIR;
 use crate::log::{Log, LogConfig};
 use crate::manifest::{MANIFEST_FILE, Manifest};
 use crate::staging::{Staging, StagingError};
+use crate::tables::TableError;
 pub use apart::renew_apart;
 
 /// What a restore made.
@@ -133,9 +134,12 @@ struct Opened {
 }
 
 impl Opened {
-    /// Refuses one in which a filter is damaged.
+    /// Refuses one in which a filter or the rows are damaged.
     fn new(disk: Arc<dyn Disk>, options: Options, entropy: &Entropy) -> Result<Self, BackupError> {
         let (collections, recovered) = Collections::open(disk, options, Arc::clone(entropy))?;
+        if let Some(reason) = collections.damaged_rows() {
+            return Err(TableError::Damaged(reason).into());
+        }
         match recovered.damaged.first() {
             Some((_, reason)) => Err(FilterError::Damaged(Arc::clone(reason)).into()),
             None => Ok(Opened {

@@ -37,6 +37,10 @@ pub const FINDINGS_MAX: usize = 10_000;
 /// How often a directory that changes meanwhile is checked.
 pub const ATTEMPTS_MAX: usize = 3;
 
+/// What a start does with a damaged file of rows.
+const ROWS_REMEDY: &str =
+    "the next start sets it aside and gets the rows from the log or from the other members";
+
 /// Something in a data directory.
 #[derive(Debug)]
 pub struct Finding {
@@ -97,10 +101,19 @@ pub enum Fault {
     #[error("an insert into a layer that was never opened")]
     UnknownLayer,
     /// The file of rows does not hold.
-    #[error(transparent)]
+    #[error("{0}; {ROWS_REMEDY}")]
     Rows(RowStoreError),
+    /// The file of rows says that rows are missing in it.
+    #[error(
+        "rows are missing, and come from the other members (alone: grapevine table forget \
+         --damaged): {0}"
+    )]
+    RowsDamaged(String),
+    /// A note: a start found this file of rows damaged, and began another.
+    #[error("a damaged file of rows that a start set aside; remove it when no row is missing")]
+    SetAside,
     /// The file of rows is not the one that the snapshot was made with.
-    #[error("has rows up to log position {position}, the snapshot says {expected}")]
+    #[error("has rows up to log position {position}, the snapshot says {expected}; {ROWS_REMEDY}")]
     RowsBehind {
         /// What the file says.
         position: Position,
@@ -321,6 +334,9 @@ fn check_rows(
     report.counts.tables = inspected.tables;
     report.counts.rows = inspected.rows;
     report.counts.bytes += inspected.bytes;
+    if let Some(reason) = inspected.damage {
+        return report.find(ROWS_FILE, 0, Fault::RowsDamaged(reason));
+    }
     let position = inspected.position;
     if position < expected {
         report.find(ROWS_FILE, 0, Fault::RowsBehind { position, expected });

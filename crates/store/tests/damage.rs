@@ -12,7 +12,7 @@ use grapevine_core::filter::parameters::Growth;
 use grapevine_store::collections::Collections;
 use grapevine_store::disk::{Disk, OpenMode, SimulatedDisk};
 use grapevine_store::filters::{NewFilter, Recreation};
-use grapevine_store::tables::Written;
+use grapevine_store::tables::{ROWS_FILE, Written};
 use grapevine_store::verify::verify;
 
 /// What a fault does to a file.
@@ -195,6 +195,7 @@ fn judge(moment: &Moment, path: &str, fault: &Fault) -> Result<(), String> {
     let opened = Collections::open(Arc::new(disk.clone()), options(), entropy());
     let opened = match opened {
         Ok((collections, _)) => Opened(collections),
+        Err(error) if path == ROWS_FILE => return Err(format!("it does not start: {error}")),
         Err(error) if !names(&error.to_string(), path) => {
             return Err(format!("the start says: {error}"));
         }
@@ -207,19 +208,28 @@ fn judge(moment: &Moment, path: &str, fault: &Fault) -> Result<(), String> {
         return Err(format!("a filter is damaged: {reason}"));
     }
     let missing: Vec<&String> = moment.shown.difference(&served).collect();
-    missing_is_told(&missing, &damaged)?;
-    if !damaged.is_empty() && !checked {
+    let rows = opened.0.damaged_rows();
+    if let Some(reason) = rows.as_deref().filter(|reason| !names(reason, path)) {
+        return Err(format!("the rows are damaged: {reason}"));
+    }
+    missing_is_told(&missing, &damaged, rows.is_some())?;
+    if (!damaged.is_empty() || rows.is_some()) && !checked {
         return Err(format!("the check says {found:?}"));
     }
     Ok(())
 }
 
-/// What is not served belongs to a filter that says why.
-fn missing_is_told(missing: &[&String], damaged: &[(Vec<u8>, Arc<str>)]) -> Result<(), String> {
+/// What is not served belongs to a filter that says why, or to the rows if they do.
+fn missing_is_told(
+    missing: &[&String],
+    damaged: &[(Vec<u8>, Arc<str>)],
+    rows: bool,
+) -> Result<(), String> {
     let told = |line: &str| {
-        damaged
-            .iter()
-            .any(|(name, _)| line.starts_with(&format!("{} has", String::from_utf8_lossy(name))))
+        (rows && line.starts_with("row "))
+            || damaged.iter().any(|(name, _)| {
+                line.starts_with(&format!("{} has", String::from_utf8_lossy(name)))
+            })
     };
     match missing.iter().find(|line| !told(line)) {
         None => Ok(()),

@@ -2,99 +2,13 @@
 
 mod fixture;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use fixture::{Opened, create, entropy, foreign, found, keys, open, options, paths, set};
-use grapevine_core::membership::{GroupIdentity, Member, MemberRow, MemberState, NodeId};
-use grapevine_core::sync::{Input, Machine, Output};
-use grapevine_store::collections::{Collections, Exchange};
+use fixture::pair::{Node, restart, run_until, same};
+use fixture::{Opened, create, foreign, found, keys, open, paths, set};
 use grapevine_store::disk::{Disk, OpenMode, SimulatedDisk};
 use grapevine_store::filters::FilterError;
 use grapevine_store::verify::verify;
-
-/// Milliseconds between two ticks.
-const TICK_MS: u64 = 100;
-/// Ticks within which everything must have come.
-const TICKS_MAX: u64 = 1000;
-
-/// A node whose machine runs.
-struct Node {
-    collections: Arc<Collections>,
-    machine: Machine,
-    exchange: Exchange,
-    inbox: Vec<Input>,
-}
-
-impl Node {
-    fn new(disk: &SimulatedDisk, group: Option<GroupIdentity>) -> Self {
-        let opened = Collections::open(Arc::new(disk.clone()), options(), entropy());
-        let collections = Arc::new(opened.expect("the directory opens").0);
-        let group = group.unwrap_or_else(|| collections.group());
-        let met = GroupIdentity { met: true, ..group };
-        collections.join(met).expect("joined");
-        let identity = *collections.filters().identity();
-        let member = Member {
-            name: "node".to_owned(),
-            origin: identity.origin,
-            addresses: Vec::new(),
-            software: String::new(),
-            weight: 1,
-            state: MemberState::Joined,
-        };
-        let row = MemberRow::new(NodeId::new(identity.key.bytes()), 1, &member);
-        collections.enter_member(row).expect("entered");
-        Node {
-            machine: Machine::new(identity.origin, 7),
-            exchange: Exchange::new(Arc::clone(&collections)),
-            collections,
-            inbox: Vec::new(),
-        }
-    }
-
-    fn origin(&self) -> grapevine_core::origin::Origin {
-        self.collections.filters().identity().origin
-    }
-}
-
-/// Lets both run until the condition holds.
-fn run_until(nodes: &mut [Node; 2], done: impl Fn(&[Node; 2]) -> bool) {
-    let names = [nodes[0].origin(), nodes[1].origin()];
-    for (at, node) in nodes.iter_mut().enumerate() {
-        node.machine.set_members(BTreeSet::from(names));
-        node.inbox.push(Input::Connected(names[1 - at], 1));
-    }
-    for tick in 0..TICKS_MAX {
-        if done(nodes) {
-            return;
-        }
-        for at in 0..2 {
-            drop(nodes[at].collections.journal().sync());
-            let mut out = Vec::new();
-            let node = &mut nodes[at];
-            node.exchange.refresh();
-            node.inbox.push(Input::Tick);
-            for input in std::mem::take(&mut node.inbox) {
-                let now = tick * TICK_MS;
-                node.machine
-                    .handle(now, input, &mut node.exchange, &mut out);
-            }
-            let sent = out.into_iter().filter_map(|output| match output {
-                Output::Send(_, message) => Some(Input::Received(names[at], message)),
-                Output::Event(_) => None,
-            });
-            nodes[1 - at].inbox.extend(sent);
-        }
-    }
-    panic!("not within {TICKS_MAX} ticks");
-}
-
-fn same(nodes: &[Node; 2]) -> bool {
-    let [a, b] = nodes
-        .each_ref()
-        .map(|node| node.collections.journal().durable());
-    a == b
-}
 
 /// Two disks with the same filters on them, all in files, and what was put in.
 fn two() -> [SimulatedDisk; 2] {
@@ -125,10 +39,6 @@ fn damaged(node: &Node) -> usize {
         drop(filters.load(&handle));
     }
     filters.damaged().len()
-}
-
-fn restart(disk: &SimulatedDisk) -> Node {
-    Node::new(disk, None)
 }
 
 #[test]

@@ -92,18 +92,20 @@ impl Machine {
     /// Begins a comparison if one is due.
     pub(super) fn scrub<R: Replica>(&mut self, turn: &mut Turn<'_, R>) {
         let last_at = *self.scrub.last_at.get_or_insert(turn.now);
-        if turn.now.saturating_sub(last_at) < self.scrub.every && !self.is_wanted(turn, last_at) {
-            return;
-        }
         let before = self.scrub.with.unwrap_or(self.me);
         let after = self.peers.range((Excluded(before), Unbounded));
         let up_to = self.peers.range(..=before);
         let next = after.chain(up_to).find(|(_, peer)| peer.is_ready());
-        if let Some(name) = next.map(|(name, _)| *name) {
-            self.scrub.last_at = Some(turn.now);
-            self.scrub.with = Some(name);
-            self.begin_scrub(turn, name);
+        // A node that was alone for long does not wait long for the first one.
+        let Some(name) = next.map(|(name, _)| *name) else {
+            return;
+        };
+        if turn.now.saturating_sub(last_at) < self.scrub.every && !self.is_wanted(turn, last_at) {
+            return;
         }
+        self.scrub.last_at = Some(turn.now);
+        self.scrub.with = Some(name);
+        self.begin_scrub(turn, name);
     }
 
     /// Whether something is damaged here that the state of a peer mends. Where it does not, the

@@ -174,7 +174,10 @@ fn table_status(error: &TableError) -> (StatusCode, &'static str) {
         TableError::Versions(_) => (S::CONFLICT, "versions"),
         TableError::Clock(_) => (S::SERVICE_UNAVAILABLE, "clock"),
         TableError::ReadOnly(_) => (S::SERVICE_UNAVAILABLE, "read_only"),
-        TableError::Store(RowStoreError::Corrupt { .. }) => (S::SERVICE_UNAVAILABLE, "damaged"),
+        TableError::Store(RowStoreError::Corrupt { .. }) | TableError::Damaged(_) => {
+            (S::SERVICE_UNAVAILABLE, "damaged")
+        }
+        TableError::OthersHaveRows => (S::CONFLICT, "others_have_rows"),
         TableError::Store(RowStoreError::Refused { .. } | RowStoreError::Full { .. }) => {
             (S::SERVICE_UNAVAILABLE, "disk")
         }

@@ -67,13 +67,15 @@ pub(super) async fn ready(State(api): State<Arc<Api>>) -> Response {
 }
 
 /// That the node takes writes, and a line for each thing that people should know. One whose damaged
-/// filters refuse to answer still serves all others, so it stays in use and says which they are.
+/// filters or rows refuse to answer still serves all others, so it stays in use and says which they are.
 fn ready_text(api: &Api) -> String {
     let status = api.group.as_deref().map(crate::group::Group::status);
     let of_group = status.iter().flat_map(|status| status.notes());
     let snapshot = api.engine.collections().unreadable_snapshot();
     let notes = snapshot.iter().map(ToString::to_string).chain(of_group);
     let notes = notes.chain(damage_notes(&api.engine.filters().damaged()));
+    let rows = api.engine.collections().damaged_rows();
+    let notes = notes.chain(rows.map(|reason| format!("the rows of tables are damaged: {reason}")));
     let notes = notes.chain(crate::large_filters::notes(api.engine.filters()));
     let lines = notes.map(|note| format!("note: {note}\n"));
     std::iter::once("ready\n".to_owned()).chain(lines).collect()

@@ -85,6 +85,7 @@ fn table_routes() -> Vec<Route> {
         route(M::POST, "/api/v1/tables/{name}/import", transfer::import),
         route(M::GET, "/api/v1/tables/{name}/export", transfer::export),
         route(M::GET, "/api/v1/tables/{name}/watch", watch::watch),
+        route(M::POST, "/api/v1/rows/forget", tables::forget_lost),
     ]
 }
 

@@ -111,7 +111,16 @@ const TABLE_GAUGES: [TableFigure; 2] = [
 impl Collector for TableState {
     fn encode(&self, encoder: DescriptorEncoder) -> fmt::Result {
         let mut figures = Figures::new(encoder);
-        let mut tables = self.0.tables().list();
+        let listed = self.0.tables().list();
+        let damaged = u64::from(listed.is_err());
+        figures.gauge(
+            "grapevine_rows_damaged",
+            "1 while rows of tables are missing on this node, and none is served",
+            damaged,
+        )?;
+        let Ok(mut tables) = listed else {
+            return Ok(());
+        };
         figures.gauge("grapevine_tables", "Tables", tables.len() as u64)?;
         figures.gauge(
             "grapevine_tables_unlisted",

@@ -14,6 +14,7 @@ use grapevine_store::collections::Recovered;
 use grapevine_store::disk::DirectoryLock;
 use grapevine_store::filters::{FilterError, Filters};
 use grapevine_store::import::bloomd::BloomdDirectory;
+use grapevine_store::tables::LostRows;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -147,6 +148,21 @@ fn open(config: &Config, service: &Service) -> Result<(DirectoryLock, Arc<Engine
     Ok((lock, engine))
 }
 
+/// That the file of rows was not what it was, and where the rows come from.
+fn report_lost_rows(lost: &LostRows) {
+    let kept = lost.set_aside.as_deref();
+    let kept = kept.map_or_else(String::new, |kept| format!(", kept as {kept}"));
+    let reason = &lost.reason;
+    if lost.rebuilt {
+        tracing::warn!("{reason}{kept}; all rows were made anew from the log");
+    } else {
+        tracing::error!(
+            "{reason}{kept}; the log does not have all rows, so tables answer with an error until \
+             they have come from another member"
+        );
+    }
+}
+
 fn report(filters: &Filters, recovered: &Recovered) {
     if let Some(cut) = &recovered.cut {
         tracing::warn!(
@@ -159,6 +175,9 @@ fn report(filters: &Filters, recovered: &Recovered) {
     }
     for (name, reason) in &recovered.damaged {
         tracing::error!("filter {} is damaged: {reason}", name.escape_ascii());
+    }
+    if let Some(lost) = &recovered.lost_rows {
+        report_lost_rows(lost);
     }
     tracing::info!(
         "{} filters, {} operations with {} keys replayed from the log",

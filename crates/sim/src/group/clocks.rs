@@ -256,9 +256,10 @@ impl World {
     /// Now and then a row with a time to live is set.
     pub(super) fn change_lease(&mut self, node: usize) -> Checked {
         let clocks = &mut self.ledger.clocks;
-        if !self.nodes[node].is_up() || !clocks.random.one_in(6) {
+        if !self.nodes[node].is_up() || !clocks.random.one_in(6) || self.rows_are_healing(node) {
             return Ok(());
         }
+        let clocks = &mut self.ledger.clocks;
         let key = format!("lease-{}", clocks.random.below(LEASES)).into_bytes();
         let ttl = clocks.random.pick(&TTL_MS).copied().unwrap_or(DAY_MS);
         let expires = self.nodes[node].wall.read(self.now).saturating_add(ttl);
@@ -384,6 +385,9 @@ impl World {
     /// that one's time has come. As with other rows, it has to be where its operation is, and with
     /// `all` wherever it may be.
     pub(super) fn check_leases(&self, node: usize, all: bool) -> Checked {
+        if !all && self.rows_are_healing(node) {
+            return Ok(());
+        }
         let collections = self.collections(node);
         let applied = self.applied(node);
         let now = right(self.now);

@@ -1,9 +1,10 @@
-//! Files of layers that rot or go missing on one node, while another one has everything that it
-//! has: its filters heal from the others, and nothing that was acknowledged is lost.
+//! Files of layers, and of rows, that rot or go missing on one node, while another one has everything
+//! that it has: they heal from the others, and nothing that was acknowledged is lost.
 
 use grapevine_core::catalogue::{FilterId, Scope, Storage};
 use grapevine_store::collections::Collections;
 use grapevine_store::disk::{Disk, OpenMode};
+use grapevine_store::tables::ROWS_FILE;
 
 use super::histories::Tampering;
 use super::network::Event;
@@ -23,6 +24,8 @@ pub(super) struct Damage {
     allowed: bool,
     /// The node whose file was damaged last.
     pub(super) node: Option<usize>,
+    /// That was its file of rows.
+    of_rows: bool,
 }
 
 impl Damage {
@@ -34,6 +37,7 @@ impl Damage {
             random,
             allowed,
             node: None,
+            of_rows: false,
         }
     }
 }
@@ -54,9 +58,17 @@ impl World {
         self.damage.node == Some(node) && is_damaged(&self.collections(node), id)
     }
 
-    /// Damages the file of a layer on a node, if another one has everything that it has.
-    pub(super) fn damage_layer(&mut self) -> Checked {
-        if !self.damage.allowed || self.healed || !self.damage.random.one_in(4) {
+    /// Whether the rows of a node are damaged.
+    pub(super) fn rows_are_healing(&self, node: usize) -> bool {
+        self.damage.node == Some(node)
+            && self.damage.of_rows
+            && self.nodes[node].is_up()
+            && self.collections(node).damaged_rows().is_some()
+    }
+
+    /// Damages a file of a node, if another one has everything that it has.
+    pub(super) fn damage_any(&mut self) -> Checked {
+        if !self.damage.allowed || self.healed || !self.damage.random.one_in(2) {
             return Ok(());
         }
         // One at a time: what it had before has come back, or comes.
@@ -66,10 +78,14 @@ impl World {
             }
             let collections = self.collections(before);
             let mut rows = collections.filters().rows().into_iter();
-            if rows.any(|row| is_damaged(&collections, row.id)) {
+            let rows_damaged = collections.damaged_rows().is_some();
+            if rows_damaged || rows.any(|row| is_damaged(&collections, row.id)) {
                 return Ok(());
             }
-            self.hit(Branch::LayerHealed);
+            self.hit(match self.damage.of_rows {
+                true => Branch::RowsHealed,
+                false => Branch::LayerHealed,
+            });
             self.damage.node = None;
         }
         let node = self.damage.random.below(self.nodes.len() as u64) as usize;
@@ -79,14 +95,14 @@ impl World {
         }
         self.nodes[node].sync()?;
         self.note_synced(node);
-        if let Some(path) = self.layer_of(node) {
+        if let Some(path) = self.file_of(node) {
             self.damage_file(node, &path)?;
         }
         Ok(())
     }
 
-    /// The file of a layer whose keys another node has too.
-    fn layer_of(&mut self, node: usize) -> Option<String> {
+    /// A file of a layer, or of rows, that another node has too.
+    fn file_of(&mut self, node: usize) -> Option<String> {
         let collections = self.collections(node);
         let durable = collections.journal().durable();
         let has_all = |other: usize| {
@@ -97,6 +113,12 @@ impl World {
         let read_only = collections.journal().read_only().is_some();
         if read_only || !(0..self.nodes.len()).any(has_all) {
             return None;
+        }
+        // Where copies seem to lack rows, those that heal would believe them.
+        let hides_rows = self.ledger.clocks.hides_rows();
+        let has_rows = self.nodes[node].disk.exists(ROWS_FILE).ok()?;
+        if has_rows && !hides_rows && self.damage.random.one_in(2) {
+            return Some(ROWS_FILE.to_owned());
         }
         let mut paths = Vec::new();
         let rows = collections.filters().rows().into_iter();
@@ -128,7 +150,11 @@ impl World {
         };
         damage().map_err(|error| error.to_string())?;
         self.damage.node = Some(node);
-        self.hit(Branch::LayerDamaged);
+        self.damage.of_rows = path == ROWS_FILE;
+        self.hit(match self.damage.of_rows {
+            true => Branch::RowsDamaged,
+            false => Branch::LayerDamaged,
+        });
         self.note(|| format!("damage {path} on {node}"));
         let at = self.now + 1 + self.damage.random.below(DOWN_MAX_MS);
         self.nodes[node].start_planned = true;

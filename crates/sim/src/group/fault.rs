@@ -45,6 +45,9 @@ impl World {
         self.network.at(self.now + 1, Event::Tick { node, life });
         self.network.at(self.now + 1, Event::Links);
         self.changed(node);
+        if self.rows_are_healing(node) {
+            self.hit(Branch::RowsLacking);
+        }
         self.check_node(node)
     }
 
@@ -128,7 +131,7 @@ impl World {
     /// One of the faults of this seed.
     pub(super) fn fail(&mut self) -> Checked {
         self.disturb_clocks();
-        self.damage_layer()?;
+        self.damage_any()?;
         let (faults, node) = (
             self.faults,
             self.random.below(self.nodes.len() as u64) as usize,

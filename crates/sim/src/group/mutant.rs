@@ -56,6 +56,8 @@ pub enum GroupMutation {
     AbsentTakenForRemoved,
     /// The bits of a damaged layer are taken for there while its copy is gathered.
     HealedAsEmpty,
+    /// The rows of a damaged file are taken for whole without those that peers have.
+    RowsHealedAsEmpty,
     /// A filter that does not fit a node's memory keeps it from following anybody.
     LargeStopsAll,
     /// What is put into a filter that does not fit a node's memory is said to be there, and is not.
@@ -229,6 +231,10 @@ impl Replica for Mutant {
         let mut blind = || unseen.as_mut().is_some_and(|random| random.one_in(4));
         if source.comparing && is_of_rows(&page) && blind() && without_rows(&mut page) {
             self.unseen_count += 1;
+        }
+        let lacking = self.collections.damaged_rows().is_some();
+        if self.mutation == GroupMutation::RowsHealedAsEmpty && lacking && is_of_rows(&page) {
+            page.bytes.clear();
         }
         if self.mutation == GroupMutation::AbsentTakenForRemoved {
             // As if something were lacking that nobody has.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use grapevine_core::table::Row;
 use grapevine_core::version::{Dot, VersionVector};
 use grapevine_store::collections::Collections;
-use grapevine_store::tables::{Deletion, KeyedRow, Written};
+use grapevine_store::tables::{Deletion, KeyedRow, TableError, Written};
 
 use super::ledger::Ack;
 use super::{Checked, World};
@@ -85,7 +85,10 @@ impl World {
     /// A change of a table.
     pub(super) fn change_table(&mut self, node: usize) -> Checked {
         let name = *self.random.pick(&TABLES).unwrap_or(&TABLES[0]);
-        if self.collections(node).tables().summary(name).is_none() {
+        if self.rows_are_healing(node) {
+            return self.be_refused(node, name);
+        }
+        if !self.has_table(node, name)? {
             return self.create_table(node, name);
         }
         match self.random.below(10) {
@@ -98,10 +101,39 @@ impl World {
     /// A row is set, in any case.
     pub(super) fn write_row(&mut self, node: usize) -> Checked {
         let name = TABLES[0];
-        if self.collections(node).tables().summary(name).is_none() {
+        if self.rows_are_healing(node) {
+            return self.be_refused(node, name);
+        }
+        if !self.has_table(node, name)? {
             self.create_table(node, name)?;
         }
         self.set_row(node, name)
+    }
+
+    fn has_table(&self, node: usize, name: &[u8]) -> Result<bool, String> {
+        let summary = self.collections(node).tables().summary(name);
+        let summary = summary.map_err(|error| format!("asking for a table: {error}"))?;
+        Ok(summary.is_some())
+    }
+
+    /// A node whose rows are damaged says so, whatever it is asked.
+    fn be_refused(&mut self, node: usize, name: &[u8]) -> Checked {
+        let collections = self.collections(node);
+        let tables = collections.tables();
+        let key = self.any_key();
+        let answers = [
+            tables.get(name, &key, NOW_MS).err(),
+            tables.set(name, &key, b"x", None).err(),
+            tables.delete(name, &key, NOW_MS).err(),
+            tables.page(name, b"", 1, 1, NOW_MS).err(),
+            tables.changes(name, 0, 1).err(),
+            tables.list().err(),
+        ];
+        let named = |answer: &Option<TableError>| matches!(answer, Some(TableError::Damaged(_)));
+        if !answers.iter().all(named) {
+            return Err(format!("node {node} with damaged rows answers {answers:?}"));
+        }
+        Ok(())
     }
 
     fn create_table(&mut self, node: usize, name: &'static [u8]) -> Checked {
@@ -170,7 +202,7 @@ impl World {
     /// The rows of any node's table are merged on another.
     fn merge_rows(&mut self, node: usize, name: &'static [u8]) -> Checked {
         let from = self.random.below(self.nodes.len() as u64) as usize;
-        if !self.nodes[from].is_up() {
+        if !self.nodes[from].is_up() || self.rows_are_healing(from) {
             return Ok(());
         }
         let Some(rows) = rows(&self.collections(from), name)? else {
@@ -198,11 +230,14 @@ impl World {
     /// it has those that were safely acknowledged anywhere. Nothing is there that was deleted by
     /// somebody who had seen it.
     pub(super) fn check_tables(&self, node: usize, all: bool) -> Checked {
+        if !all && self.rows_are_healing(node) {
+            return Ok(());
+        }
         let collections = self.collections(node);
         let applied = self.applied(node);
         let must = |ack: &Ack| ack.binds(node) || applied.covers(ack.dot) || (all && ack.is_safe());
         for (name, acks) in &self.ledger.tables.created {
-            let there = collections.tables().summary(name).is_some();
+            let there = self.has_table(node, name)?;
             if !there && acks.iter().any(must) {
                 let name = name.escape_ascii();
                 return Err(format!("node {node} has not table {name}"));
@@ -265,7 +300,8 @@ fn check_not_back(
 /// The tables as readers see them, a line each, for a comparison.
 pub(super) fn lines(collections: &Collections) -> Result<Vec<String>, String> {
     let mut lines = Vec::new();
-    for summary in collections.tables().list() {
+    let tables = collections.tables().list();
+    for summary in tables.map_err(|error| format!("listing tables: {error}"))? {
         let rows = rows(collections, &summary.table.name)?;
         lines.push(format!("table {:?} {rows:?}", summary.table));
     }

@@ -24,8 +24,8 @@ impl Collections {
     }
 
     /// Takes a snapshot of everything that changed and drops the log before it. Requests go on
-    /// meanwhile. While a filter is damaged, files are written but recovery goes on from where
-    /// it would have before.
+    /// meanwhile. While a filter or the rows are damaged, files are written but recovery goes on from
+    /// where it would have before.
     pub fn checkpoint(&self) -> Result<(), FilterError> {
         self.checkpoint_whole(&|| true).map(drop)
     }
@@ -37,8 +37,8 @@ impl Collections {
         self.checkpoint_whole(go_on)
     }
 
-    /// A snapshot; false when recovery would not begin with it, since a filter is damaged or it was
-    /// not to go on.
+    /// A snapshot; false when recovery would not begin with it, since a filter or the rows are
+    /// damaged, or it was not to go on.
     pub(super) fn checkpoint_whole(&self, go_on: GoOn<'_>) -> Result<bool, FilterError> {
         self.journal.ensure_writable()?;
         let _alone = self
@@ -57,12 +57,13 @@ impl Collections {
         }
         // What changed rows before the position entered memory before this.
         self.tables.flush()?;
+        let rows_damaged = self.tables.damage().is_some();
         manifest.tables = self.tables.in_file();
         manifest.revisions = self.filters.file_revisions(&manifest.rows);
         // The manifest must not say more than the log holds after a power cut.
         self.journal.sync()?;
         self.tried.store(position, Relaxed);
-        if written == Written::AllButDamaged {
+        if written == Written::AllButDamaged || rows_damaged {
             return Ok(false);
         }
         let failed = |error: io::Error| self.filters.snapshot_failed(&error);

@@ -11,7 +11,7 @@ use crate::identity::{IDENTITY_FILE, IdentityError};
 use crate::journal::ReadOnly;
 use crate::log::{OpenError as LogOpenError, Position, ReadError};
 use crate::manifest::{MANIFEST_FILE, ManifestError};
-use crate::tables::{ROWS_FILE, RowStoreError};
+use crate::tables::RowStoreError;
 
 /// Why a data directory cannot be opened. It was not changed.
 #[derive(Debug, Error)]
@@ -78,17 +78,6 @@ pub enum OpenError {
         position: Position,
         /// The end of the log.
         end: Position,
-    },
-    /// The rows of tables, or their file, are not those that the snapshot was made with.
-    #[error(
-        "{ROWS_FILE} is missing or old: it is as of log position {position}, the snapshot says \
-         {expected}"
-    )]
-    TablesBehind {
-        /// What the rows stand for.
-        position: Position,
-        /// What the manifest says.
-        expected: Position,
     },
     /// A filter was unloaded again and again before it could be changed.
     #[error(transparent)]

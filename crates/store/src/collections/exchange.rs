@@ -1,6 +1,7 @@
 //! The collections as replication sees them.
 
 mod histories;
+mod rows;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -25,7 +26,7 @@ use crate::filters::{Blocked, FilterError, Revisions, SharedRow};
 use crate::journal::Found;
 use crate::log;
 use crate::manifest::Manifest;
-use crate::tables::{Kept, TakeOverError};
+use crate::tables::Kept;
 
 use super::divergence::Diverged;
 
@@ -182,36 +183,6 @@ impl Exchange {
             }
         }
     }
-
-    fn merge_tables(&mut self, page: &Page, source: Source<'_>) -> Result<Vec<Part>, PageError> {
-        let section = page.section;
-        let malformed = PageError::Rows { section, at: 0 };
-        let tables = &self.view.collections.tables;
-        let next = page.next.as_deref();
-        let merged = match section {
-            SECTION_ROWS => {
-                let kept = tables.take_over_rows(&page.after, next, &page.bytes, source);
-                kept.map(|kept| {
-                    let room = KEPT_MAX.saturating_sub(self.kept.len());
-                    self.kept.extend(kept.into_iter().take(room));
-                })
-            }
-            SECTION_KNOWLEDGE => {
-                let after = origin(&page.after).ok_or(malformed)?;
-                let up_to = next.map_or(Some(None), origin).ok_or(malformed)?;
-                tables.take_over_knowledge(after, up_to, &page.bytes, source)
-            }
-            _ => tables.take_over_tables(&page.bytes),
-        };
-        match merged {
-            Ok(()) => Ok(Vec::new()),
-            Err(TakeOverError::Malformed) => Err(malformed),
-            Err(TakeOverError::ReadOnly(error)) => {
-                self.view.note(&error);
-                Err(PageError::Room)
-            }
-        }
-    }
 }
 
 /// The origin that a page begins or ends with; the outer none: it is not one.
@@ -293,7 +264,8 @@ impl Collections {
             Blocked::UnknownLayer | Blocked::Parts(_) => FilterError::NotFound,
         })?;
         let revisions = || self.file_revisions();
-        if self.filters.heal(version, revisions)? {
+        let rows_healed = self.tables.heal(version);
+        if self.filters.heal(version, revisions)? || rows_healed {
             // Else a restart would hold the new files against the old manifest.
             self.checkpoint_whole(&|| true)?;
         }
@@ -304,7 +276,7 @@ impl Collections {
         }
         if !self.checkpoint_whole(&|| true)? {
             return Err(FilterError::Damaged(
-                "a snapshot is taken over once no filter is damaged".into(),
+                "a snapshot is taken over once neither a filter nor the rows are damaged".into(),
             ));
         }
         let mut encoded = Vec::new();
@@ -435,19 +407,8 @@ impl Replica for Exchange {
                 let bits = self.view.collections.bitmap().hold().to_bytes();
                 (None, self.view.show(Ok(bits)).ok()?)
             }
-            SECTION_ROWS => {
-                let rows = self.view.collections.tables.shared_rows(after, bytes_max);
-                let rows = rows.map_err(|error| self.view.note(&error)).ok()?;
-                self.view.show(Ok(rows)).ok()?
-            }
-            SECTION_KNOWLEDGE => {
-                let tables = &self.view.collections.tables;
-                let known = tables.shared_knowledge(origin(after)?, bytes_max);
-                self.view.show(Ok(known)).ok()?
-            }
-            SECTION_TABLES => {
-                let tables = self.view.collections.tables.shared_tables(after, bytes_max);
-                self.view.show(Ok(tables)).ok()?
+            SECTION_ROWS | SECTION_KNOWLEDGE | SECTION_TABLES => {
+                self.page_of_tables(section, after, bytes_max)?
             }
             SECTION_HISTORIES => {
                 let histories = self.shared_histories(origin(after)?, bytes_max);
@@ -566,7 +527,8 @@ impl Replica for Exchange {
     }
 
     fn wants_state(&self) -> bool {
-        self.view.collections.filters().wants_healing()
+        let collections = &self.view.collections;
+        collections.filters().wants_healing() || collections.tables().damage().is_some()
     }
 
     fn forget_partial(&mut self) {

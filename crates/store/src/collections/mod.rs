@@ -18,6 +18,7 @@ mod foreign;
 mod forks;
 mod memory_exchange;
 mod recovery;
+mod rows;
 #[cfg(test)]
 mod tests;
 mod view;

@@ -9,13 +9,14 @@ use grapevine_core::membership::{GroupIdentity, MemberError, Members};
 use grapevine_core::operation::{EntryHeader, Operation, decode};
 
 use super::creation::read_or_make;
+use super::rows::{is_of_a_state, open_tables};
 use super::{Collections, GroupBitmap, OpenError, System};
 use crate::disk::Disk;
 use crate::filters::{Blocked, Entropy, FILTERS_DIR, Filters, Options};
 use crate::journal::{Journal, LOG_DIR};
 use crate::log::{Cut, Log, Position};
 use crate::manifest::ManifestError;
-use crate::tables::{RowsMemory, Tables};
+use crate::tables::{LostRows, RowsMemory};
 
 /// What opening a data directory found.
 #[derive(Clone, Debug, Default)]
@@ -32,6 +33,8 @@ pub struct Recovered {
     pub cut: Option<Cut>,
     /// Filters that cannot be used because a file of theirs is corrupt, with the reason.
     pub damaged: Vec<(Vec<u8>, Arc<str>)>,
+    /// The file of rows was not what it was.
+    pub lost_rows: Option<LostRows>,
 }
 
 impl Collections {
@@ -76,7 +79,8 @@ impl Collections {
         let bitmap = GroupBitmap::new(Arc::clone(&journal), &manifest.bitmap)
             .map_err(ManifestError::from)?;
         let hidden = manifest.hidden.into_iter().map(|name| name.into_vec());
-        let tables = open_tables(&disk, &journal, &entropy, rows, manifest.tables)?;
+        let expected = manifest.tables;
+        let (tables, lost_rows) = open_tables(&disk, &journal, &entropy, rows, expected)?;
         let in_file = tables.in_file();
         let filters = Filters::new(
             Arc::clone(&disk),
@@ -105,9 +109,10 @@ impl Collections {
         let mut recovered = Recovered {
             created,
             cut: report.cut,
+            lost_rows,
             ..Recovered::default()
         };
-        collections.replay(position, in_file, &mut recovered)?;
+        collections.replay_all(position, in_file, expected, &mut recovered)?;
         collections.settle_replayed()?;
         recovered.damaged = collections.filters.damaged();
         Ok((collections, recovered))
@@ -127,6 +132,26 @@ impl Collections {
         if self.journal.read_only().is_none() {
             self.journal.sync()?;
             self.filters.remove_orphans().map_err(of_filters)?;
+        }
+        self.settle_lost_rows();
+        Ok(())
+    }
+
+    /// Replays the journal from the snapshot's position on, and of rows that are lost all of it.
+    fn replay_all(
+        &self,
+        from: Position,
+        in_file: Position,
+        expected: Position,
+        recovered: &mut Recovered,
+    ) -> Result<(), OpenError> {
+        // Without a file before the snapshot there was no table before it.
+        let whole_log = self.replay_lost_rows(from)? || expected == 0;
+        self.replay(from, in_file, recovered)?;
+        let applied = self.journal.applied();
+        let rebuilt = self.tables.replayed(applied, whole_log, expected);
+        if let Some(lost) = &mut recovered.lost_rows {
+            lost.rebuilt = rebuilt;
         }
         Ok(())
     }
@@ -162,6 +187,9 @@ impl Collections {
         let (header, bytes) = EntryHeader::decode(entry).map_err(wrong)?;
         let operation = decode(bytes).map_err(wrong)?;
         recovered.operations += 1;
+        if is_of_a_state(&header, &operation) {
+            self.tables.replayed_of_a_state();
+        }
         if let Operation::Insert(insert) = &operation {
             recovered.keys += insert.hashes().len() as u64;
         }
@@ -180,7 +208,7 @@ impl Collections {
         Ok(())
     }
 
-    fn replay_operation(
+    pub(super) fn replay_operation(
         &self,
         position: Position,
         end: Position,
@@ -250,24 +278,4 @@ fn of_filters(source: std::io::Error) -> OpenError {
         path: FILTERS_DIR.to_owned(),
         source,
     }
-}
-
-/// The tables, whose file has everything up to `expected` at least and not more than the journal.
-fn open_tables(
-    disk: &Arc<dyn Disk>,
-    journal: &Arc<Journal>,
-    entropy: &Entropy,
-    memory: RowsMemory,
-    expected: Position,
-) -> Result<Tables, OpenError> {
-    let (disk, journal_of_tables) = (Arc::clone(disk), Arc::clone(journal));
-    let tables = Tables::open(disk, journal_of_tables, Arc::clone(entropy), memory)?;
-    let (position, end) = (tables.in_file(), journal.appended());
-    if position > end {
-        return Err(OpenError::TablesAhead { position, end });
-    }
-    if position < expected {
-        return Err(OpenError::TablesBehind { position, expected });
-    }
-    Ok(tables)
 }

@@ -19,7 +19,7 @@ impl Tables {
         other: &Tables,
         firsts: &BTreeMap<Origin, u64>,
     ) -> Result<u64, TableError> {
-        for summary in self.list() {
+        for summary in self.list()? {
             let mut state = other.lock();
             other.describe(&mut state, &summary.table)?;
         }
@@ -28,7 +28,7 @@ impl Tables {
             let mut found: BTreeMap<Vec<u8>, Vec<KeyedRow>> = BTreeMap::new();
             let mut looked_at = 0;
             let from = std::mem::take(&mut after);
-            self.lock().visit(&from, None, &mut |key, record| {
+            self.whole()?.visit(&from, None, &mut |key, record| {
                 looked_at += 1;
                 let first = firsts.get(&record.dot.origin);
                 if let (Some((name, row_key)), true) = (

@@ -61,7 +61,7 @@ impl Tables {
     /// which a page or an earlier call gave.
     ///
     /// # Errors
-    /// When the file of rows cannot be read.
+    /// When the file of rows cannot be read, or rows are missing here.
     pub fn changes(
         &self,
         name: &[u8],
@@ -69,7 +69,7 @@ impl Tables {
         count: usize,
     ) -> Result<Changes, TableError> {
         let count = count.clamp(1, CHANGES_MAX);
-        let state = self.lock();
+        let state = self.whole()?;
         let Some(table) = state.tables.get(name) else {
             return Ok(Changes::NotFound);
         };
@@ -97,7 +97,7 @@ impl Tables {
         let mut found = Found::new();
         let (mut from, to) = (record_key(name, b""), after_table(name));
         loop {
-            let state = self.lock();
+            let state = self.whole()?;
             let mut looked = 0;
             let mut next = None;
             let mut visit = |record_key: &[u8], record: &Record| {

@@ -51,7 +51,7 @@ impl Tables {
         let mut state = self.lock();
         let horizon = stable.horizon.min(state.knowledge.horizon.due_before());
         state.agreed = horizon;
-        if state.tables.is_empty() {
+        if state.tables.is_empty() || state.mending.is_damaged() {
             return Ok(0);
         }
         if state.knowledge.settle(stable, &applied) {

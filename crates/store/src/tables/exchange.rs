@@ -96,7 +96,8 @@ impl Tables {
     /// `after` up to `up_to` (none: all). Rows that are there and not here, although what made them
     /// is in, were removed here. Rows that are here and not there, although that version has what
     /// made them, were removed there; but where nothing is lacking here that can have removed
-    /// them, those that are not due are kept and given, see [`Kept`].
+    /// them, those that are not due are kept and given, see [`Kept`]. Where rows are missing here, all
+    /// is as it is there, see `damage.rs`.
     pub(crate) fn take_over_rows(
         &self,
         after: &[u8],
@@ -150,7 +151,9 @@ impl Tables {
         source: Source<'_>,
     ) -> Result<Vec<Kept>, ReadOnly> {
         let applied = self.journal.applied();
+        let damaged = state.mending.is_damaged();
         let comparing = source.comparing || applied.includes(source.version);
+        let comparing = comparing && !damaged;
         let mut kept = Vec::new();
         let mut sure = Vec::new();
         let mut taken: BTreeMap<Vec<u8>, Vec<Taken>> = BTreeMap::new();
@@ -177,7 +180,7 @@ impl Tables {
             }
         }
         for (key, there) in theirs {
-            if !applied.covers(there.dot) {
+            if damaged || !applied.covers(there.dot) {
                 taken
                     .entry(table(&key))
                     .or_default()
@@ -208,6 +211,9 @@ impl Tables {
     /// changed since, or are due by now, are passed over.
     pub(crate) fn write_kept(&self, kept: &[Kept]) -> Result<BTreeMap<Vec<u8>, u64>, ReadOnly> {
         let mut state = self.lock();
+        if state.mending.is_damaged() {
+            return Ok(BTreeMap::new());
+        }
         let keys: Vec<Vec<u8>> = kept.iter().map(|kept| kept.key.clone()).collect();
         let records = state.get(&keys).map_err(|error| self.fail(&error))?;
         let mut rows: BTreeMap<Vec<u8>, Vec<KeyedRow>> = BTreeMap::new();
@@ -265,7 +271,8 @@ impl Tables {
                     Some(known) if known.row == row => known.changed,
                     _ => position_of(position, at, count),
                 };
-                if before.is_none() && self.is_stray(state, name, &row_key, &row, dot) {
+                let unknown = before.is_none() && !state.mending.is_damaged();
+                if unknown && self.is_stray(state, name, &row_key, &row, dot) {
                     strays.push((row_key, row.clone()));
                 }
                 let record = Record {
@@ -340,14 +347,18 @@ impl Tables {
             rmp_serde::from_slice(bytes).map_err(|_| TakeOverError::Malformed)?;
         let comparing = source.comparing || self.journal.applied().includes(source.version);
         let mut state = self.lock();
+        let damaged = state.mending.is_damaged();
         if after.is_none() {
+            if damaged {
+                state.begin_gathering();
+            }
             state.fresh = state.knowledge.removed.is_empty();
         }
         let fresh = state.fresh;
         let before = state.knowledge.clone();
         state
             .knowledge
-            .take_over(after, up_to, &theirs, fresh, !comparing);
+            .take_over(after, up_to, &theirs, fresh, damaged || !comparing);
         state.knowledge_dirty |= state.knowledge != before;
         Ok(())
     }

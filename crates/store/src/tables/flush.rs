@@ -70,6 +70,7 @@ impl Tables {
             tables: &descriptions.tables,
             floors: &descriptions.floors,
             knowledge: descriptions.knowledge.as_deref(),
+            damage: descriptions.damage.as_deref(),
         };
         let written: Result<Arc<dyn RowStore>, _> = match target {
             Target::Store(file) => file.commit(&commit).map(|()| file),

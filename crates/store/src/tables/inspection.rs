@@ -29,7 +29,7 @@ const CACHE_BYTES: usize = 128 << 20;
 const COPIES_MAX: usize = 8;
 
 /// What is in the file.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Inspected {
     /// What changed rows before this position of the journal is in.
     pub(crate) position: Position,
@@ -39,6 +39,8 @@ pub(crate) struct Inspected {
     pub(crate) rows: u64,
     /// Length of the file.
     pub(crate) bytes: u64,
+    /// Why rows are missing in it, if it says so.
+    pub(crate) damage: Option<String>,
 }
 
 /// The head of the file; none if there is no file.
@@ -128,6 +130,10 @@ pub(crate) fn inspect(disk: &dyn Disk) -> Result<Option<Inspected>, RowStoreErro
         tables: state.tables.len() as u64,
         rows,
         bytes,
+        damage: state
+            .mending
+            .damage
+            .map(|damage| damage.reason().to_owned()),
     }))
 }
 

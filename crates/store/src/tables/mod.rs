@@ -13,12 +13,13 @@
 //!
 //! Read in this order: `record.rs`, `state.rs` (memory and file as one), `write.rs`, `read.rs`,
 //! `changes.rs` (watching), `collect.rs` with `knowledge.rs` (removing what is gone),
-//! `exchange.rs` (other nodes' state), `flush.rs`, `row_store.rs` with `redb_store.rs` (the file),
+//! `exchange.rs` (other nodes' state), `damage.rs` (a file that is lost), `flush.rs`, `row_store.rs` with `redb_store.rs` (the file),
 //! `inspection.rs` (the file from outside).
 
 mod carry;
 mod changes;
 mod collect;
+mod damage;
 mod exchange;
 mod flush;
 mod inspection;
@@ -39,6 +40,8 @@ use grapevine_core::sync::Off;
 use grapevine_core::table::{Row, RowError, VersionsExhausted};
 
 pub use changes::{Changed, Changes};
+pub use damage::LostRows;
+pub(crate) use damage::SET_ASIDE_PREFIX;
 pub(crate) use exchange::{Kept, TakeOverError};
 pub use flush::FlushError;
 pub(crate) use inspection::{copy_rows, head, inspect};
@@ -104,6 +107,15 @@ pub enum TableError {
     /// The file of rows cannot be read.
     #[error(transparent)]
     Store(#[from] RowStoreError),
+    /// Rows are missing here, and it is not known which. Nothing was changed.
+    #[error("the rows of this node are damaged and are being fetched from peers: {0}")]
+    Damaged(Arc<str>),
+    /// Rows that are missing here come from the members that have them.
+    #[error(
+        "the rows come from the other members of the group; enter for those that will not come \
+         back that they have left"
+    )]
+    OthersHaveRows,
 }
 
 /// A row with its key.
@@ -127,13 +139,15 @@ pub struct Tables {
 
 impl Tables {
     /// The tables of a directory, as its file has them; what the journal has behind that position
-    /// is replayed by the caller.
+    /// is replayed by the caller. A file that is damaged, or does not have everything up to `expected`,
+    /// is set aside: what was found is given, and the caller replays all that the journal has.
     pub(crate) fn open(
         disk: Arc<dyn Disk>,
         journal: Arc<Journal>,
         entropy: Entropy,
         memory: RowsMemory,
-    ) -> Result<Self, RowStoreError> {
+        expected: Position,
+    ) -> Result<(Self, Option<LostRows>), RowStoreError> {
         let store = match journal.read_only() {
             Some(_) => RedbStore::open_unwritten(&*disk, memory.cache),
             None => RedbStore::open(&*disk, memory.cache),
@@ -146,12 +160,23 @@ impl Tables {
             }
             store => store,
         };
-        let mut state = match store? {
-            Some(store) => State::load(store.contents()?, Arc::new(store))?,
-            None => State::default(),
+        let loaded = store.and_then(|store| match store {
+            Some(store) => State::load(store.contents()?, Arc::new(store)),
+            None => Ok(State::default()),
+        });
+        let (mut state, lost) = match loaded {
+            Ok(state) if state.is_of_use(expected) => {
+                let lost = state.mending.damage.as_ref().map(damage::Damage::told);
+                (state, lost)
+            }
+            Ok(state) => lost(&*disk, &journal, state, expected),
+            Err(error @ RowStoreError::Corrupt { .. }) => {
+                set_aside(&*disk, &journal, error.to_string())
+            }
+            Err(error) => return Err(error),
         };
         state.recent_bytes_max = memory.recent;
-        Ok(Tables {
+        let tables = Tables {
             disk,
             journal,
             entropy,
@@ -160,7 +185,8 @@ impl Tables {
             bell: OnceLock::new(),
             off: Mutex::new(None),
             memory,
-        })
+        };
+        Ok((tables, lost))
     }
 
     /// Everything that changed rows before this position of the journal is in the file.
@@ -218,4 +244,47 @@ impl Tables {
     fn fail(&self, error: &RowStoreError) -> ReadOnly {
         self.journal.fail(|| error.to_string())
     }
+}
+
+/// What becomes of a file that was read and is not the one that is expected.
+fn lost(
+    disk: &dyn Disk,
+    journal: &Journal,
+    found: State,
+    expected: Position,
+) -> (State, Option<LostRows>) {
+    let position = found.in_file;
+    let there = found.file.is_some();
+    let damage = found.mending.damage;
+    // The database ends before its file gets another name.
+    drop(found.file);
+    let reason = match &damage {
+        // It says so itself, and has nothing that would not come again: the next one takes its place.
+        Some(damage) => {
+            return (State::lost(damage.reason().to_owned()), Some(damage.told()));
+        }
+        None if !there => format!("{ROWS_FILE} is missing"),
+        None => format!(
+            "{ROWS_FILE} is old: it is as of log position {position}, the snapshot says {expected}"
+        ),
+    };
+    set_aside(disk, journal, reason)
+}
+
+/// Sets the file aside, and gives the rows that are begun instead. On a node that takes no writes
+/// it stays where it is, and nothing is written over it.
+fn set_aside(disk: &dyn Disk, journal: &Journal, reason: String) -> (State, Option<LostRows>) {
+    let renamed = match journal.read_only() {
+        Some(_) => None,
+        None => damage::set_aside(disk).unwrap_or_else(|error| {
+            drop(journal.fail(|| format!("setting {ROWS_FILE} aside: {error}")));
+            None
+        }),
+    };
+    let lost = LostRows {
+        reason: Arc::from(&reason[..]),
+        set_aside: renamed,
+        rebuilt: false,
+    };
+    (State::lost(reason), Some(lost))
 }

@@ -44,22 +44,28 @@ pub struct TableSummary {
 
 impl Tables {
     /// All tables, by name.
-    pub fn list(&self) -> Vec<TableSummary> {
-        self.lock().tables.values().map(summary).collect()
+    ///
+    /// # Errors
+    /// When rows are missing here, and so may be tables.
+    pub fn list(&self) -> Result<Vec<TableSummary>, TableError> {
+        Ok(self.whole()?.tables.values().map(summary).collect())
     }
 
     /// The table of that name.
-    pub fn summary(&self, name: &[u8]) -> Option<TableSummary> {
-        self.lock().tables.get(name).map(summary)
+    ///
+    /// # Errors
+    /// When rows are missing here, and so may be tables.
+    pub fn summary(&self, name: &[u8]) -> Result<Option<TableSummary>, TableError> {
+        Ok(self.whole()?.tables.get(name).map(summary))
     }
 
     /// The row of a key at the time `now`, in milliseconds since 1970; none: there is no such
     /// table.
     ///
     /// # Errors
-    /// When the file of rows cannot be read.
+    /// When the file of rows cannot be read, or rows are missing here.
     pub fn get(&self, name: &[u8], key: &[u8], now: u64) -> Result<Option<Lookup>, TableError> {
-        let state = self.lock();
+        let state = self.whole()?;
         if !state.tables.contains_key(name) {
             return Ok(None);
         }
@@ -77,9 +83,9 @@ impl Tables {
     /// of the key.
     ///
     /// # Errors
-    /// When the file of rows cannot be read.
+    /// When the file of rows cannot be read, or rows are missing here.
     pub fn find(&self, name: &[u8], key: &[u8]) -> Result<Option<Row>, TableError> {
-        let record = self.lock().get_one(record_key(name, key))?;
+        let record = self.whole()?.get_one(record_key(name, key))?;
         Ok(record.map(|record| record.row))
     }
 
@@ -88,7 +94,7 @@ impl Tables {
     /// as in [`get`](Self::get).
     ///
     /// # Errors
-    /// When the file of rows cannot be read.
+    /// When the file of rows cannot be read, or rows are missing here.
     pub fn page(
         &self,
         name: &[u8],
@@ -103,7 +109,7 @@ impl Tables {
     /// The same with the rows that are gone, as far as they were not removed.
     ///
     /// # Errors
-    /// When the file of rows cannot be read.
+    /// When the file of rows cannot be read, or rows are missing here.
     pub fn page_of_all(
         &self,
         name: &[u8],
@@ -122,7 +128,7 @@ impl Tables {
         bytes_max: usize,
         shown: impl Fn(&Row) -> bool,
     ) -> Result<Option<Page>, TableError> {
-        let state = self.lock();
+        let state = self.whole()?;
         if !state.tables.contains_key(name) {
             return Ok(None);
         }

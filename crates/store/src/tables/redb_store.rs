@@ -33,8 +33,11 @@ const FLOORS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("floors")
 const STATE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("state");
 const POSITION: &str = "position";
 const KNOWLEDGE: &str = "knowledge";
+const DAMAGE: &str = "damage";
 const FORMAT: &str = "format";
 const FORMAT_VERSION: u8 = 2;
+/// While rows are missing: nobody is to read the file as if it were whole.
+const DAMAGED_VERSION: u8 = 3;
 
 /// An open database.
 pub(super) struct RedbStore {
@@ -79,12 +82,25 @@ fn refused(error: impl Into<redb::Error>) -> RowStoreError {
             file: ROWS_FILE,
             what,
         },
+        // It ends too early, or does not begin as a database does.
+        redb::Error::Io(error) if is_of_contents(&error) => corrupt(&error.to_string()),
         redb::Error::Io(error) => io_refused(error),
+        error @ (redb::Error::TableDoesNotExist(_) | redb::Error::TableTypeMismatch { .. }) => {
+            corrupt(&error.to_string())
+        }
         error => RowStoreError::Refused {
             file: ROWS_FILE,
             what: error.to_string(),
         },
     }
+}
+
+fn is_of_contents(error: &io::Error) -> bool {
+    let kind = error.kind();
+    matches!(
+        kind,
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData
+    )
 }
 
 fn unreadable(error: DatabaseError) -> RowStoreError {
@@ -156,12 +172,12 @@ impl RedbStore {
         let state = store.begin_read()?.open_table(STATE).map_err(refused)?;
         let format = state.get(FORMAT).map_err(refused)?;
         match format.as_ref().map(|guard| guard.value()) {
-            Some([FORMAT_VERSION]) => {}
+            Some([FORMAT_VERSION | DAMAGED_VERSION]) => {}
             Some([version]) => {
                 return Err(RowStoreError::Refused {
                     file: ROWS_FILE,
                     what: format!(
-                        "has format version {version}, this program reads {FORMAT_VERSION}"
+                        "has format version {version}, this program reads up to {DAMAGED_VERSION}"
                     ),
                 });
             }
@@ -222,11 +238,13 @@ impl RedbStore {
             .and_then(|guard| guard.value().try_into().ok());
         let position = position.ok_or_else(|| corrupt("it has no position"))?;
         let knowledge = state.get(KNOWLEDGE).map_err(refused)?;
+        let damage = state.get(DAMAGE).map_err(refused)?;
         Ok(Contents {
             position: u64::from_le_bytes(position),
             tables: all(TABLES)?,
             floors: all(FLOORS)?,
             knowledge: knowledge.map(|guard| guard.value().to_vec()),
+            damage: damage.map(|guard| guard.value().to_vec()),
         })
     }
 }
@@ -323,9 +341,17 @@ impl RowStore for RedbStore {
             let mut state = write.open_table(STATE).map_err(refused)?;
             let position = commit.position.to_le_bytes();
             state.insert(POSITION, &position[..]).map_err(refused)?;
-            state
-                .insert(FORMAT, &[FORMAT_VERSION][..])
-                .map_err(refused)?;
+            let format = match commit.damage {
+                Some(damage) => {
+                    state.insert(DAMAGE, damage).map_err(refused)?;
+                    DAMAGED_VERSION
+                }
+                None => {
+                    state.remove(DAMAGE).map_err(refused)?;
+                    FORMAT_VERSION
+                }
+            };
+            state.insert(FORMAT, &[format][..]).map_err(refused)?;
             if let Some(knowledge) = commit.knowledge {
                 state.insert(KNOWLEDGE, knowledge).map_err(refused)?;
             }

@@ -18,6 +18,8 @@ pub(super) struct Commit<'a> {
     pub(super) floors: &'a [(Vec<u8>, Vec<u8>)],
     /// What is known of collections, if it changed, as `knowledge.rs` encodes it.
     pub(super) knowledge: Option<&'a [u8]>,
+    /// That rows are missing, as `damage.rs` encodes it; none: they are whole.
+    pub(super) damage: Option<&'a [u8]>,
 }
 
 /// Everything but the records.
@@ -27,6 +29,7 @@ pub(super) struct Contents {
     pub(super) tables: Vec<(Vec<u8>, Vec<u8>)>,
     pub(super) floors: Vec<(Vec<u8>, Vec<u8>)>,
     pub(super) knowledge: Option<Vec<u8>>,
+    pub(super) damage: Option<Vec<u8>>,
 }
 
 /// Why the file of rows cannot be used.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use grapevine_core::table::{Floors, TableRow};
 use serde::{Deserialize, Serialize};
 
+use super::damage::{Damage, Mending};
 use super::knowledge::Knowledge;
 use super::record::{Record, split_key};
 use super::redb_store::corrupt;
@@ -119,6 +120,7 @@ pub(super) struct State {
     pub(super) in_file: Position,
     pub(super) knowledge: Knowledge,
     pub(super) knowledge_dirty: bool,
+    pub(super) mending: Mending,
     /// Whether nothing had been removed here when the snapshot began that is being taken over.
     pub(super) fresh: bool,
     /// Rows that expired before this time are due at all members, as was last agreed.
@@ -152,6 +154,7 @@ pub(super) struct Descriptions {
     pub(super) tables: Vec<(Vec<u8>, Vec<u8>)>,
     pub(super) floors: Vec<(Vec<u8>, Vec<u8>)>,
     pub(super) knowledge: Option<Vec<u8>>,
+    pub(super) damage: Option<Vec<u8>>,
 }
 
 impl State {
@@ -186,12 +189,18 @@ impl State {
             state.knowledge =
                 knowledge.ok_or_else(|| corrupt("what is known of members does not decode"))?;
         }
+        if let Some(bytes) = contents.damage {
+            let damage = Damage::decode(&bytes);
+            let damage = damage.ok_or_else(|| corrupt("what is missing does not decode"))?;
+            state.mending.damage = Some(damage);
+        }
         Ok(state)
     }
 
     /// Whether there is nothing that the file does not have.
     pub(super) fn is_written(&self) -> bool {
         self.frozen.is_none()
+            && !self.mending.unwritten
             && self.overlay.records.is_empty()
             && (!self.knowledge_dirty || self.tables.is_empty())
             && !self.tables.values().any(|table| table.dirty)
@@ -206,7 +215,9 @@ impl State {
             tables: Vec::new(),
             floors: Vec::new(),
             knowledge: std::mem::take(&mut self.knowledge_dirty).then(|| self.knowledge.encode()),
+            damage: self.mending.damage.as_ref().map(Damage::encode),
         };
+        self.mending.unwritten = false;
         for (name, table) in self.tables.iter_mut().filter(|(_, table)| table.dirty) {
             table.dirty = false;
             descriptions.tables.push((name.clone(), table.encode()));

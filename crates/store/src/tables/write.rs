@@ -78,11 +78,11 @@ impl Tables {
     /// Makes a table.
     ///
     /// # Errors
-    /// When none can have that name, there are [`TABLES_MAX`], or the node takes no writes. Nothing
-    /// was changed.
+    /// When none can have that name, there are [`TABLES_MAX`], rows are missing here, or the node takes
+    /// no writes. Nothing was changed.
     pub fn create(&self, name: &[u8]) -> Result<Creation, TableError> {
         validate_name(name)?;
-        let mut state = self.lock();
+        let mut state = self.whole()?;
         if state.tables.contains_key(name) {
             return Ok(Creation::Existed(state.position));
         }
@@ -94,7 +94,7 @@ impl Tables {
     }
 
     /// Says to the group that this table is exchanged with strangers over a link; makes it if
-    /// there is none.
+    /// there is none. It is no harm to say it again, so it may be said where rows are missing.
     ///
     /// # Errors
     /// As [`create`](Self::create).
@@ -129,8 +129,9 @@ impl Tables {
     /// `expires`, in milliseconds since 1970.
     ///
     /// # Errors
-    /// When no row can be such, its versions are used up, it expires and this node's clock is off, or the
-    /// node takes no writes. Nothing was changed.
+    /// When no row can be such, its versions are used up, rows are missing here (the new version would
+    /// not be above that of a row that is), it expires and this node's clock is off, or the node takes
+    /// no writes. Nothing was changed.
     pub fn set(
         &self,
         name: &[u8],
@@ -140,7 +141,7 @@ impl Tables {
     ) -> Result<Written, TableError> {
         validate_key(key)?;
         validate_values(values)?;
-        let mut state = self.lock();
+        let mut state = self.whole()?;
         let Some(table) = state.tables.get(name) else {
             return Ok(Written::NotFound);
         };
@@ -173,7 +174,7 @@ impl Tables {
     /// As [`set`](Self::set).
     pub fn delete(&self, name: &[u8], key: &[u8], now: u64) -> Result<Deletion, TableError> {
         validate_key(key)?;
-        let mut state = self.lock();
+        let mut state = self.whole()?;
         let Some(table) = state.tables.get(name) else {
             return Ok(Deletion::NotFound);
         };
@@ -200,7 +201,7 @@ impl Tables {
     /// # Errors
     /// As [`set`](Self::set).
     pub fn retire(&self, name: &[u8], key: &[u8]) -> Result<bool, TableError> {
-        let mut state = self.lock();
+        let mut state = self.whole()?;
         let Some(table) = state.tables.get(name) else {
             return Ok(false);
         };
@@ -276,7 +277,7 @@ impl Tables {
         batch: BTreeMap<Vec<u8>, Row>,
         merged: &mut Merged,
     ) -> Result<bool, TableError> {
-        let mut state = self.lock();
+        let mut state = self.whole()?;
         let Some(table) = state.tables.get(name) else {
             return Ok(false);
         };
@@ -436,11 +437,15 @@ impl Tables {
                 }
                 Some(known) if !incoming.row.supersedes(&known.row) => continue,
                 Some(_) => {}
+                // Whether it is one is not known where rows are missing; others write it again.
+                None if state.mending.is_damaged() => doubtful = state.knowledge.is_doubtful(dot),
                 None if self.is_stray(state, name, incoming.key, &incoming.row, dot) => {
                     strays.push((incoming.key.to_vec(), incoming.row.clone()));
                 }
                 None => doubtful = state.knowledge.is_doubtful(dot),
             }
+            // Others may have removed it long ago.
+            doubtful |= state.mending.is_rebuilding() && incoming.row.expires.is_some();
             let record = Record {
                 row: incoming.row,
                 dot,

@@ -92,7 +92,7 @@ impl Receiver {
         rows: &mut Vec<KeyedRow>,
     ) -> Result<u64, TableError> {
         let tables = self.engine.collections().tables();
-        let summary = tables.summary(name);
+        let summary = tables.summary(name)?;
         let count = summary.map_or(0, |summary| summary.rows + summary.tombstones);
         if count < ROWS_MAX {
             return Ok(0);

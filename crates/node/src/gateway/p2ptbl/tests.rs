@@ -287,7 +287,13 @@ fn a_table_larger_than_a_packet_gets_through_a_lossy_link() {
         );
         b.set(&format!("b{number}"), &format!("value {number}"));
     }
-    let all = |node: &Node| node.tables().summary(TABLE).map(|summary| summary.rows) == Some(200);
+    let all = |node: &Node| {
+        node.tables()
+            .summary(TABLE)
+            .expect("whole rows")
+            .map(|summary| summary.rows)
+            == Some(200)
+    };
     let eth0: &[&str] = &["eth0"];
     until(&[(&a, eth0), (&b, eth0)], 30, || {
         std::thread::park_timeout(Duration::from_millis(2));

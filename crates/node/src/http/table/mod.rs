@@ -75,7 +75,7 @@ pub(super) async fn list(State(api): State<Arc<Api>>, uri: Uri) -> Answer {
     let limit = query.get(2).map_or(Ok(LIST_MAX), limit)?;
     let (prefix, after) = (query.get(0).unwrap_or_default(), query.get(1));
     let room = api.room(LIST_ANSWER_BYTES).await?;
-    let tables = api.engine.tables().list();
+    let tables = api.engine.tables().list()?;
     let mut tables = tables.iter().filter(|summary| {
         let name = &summary.table.name[..];
         name.starts_with(prefix) && after.is_none_or(|after| name > after)
@@ -111,7 +111,7 @@ pub(super) async fn create(State(api): State<Arc<Api>>, name: TableName) -> Answ
         Creation::Existed(position) => (StatusCode::OK, "exists", position),
     };
     api.engine.settle(position).await?;
-    let summary = api.engine.tables().summary(&name.0);
+    let summary = api.engine.tables().summary(&name.0)?;
     let summary = summary.ok_or(ApiError::NoTable)?;
     let said = json!({"outcome": outcome, "table": outline(&summary)});
     Ok(answer::json(status, &said))
@@ -119,9 +119,21 @@ pub(super) async fn create(State(api): State<Arc<Api>>, name: TableName) -> Answ
 
 /// `GET /api/v1/tables/{name}`.
 pub(super) async fn info(State(api): State<Arc<Api>>, name: TableName) -> Answer {
-    let summary = api.engine.tables().summary(&name.0);
+    let summary = api.engine.tables().summary(&name.0)?;
     let mut described = outline(&summary.ok_or(ApiError::NoTable)?);
     let group = api.group.as_ref();
     described["copies"] = json!(group.map(|group| super::group::copies(&group.status())));
     Ok(answer::json(StatusCode::OK, &described))
+}
+
+/// `POST /api/v1/rows/forget`.
+pub(super) async fn forget_lost(State(api): State<Arc<Api>>) -> Answer {
+    let forgotten = api
+        .engine
+        .run_blocking(|engine| engine.collections().forget_lost_rows())
+        .await?;
+    Ok(answer::json(
+        StatusCode::OK,
+        &json!({"forgotten": forgotten}),
+    ))
 }

@@ -84,7 +84,7 @@ struct Import<'a> {
 
 impl Import<'_> {
     async fn run(&mut self, body: &mut Body, mut lines: RowLines) -> Result<(), ApiError> {
-        if self.api.engine.tables().summary(&self.table).is_none() {
+        if self.api.engine.tables().summary(&self.table)?.is_none() {
             return Err(ApiError::NoTable);
         }
         while let Some(piece) = body::piece(body).await? {

@@ -16,7 +16,11 @@ fn collect(node: &Collections, nodes: &[&Collections]) -> u64 {
 }
 
 fn tombstones(node: &Collections) -> u64 {
-    node.tables().summary(b"t").expect("a table").tombstones
+    node.tables()
+        .summary(b"t")
+        .expect("whole rows")
+        .expect("a table")
+        .tombstones
 }
 
 #[test]

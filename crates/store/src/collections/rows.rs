@@ -1,0 +1,130 @@
+//! The rows of tables when the directory is opened, and when their file is lost: what the log has of
+//! them is replayed from its beginning, before anything else is.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use grapevine_core::operation::{EntryHeader, Operation, Stream, decode};
+
+use super::{Collections, OpenError};
+use crate::disk::Disk;
+use crate::filters::Entropy;
+use crate::journal::Journal;
+use crate::log::Position;
+use crate::log::frame::ENTRY_PREFIX_LEN;
+use crate::tables::{FlushError, LostRows, RowsMemory, TableError, Tables};
+
+/// The tables of a directory, and what was found if their file is lost. It is to have everything up to
+/// `expected`, and not more than the journal.
+pub(super) fn open_tables(
+    disk: &Arc<dyn Disk>,
+    journal: &Arc<Journal>,
+    entropy: &Entropy,
+    memory: RowsMemory,
+    expected: Position,
+) -> Result<(Tables, Option<LostRows>), OpenError> {
+    let (disk, journal_of_tables) = (Arc::clone(disk), Arc::clone(journal));
+    let entropy = Arc::clone(entropy);
+    let (tables, lost) = Tables::open(disk, journal_of_tables, entropy, memory, expected)?;
+    let (position, end) = (tables.in_file(), journal.appended());
+    if position > end {
+        return Err(OpenError::TablesAhead { position, end });
+    }
+    Ok((tables, lost))
+}
+
+/// Whether an entry came with the state of another node, with which rows may have gone that no entry
+/// tells of.
+pub(super) fn is_of_a_state(header: &EntryHeader, operation: &Operation<'_>) -> bool {
+    header.stream == Stream::Local
+        && matches!(
+            operation,
+            Operation::Table(_) | Operation::Rows(_) | Operation::AdoptVersion(_)
+        )
+}
+
+/// Why the older part of the log was not replayed to its end.
+enum Broken {
+    /// An entry is no operation.
+    Unreadable,
+    Open(OpenError),
+}
+
+impl Collections {
+    /// Replays what the log has of rows before `until`, from which on everything is replayed; true if
+    /// that is all there ever was.
+    pub(super) fn replay_lost_rows(&self, until: Position) -> Result<bool, OpenError> {
+        let log = self.journal.log();
+        let start = log.start();
+        if !self.tables.rebuilds_before(until) {
+            return Ok(false);
+        }
+        let mut broken = None;
+        let read = log.read_from(start, |position, entry| {
+            if position >= until {
+                return ControlFlow::Break(());
+            }
+            match self.replay_rows_of(position, entry) {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(error) => {
+                    broken = Some(error);
+                    ControlFlow::Break(())
+                }
+            }
+        });
+        match broken {
+            Some(Broken::Open(error)) => Err(error),
+            // Nothing else needs this part of the log. What it had comes from peers.
+            Some(Broken::Unreadable) => Ok(false),
+            None => Ok(read.is_ok() && start == 0),
+        }
+    }
+
+    fn replay_rows_of(&self, position: Position, entry: &[u8]) -> Result<(), Broken> {
+        let (header, bytes) = EntryHeader::decode(entry).map_err(|_| Broken::Unreadable)?;
+        let operation = decode(bytes).map_err(|_| Broken::Unreadable)?;
+        if is_of_a_state(&header, &operation) {
+            self.tables.replayed_of_a_state();
+        }
+        if matches!(operation, Operation::Table(_) | Operation::Rows(_)) {
+            let end = position + (ENTRY_PREFIX_LEN + entry.len()) as Position;
+            self.replay_operation(position, end, &header, &operation)
+                .map_err(Broken::Open)?;
+        }
+        Ok(())
+    }
+
+    /// Everything is replayed: says in the new file what is missing, if something is. Where nothing can
+    /// be written it is found again by the next start.
+    pub(super) fn settle_lost_rows(&self) {
+        if self.journal.read_only().is_none() {
+            drop(self.tables.flush());
+        }
+    }
+
+    /// Why rows are missing on this node, if they are.
+    pub fn damaged_rows(&self) -> Option<Arc<str>> {
+        self.tables.damage()
+    }
+
+    /// Takes the rows that are left on a node without other members for all there are; false: none are
+    /// missing.
+    ///
+    /// # Errors
+    /// When the node has other members, from whom they come, or takes no writes.
+    pub fn forget_lost_rows(&self) -> Result<bool, TableError> {
+        self.journal.ensure_writable()?;
+        if self.tables.damage().is_none() {
+            return Ok(false);
+        }
+        if self.lock_system().members.joined().count() > 1 {
+            return Err(TableError::OthersHaveRows);
+        }
+        let forgotten = self.tables.forget_damage();
+        match self.tables.flush() {
+            // It is written with the next snapshot; a restart before it asks again.
+            Ok(()) | Err(FlushError::NoFile(_)) => Ok(forgotten),
+            Err(FlushError::ReadOnly(error)) => Err(error.into()),
+        }
+    }
+}

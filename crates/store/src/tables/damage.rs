@@ -1,0 +1,250 @@
+//! Rows whose file is not what it was.
+//!
+//! The file is set aside and another one begun. It is filled from the log; where that holds
+//! everything from the beginning, and nothing in it came as another node's state, the rows are
+//! whole again at once. Else they are *damaged*: nobody is answered from them and nothing is changed
+//! by a client, until a peer has shown all of its rows, floors and what it knows of removed ones, and
+//! that peer had everything that was in here when the damage was found. What is in the log is then
+//! in, or newer. That the rows are damaged stands in the new file, in the same commit as they, so a
+//! restart goes on; the manifest and the log stay as they are meanwhile.
+//!
+//! A row that is here and not at that peer, though it had the operation, was removed there: what is
+//! here came from the log, which knows nothing of removals.
+
+use std::io;
+use std::sync::{Arc, MutexGuard};
+
+use grapevine_core::table::Floors;
+use grapevine_core::version::VersionVector;
+use serde::{Deserialize, Serialize};
+
+use super::knowledge::Knowledge;
+use super::state::State;
+use super::{ROWS_FILE, TABLES_DIR, TableError, Tables};
+use crate::disk::Disk;
+use crate::log::Position;
+
+/// How the names of files begin that were set aside, in [`TABLES_DIR`].
+pub(crate) const SET_ASIDE_PREFIX: &str = "rows.redb.damaged-";
+/// Most files that are kept so. The first of them stay: what they have is in no later one.
+const SET_ASIDE_MAX: u32 = 8;
+
+/// What a start found of a file of rows that is not what it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LostRows {
+    /// What is wrong with the file.
+    pub reason: Arc<str>,
+    /// What it is called now; none: there was none, or it could not be renamed.
+    pub set_aside: Option<String>,
+    /// All rows are there again, out of the log.
+    pub rebuilt: bool,
+}
+
+/// Why rows are damaged, as the file has it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Damage {
+    reason: String,
+    /// What was in here when it was found; none while the log is still being replayed: a file that
+    /// says so is of no use.
+    from: Option<VersionVector>,
+}
+
+impl Damage {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        rmp_serde::to_vec_named(self).expect("versions are plain data")
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+        rmp_serde::from_slice(bytes).ok()
+    }
+
+    pub(super) fn reason(&self) -> &str {
+        &self.reason
+    }
+
+    /// As a file says it that an earlier start began.
+    pub(super) fn told(&self) -> LostRows {
+        LostRows {
+            reason: Arc::from(&self.reason[..]),
+            set_aside: None,
+            rebuilt: false,
+        }
+    }
+}
+
+/// How far damaged rows have come.
+#[derive(Debug, Default)]
+pub(super) struct Mending {
+    pub(super) damage: Option<Damage>,
+    /// The file does not say so yet, or still does.
+    pub(super) unwritten: bool,
+    /// Something in the log came as the state of another node, and what that removed is not there.
+    of_a_state: bool,
+    /// Of one peer's state: all rows, and then all tables with their floors.
+    rows: bool,
+    tables: bool,
+}
+
+impl Mending {
+    pub(super) fn is_damaged(&self) -> bool {
+        self.damage.is_some()
+    }
+
+    /// Whether the rows are being made anew from the log.
+    pub(super) fn is_rebuilding(&self) -> bool {
+        self.damage.as_ref().is_some_and(|d| d.from.is_none())
+    }
+}
+
+impl State {
+    /// Rows of a file that is lost.
+    pub(super) fn lost(reason: String) -> Self {
+        let mut state = State::default();
+        state.mending.damage = Some(Damage { reason, from: None });
+        state.mending.unwritten = true;
+        state
+    }
+
+    /// Whether a file that was read can be gone on with: it has everything up to `expected`, and
+    /// does not say of itself that it was only being filled from the log.
+    pub(super) fn is_of_use(&self, expected: Position) -> bool {
+        self.in_file >= expected && !self.mending.is_rebuilding()
+    }
+
+    /// The state of a peer is gathered from its beginning: what an earlier one brought beside rows is
+    /// forgotten, as all of it comes anew.
+    pub(super) fn begin_gathering(&mut self) {
+        (self.mending.rows, self.mending.tables) = (false, false);
+        let horizon = std::mem::take(&mut self.knowledge).horizon;
+        self.knowledge = Knowledge {
+            horizon,
+            ..Knowledge::default()
+        };
+        self.knowledge_dirty = true;
+        for table in self.tables.values_mut() {
+            table.floors = Floors::default();
+            table.touch_floors();
+        }
+    }
+
+    fn mended(&mut self) {
+        self.mending = Mending {
+            unwritten: true,
+            ..Mending::default()
+        };
+        // Who watched before has not seen what went meanwhile.
+        let position = self.position;
+        for table in self.tables.values_mut() {
+            table.forgotten = position;
+            table.touch();
+        }
+    }
+}
+
+impl Tables {
+    /// Why the rows are damaged, if they are.
+    pub fn damage(&self) -> Option<Arc<str>> {
+        let state = self.lock();
+        let damage = state.mending.damage.as_ref();
+        damage.map(|damage| Arc::from(damage.reason()))
+    }
+
+    /// The state, if it has all rows.
+    pub(super) fn whole(&self) -> Result<MutexGuard<'_, State>, TableError> {
+        let state = self.lock();
+        match &state.mending.damage {
+            None => Ok(state),
+            Some(damage) => Err(TableError::Damaged(Arc::from(damage.reason()))),
+        }
+    }
+
+    /// Up to which position the file has everything, if rows are being made anew from the log and
+    /// that is before `position`.
+    pub(crate) fn rebuilds_before(&self, position: Position) -> bool {
+        let state = self.lock();
+        state.mending.is_rebuilding() && state.in_file < position
+    }
+
+    /// Something that came as the state of another node is replayed.
+    pub(crate) fn replayed_of_a_state(&self) {
+        self.lock().mending.of_a_state = true;
+    }
+
+    /// The log is replayed, and `applied` is in. With `whole_log` it had everything of rows from the
+    /// beginning. The file has everything up to `expected`, or it would. True if all rows are there
+    /// again.
+    pub(crate) fn replayed(
+        &self,
+        applied: VersionVector,
+        whole_log: bool,
+        expected: Position,
+    ) -> bool {
+        let mut state = self.lock();
+        if !state.mending.is_rebuilding() {
+            return false;
+        }
+        state.position = state.position.max(expected);
+        let rebuilt = whole_log && !state.mending.of_a_state;
+        if rebuilt {
+            state.mending = Mending::default();
+        } else if let Some(damage) = &mut state.mending.damage {
+            damage.from = Some(applied);
+        }
+        state.mending.unwritten = true;
+        rebuilt
+    }
+
+    /// All rows of a peer's state are in.
+    pub(crate) fn gathered_rows(&self) {
+        self.lock().mending.rows = true;
+    }
+
+    /// All tables of a peer's state are in, with their floors.
+    pub(crate) fn gathered_tables(&self) {
+        self.lock().mending.tables = true;
+    }
+
+    /// Damaged rows are whole if the state of a peer was gathered that has `version`, and that
+    /// is everything which was in here; true if they were damaged and are whole now. It is to be
+    /// flushed.
+    pub(crate) fn heal(&self, version: &VersionVector) -> bool {
+        let mut state = self.lock();
+        let mending = &state.mending;
+        let from = mending.damage.as_ref().and_then(|d| d.from.as_ref());
+        let whole = mending.rows && mending.tables && from.is_some_and(|f| version.includes(f));
+        if whole {
+            state.mended();
+            drop(state);
+            self.ring();
+        }
+        whole
+    }
+
+    /// Takes what is left of damaged rows for all there are; false: they are not damaged.
+    pub(crate) fn forget_damage(&self) -> bool {
+        let mut state = self.lock();
+        let damaged = state.mending.is_damaged();
+        if damaged {
+            state.mended();
+        }
+        damaged
+    }
+}
+
+/// Renames the file of rows, which is damaged; gives its new name, or none where there is no file.
+pub(super) fn set_aside(disk: &dyn Disk) -> io::Result<Option<String>> {
+    if !disk.exists(ROWS_FILE)? {
+        return Ok(None);
+    }
+    let names = disk.list(TABLES_DIR)?;
+    let numbers = names.iter().filter_map(|name| {
+        let number = name.strip_prefix(SET_ASIDE_PREFIX)?;
+        number.parse::<u32>().ok()
+    });
+    let next = numbers.max().unwrap_or(0).saturating_add(1);
+    let next = next.min(SET_ASIDE_MAX);
+    let name = format!("{TABLES_DIR}/{SET_ASIDE_PREFIX}{next}");
+    disk.rename(ROWS_FILE, &name)?;
+    disk.sync_dir(TABLES_DIR)?;
+    Ok(Some(name))
+}
