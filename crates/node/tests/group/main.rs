@@ -9,6 +9,7 @@ mod forks;
 mod hostile;
 mod kept_in_memory;
 mod liar;
+mod lost_rows;
 mod members;
 mod refusal;
 mod replication;

@@ -68,7 +68,7 @@ impl World {
 
     /// Damages a file of a node, if another one has everything that it has.
     pub(super) fn damage_any(&mut self) -> Checked {
-        if !self.damage.allowed || self.healed || !self.damage.random.one_in(2) {
+        if !self.damage.allowed || self.healed {
             return Ok(());
         }
         // One at a time: what it had before has come back, or comes.
@@ -118,7 +118,14 @@ impl World {
         let hides_rows = self.ledger.clocks.hides_rows();
         let has_rows = self.nodes[node].disk.exists(ROWS_FILE).ok()?;
         if has_rows && !hides_rows && self.damage.random.one_in(2) {
-            return Some(ROWS_FILE.to_owned());
+            // Where the log was cut, the rows that it lacks have to come from others.
+            self.take_checkpoint(node).ok()?;
+            self.note_synced(node);
+            let log = self.nodes[node].disk.list("log").ok()?;
+            let is_whole = log.contains(&format!("{:020}.log", 0));
+            if !is_whole || self.damage.random.one_in(8) {
+                return Some(ROWS_FILE.to_owned());
+            }
         }
         let mut paths = Vec::new();
         let rows = collections.filters().rows().into_iter();

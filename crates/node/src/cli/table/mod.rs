@@ -58,6 +58,19 @@ enum Verb {
     Import(files::Args),
     /// Write all rows to a file, by the bytes of their keys
     Export(files::Args),
+    /// Give up the rows that a damaged file had, and serve those that are left
+    ///
+    /// For a node without other members, whose log does not have all rows. Every row that was set
+    /// before the log begins and not since is lost. A node with other members refuses: the rows
+    /// come from them.
+    Forget(ForgetArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct ForgetArgs {
+    /// Confirm that it is the rows of a damaged file that are given up
+    #[arg(long, required = true)]
+    damaged: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -98,6 +111,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Outcome, Failure> {
         Verb::Watch(args) => watch::watch(args, client, context),
         Verb::Import(args) => files::import(args, &client, context),
         Verb::Export(args) => files::export(args, &client, context),
+        Verb::Forget(_) => forget(&client),
     };
     match done {
         // A row that is absent is an answer like another, and the exit code gives it.
@@ -173,6 +187,15 @@ fn create(table: &OsStr, client: &Client) -> Done {
 fn delete(table: &OsStr, key: &OsStr, client: &Client) -> Done {
     client.tell(Method::DELETE, &row_path(table, key)?)?;
     Ok(Outcome::Done)
+}
+
+/// Exits with 3 when no row is missing.
+fn forget(client: &Client) -> Done {
+    let said: Value = client.ask(Method::POST, "/api/v1/rows/forget", RequestBody::Nothing)?;
+    Ok(match said["forgotten"].as_bool() {
+        Some(true) => Outcome::Done,
+        _ => Outcome::Absent,
+    })
 }
 
 fn set(args: &SetArgs, client: &Client, context: &Context) -> Done {
