@@ -15,6 +15,7 @@
 use std::ops::Bound::{Excluded, Unbounded};
 
 use super::Event;
+use super::intake::are_apart;
 use super::limits::HISTORIES_TOLD_MAX;
 use super::machine::{Machine, Turn};
 use super::message::Message;
@@ -22,7 +23,7 @@ use super::peer::Peer;
 use super::replica::Replica;
 use crate::history::History;
 use crate::origin::Origin;
-use crate::version::VersionVector;
+use crate::version::{Dot, VersionVector};
 
 impl Peer {
     /// Whether the peer is known to have another history of this origin.
@@ -44,6 +45,18 @@ impl Peer {
 }
 
 impl Machine {
+    /// Whether a peer is known to have an operation of the history that is here: only of such a one
+    /// it may say that its bits are gone. One that has more than is here is not known to until that
+    /// has come.
+    pub(super) fn vouches_for<R: Replica>(&self, replica: &R, name: Origin, dot: Dot) -> bool {
+        let Some(peer) = self.peers.get(&name) else {
+            return false;
+        };
+        let (count, theirs) = peer.known.mark(dot.origin);
+        let ours = self.intake.mark(replica, dot.origin, count);
+        count >= dot.sequence && !peer.parts_at(dot.origin) && !are_apart(ours, theirs)
+    }
+
     /// Looks whether what a peer has of an origin is a part of what is here, as far as it is not
     /// more.
     pub(super) fn compare<R: Replica>(

@@ -99,6 +99,19 @@ impl Intake {
         })
     }
 
+    /// The last mark among the first `count` operations of an origin that are in or put aside, as far
+    /// as those reach.
+    pub(super) fn mark<R: Replica>(&self, replica: &R, origin: Origin, count: u64) -> u64 {
+        match self.parked.get(&origin) {
+            Some(parked) if count >= parked.first => {
+                let known = usize::try_from(count - parked.first + 1).unwrap_or(usize::MAX);
+                let known = known.min(parked.operations.len());
+                last_mark(parked.before, &parked.operations[..known])
+            }
+            _ => replica.mark(origin, count),
+        }
+    }
+
     /// The bits that an origin's operation waited for are in, or nowhere.
     pub(super) fn fetched(&mut self, origin: Origin) {
         if let Some(parked) = self.parked.get_mut(&origin) {
@@ -187,7 +200,7 @@ fn last_mark(before: u64, operations: &[Vec<u8>]) -> u64 {
 }
 
 /// Whether two last marks of as many operations, 0 for one that is not known, are of two histories.
-fn are_apart(one: u64, other: u64) -> bool {
+pub(super) fn are_apart(one: u64, other: u64) -> bool {
     one != 0 && other != 0 && one != other
 }
 

@@ -160,7 +160,9 @@ impl Machine {
         let found = self.intake.missing(turn.now).find_map(|missing| {
             let dot = missing.dot;
             let version = VersionVector::from_iter([(dot.origin, dot.sequence)]);
-            let has_them = |peer: &Peer| peer.connected && peer.known.includes(&version);
+            let has_them = |peer: &Peer| {
+                peer.connected && peer.known.includes(&version) && peer.agrees_on(&version)
+            };
             let name = match self.peers.get(&missing.from) {
                 Some(peer) if has_them(peer) => Some(missing.from),
                 _ => self.successor(missing.from, &version, turn.now),
@@ -341,6 +343,13 @@ impl Machine {
         let sound = transfer.peer != from
             || match answer {
                 Message::Page(page) => receive_page(turn, &mut transfer, &page),
+                Message::Gone(_)
+                    if let Some(dot) = transfer.waiting()
+                        && !self.vouches_for(turn.replica, from, dot) =>
+                {
+                    self.transfer = Some(transfer);
+                    return self.abandon(turn);
+                }
                 Message::Gone(part) => {
                     if transfer.drop_part(turn.now, part) && transfer.is_authority() {
                         turn.replica.give_up(part, transfer.waiting());
