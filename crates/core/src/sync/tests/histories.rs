@@ -1,7 +1,7 @@
 //! Operations of one origin whose histories part, from several peers.
 
-use super::bench::Bench;
-use super::toy::{AFTER, PUT, origin};
+use super::bench::{Bench, entry};
+use super::toy::{AFTER, IMPORT, PUT, layer, origin};
 use crate::history::History;
 use crate::operation::encode_mark;
 use crate::origin::Origin;
@@ -96,4 +96,30 @@ fn operations_put_aside_are_continued_only_by_their_own_history() {
     assert_eq!(bench.toy.applied().get(origin(OF)), 3);
     bench.receive(1, told(77, 4, vec![put(5)]));
     assert_eq!(bench.toy.applied().get(origin(OF)), 4);
+}
+
+/// An import came from a peer, and then its twin is connected, which never had it.
+#[test]
+fn only_a_peer_of_the_same_history_says_that_bits_are_gone() {
+    for (mark, given_up) in [(77, 1), (88, 0)] {
+        let mut bench = bench(77);
+        bench.receive(1, told(77, 3, vec![vec![IMPORT, 20]]));
+        let content = Content::Range {
+            after: None,
+            through: None,
+            entries: vec![Entry {
+                mark,
+                ..entry(OF, 3)
+            }],
+        };
+        let report = bench.report(1001, 2, 1 << 20, content);
+        bench.receive(1, report);
+        let asked = bench.after(1000);
+        let is_it = |(to, message): &(Origin, Message)| {
+            *to == origin(1) && matches!(message, Message::BlocksRequest { .. })
+        };
+        assert!(asked.iter().any(is_it), "{asked:?}");
+        bench.receive(1, Message::Gone(Part::Layer(layer(20))));
+        assert_eq!(bench.toy.given_up, given_up, "{mark}");
+    }
 }

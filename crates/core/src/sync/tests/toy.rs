@@ -19,7 +19,7 @@ const BIT: u8 = 2;
 /// Adds a value once another operation is in.
 pub(super) const AFTER: u8 = 3;
 /// A layer whose bits are beside the log.
-const IMPORT: u8 = 4;
+pub(super) const IMPORT: u8 = 4;
 /// A file beside the log.
 const FILE: u8 = 5;
 
