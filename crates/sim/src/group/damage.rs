@@ -26,6 +26,8 @@ pub(super) struct Damage {
     pub(super) node: Option<usize>,
     /// That was its file of rows.
     of_rows: bool,
+    /// Rows have been missing since, and it was not seen yet that they are whole.
+    lacking: bool,
 }
 
 impl Damage {
@@ -38,6 +40,7 @@ impl Damage {
             allowed,
             node: None,
             of_rows: false,
+            lacking: false,
         }
     }
 }
@@ -66,6 +69,41 @@ impl World {
             && self.collections(node).damaged_rows().is_some()
     }
 
+    /// A node with a damaged file of rows has started.
+    pub(super) fn note_lacking(&mut self, node: usize) {
+        if self.rows_are_healing(node) {
+            self.damage.lacking = true;
+            self.hit(Branch::RowsLacking);
+        }
+    }
+
+    /// Rows that are whole again have everything at once.
+    pub(super) fn check_healed_rows(&mut self, node: usize) -> Checked {
+        let was_lacking = self.damage.lacking && self.damage.node == Some(node);
+        if !was_lacking || self.rows_are_healing(node) {
+            return Ok(());
+        }
+        self.damage.lacking = false;
+        self.hit(Branch::RowsHealed);
+        self.note(|| format!("rows of {node} are whole again"));
+        self.check_node(node)
+    }
+
+    /// Notes that what was damaged on a node is whole again; false: it is not.
+    pub(super) fn note_mended(&mut self, node: usize) -> bool {
+        let collections = self.collections(node);
+        let mut rows = collections.filters().rows().into_iter();
+        let rows_damaged = collections.damaged_rows().is_some();
+        if rows_damaged || rows.any(|row| is_damaged(&collections, row.id)) {
+            return false;
+        }
+        if !self.damage.of_rows {
+            self.hit(Branch::LayerHealed);
+        }
+        self.damage.node = None;
+        true
+    }
+
     /// Damages a file of a node, if another one has everything that it has.
     pub(super) fn damage_any(&mut self) -> Checked {
         if !self.damage.allowed || self.healed {
@@ -76,17 +114,9 @@ impl World {
             if !self.nodes[before].is_up() {
                 return Ok(());
             }
-            let collections = self.collections(before);
-            let mut rows = collections.filters().rows().into_iter();
-            let rows_damaged = collections.damaged_rows().is_some();
-            if rows_damaged || rows.any(|row| is_damaged(&collections, row.id)) {
+            if !self.note_mended(before) {
                 return Ok(());
             }
-            self.hit(match self.damage.of_rows {
-                true => Branch::RowsHealed,
-                false => Branch::LayerHealed,
-            });
-            self.damage.node = None;
         }
         let node = self.damage.random.below(self.nodes.len() as u64) as usize;
         // One whose filters do not fit its memory has no room to gather a copy.

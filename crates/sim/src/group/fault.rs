@@ -45,9 +45,7 @@ impl World {
         self.network.at(self.now + 1, Event::Tick { node, life });
         self.network.at(self.now + 1, Event::Links);
         self.changed(node);
-        if self.rows_are_healing(node) {
-            self.hit(Branch::RowsLacking);
-        }
+        self.note_lacking(node);
         self.check_node(node)
     }
 
@@ -385,6 +383,7 @@ impl World {
                 self.hit(Branch::RowsRemoved);
             }
             self.note_unseen(node);
+            self.check_healed_rows(node)?;
             let entered = self.nodes[node].enter();
             entered.map_err(|error| format!("node {node}: {error}"))?;
         }

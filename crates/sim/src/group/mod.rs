@@ -146,6 +146,11 @@ impl World {
         self.heal()?;
         self.become_same()?;
         self.check_end()?;
+        if let Some(node) = self.damage.node
+            && !self.note_mended(node)
+        {
+            return Err(format!("node {node} is still damaged in the end"));
+        }
         if self.ledger.clocks.hides_rows() {
             let until = self.now + COMPARED_WITHIN_MS;
             self.run_until(|world| world.now >= until)?;
