@@ -36,8 +36,7 @@ struct Arguments {
     /// Operations per seed.
     #[arg(long, value_name = "N", default_value_t = OPERATIONS_DEFAULT)]
     ops: u64,
-    /// In groups, directories are set back to older copies, run twice and swapped in every seed, not
-    /// only in every third.
+    /// In groups, directories are also set back to older copies, run twice, and swapped.
     #[arg(long)]
     forks: bool,
     /// Runs one seed and prints what it did.

@@ -55,8 +55,7 @@ pub struct GroupPlan {
     pub operations: u64,
     /// Fault to build into the nodes.
     pub mutation: GroupMutation,
-    /// Whether directories are set back, run twice and swapped in any case; otherwise the seed
-    /// draws it.
+    /// Whether directories are set back, run twice and swapped, too.
     pub forks: bool,
     /// Whether to keep the trace.
     pub trace: bool,
