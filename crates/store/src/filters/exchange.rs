@@ -92,9 +92,9 @@ impl Filters {
         let applied = self.journal.applied();
         let known = |dot: Dot| version.covers(dot) || applied.covers(dot);
         theirs.retain_mut(|SharedRow { row, rights }| {
-            let layers = std::mem::take(&mut row.layers).into_iter();
-            let shared = layers.zip(std::mem::take(rights));
-            (row.layers, *rights) = shared.filter(|(layer, _)| known(layer.opened)).unzip();
+            let mut layers = row.layers.iter();
+            rights.retain(|_| layers.next().is_some_and(|layer| known(layer.opened)));
+            row.layers.retain(|layer| known(layer.opened));
             known(row.created)
         });
     }

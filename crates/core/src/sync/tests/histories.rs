@@ -113,8 +113,8 @@ fn only_a_peer_of_the_same_history_says_that_bits_are_gone() {
             }],
         };
         let report = bench.report(1001, 2, 1 << 20, content);
-        bench.receive(1, report);
-        let asked = bench.after(1000);
+        let mut asked = bench.receive(1, report);
+        asked.extend(bench.after(1000));
         let is_it = |(to, message): &(Origin, Message)| {
             *to == origin(1) && matches!(message, Message::BlocksRequest { .. })
         };
