@@ -19,11 +19,20 @@ const MANY: usize = 200;
 /// The node's own loopback is enough: these nodes are no group.
 const ALONE: &str = "127.0.0.1:8676";
 
-/// Keeps an IPv6 address of the link's and no other.
+/// Keeps an IPv6 address of the link's and no other, once it can be sent from: the kernel looks
+/// first whether somebody else has it.
 fn only_link_local(machine: &Machine) {
     machine
         .namespace
         .ip(&[format!("addr flush dev {LINK} scope global")]);
+    within(DEADLINE, "an address of the link", || {
+        let shown = machine.namespace.run(|| {
+            let show = ["-6", "-o", "addr", "show", "dev", LINK, "scope", "link"];
+            Command::new("ip").args(show).output().expect("ip is there")
+        });
+        let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+        shown.contains("fe80") && !shown.contains("tentative")
+    });
 }
 
 /// Starts a node that exchanges the table on the link.
