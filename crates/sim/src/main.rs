@@ -36,7 +36,8 @@ struct Arguments {
     /// Operations per seed.
     #[arg(long, value_name = "N", default_value_t = OPERATIONS_DEFAULT)]
     ops: u64,
-    /// In groups, directories are also set back to older copies, run twice, and swapped.
+    /// In every group directories are also set back to older copies, run twice, and swapped; else
+    /// in one of four.
     #[arg(long)]
     forks: bool,
     /// Runs one seed and prints what it did.
@@ -138,7 +139,7 @@ fn main() -> ExitCode {
             nodes: nodes.map(usize::from),
             operations: arguments.ops,
             mutation: GroupMutation::None,
-            forks: arguments.forks,
+            forks: arguments.forks.then_some(true),
             trace,
         }),
     };

@@ -21,7 +21,8 @@ fn outcome_of(seed: u64, operations: u64, mutation: GroupMutation) -> Outcome {
         forks: matches!(
             mutation,
             GroupMutation::OnlyNumbersCompared | GroupMutation::ForkKept
-        ),
+        )
+        .then_some(true),
         trace: false,
     })
 }

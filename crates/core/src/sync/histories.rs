@@ -26,16 +26,16 @@ use crate::origin::Origin;
 use crate::version::{Dot, VersionVector};
 
 impl Peer {
+    /// Whether its state may be taken over or compared with. Not if it has another history of any
+    /// origin: what operations that are not taken made there would be taken, and what they removed
+    /// there would be taken for removed.
+    pub(super) fn shows_state(&self) -> bool {
+        self.is_ready() && self.forks.is_empty()
+    }
+
     /// Whether the peer is known to have another history of this origin.
     pub(super) fn parts_at(&self, origin: Origin) -> bool {
         self.forks.contains_key(&origin)
-    }
-
-    /// Takes out of `version` what stands for other operations here than there.
-    pub(super) fn leave_out_forks(&self, version: &mut VersionVector) {
-        for origin in self.forks.keys() {
-            version.limit(*origin, 0);
-        }
     }
 
     /// Whether nothing in `version` stands for other operations here than there.
@@ -49,7 +49,7 @@ impl Machine {
     /// it may say that its bits are gone. One that has more than is here is not known to until that
     /// has come.
     pub(super) fn vouches_for<R: Replica>(&self, replica: &R, name: Origin, dot: Dot) -> bool {
-        let Some(peer) = self.peers.get(&name) else {
+        let Some(peer) = self.peers.get(&name).filter(|peer| peer.is_ready()) else {
             return false;
         };
         let (count, theirs) = peer.known.mark(dot.origin);
@@ -176,14 +176,13 @@ impl Machine {
         }
     }
 
-    /// What a peer has for good, as far as its numbers stand for the same operations as here.
-    pub fn shared_with(&self, name: Origin) -> VersionVector {
-        let Some(peer) = self.peers.get(&name) else {
-            return VersionVector::default();
-        };
-        let mut version = peer.known.version();
-        peer.leave_out_forks(&mut version);
-        version
+    /// What peers have for good that have no other history of any origin than is here, as far as that is
+    /// known. One that has may have to give up what it has, like this node.
+    pub fn held_elsewhere(&self) -> VersionVector {
+        let mut held = VersionVector::default();
+        let peers = self.peers.values().filter(|peer| peer.shows_state());
+        peers.for_each(|peer| held.merge(&peer.known.version()));
+        held
     }
 
     /// Where the histories of connected peers are known to be others than those here: the peer, the

@@ -35,6 +35,8 @@ struct Parked {
     bytes: usize,
     from: Origin,
     waits: Waits,
+    /// When the first of them began to wait.
+    since: u64,
 }
 
 #[derive(Debug)]
@@ -50,6 +52,16 @@ impl Parked {
     fn next(&self) -> u64 {
         self.first.saturating_add(self.operations.len() as u64)
     }
+}
+
+/// Operations that were put aside.
+pub(super) struct Waiting {
+    /// The first of them.
+    pub(super) first: Dot,
+    /// The number after the last.
+    pub(super) end: u64,
+    /// The operation that the first waits for, if it does for one.
+    pub(super) awaited: Option<Dot>,
 }
 
 /// Bits that an operation waits for.
@@ -119,6 +131,37 @@ impl Intake {
         }
     }
 
+    /// What was put aside at that time or before.
+    pub(super) fn waiting(&self, since: u64) -> impl Iterator<Item = Waiting> + '_ {
+        let old = self.parked.iter();
+        let old = old.filter(move |(_, parked)| parked.since <= since);
+        old.map(|(origin, parked)| Waiting {
+            first: Dot {
+                origin: *origin,
+                sequence: parked.first,
+            },
+            end: parked.next(),
+            awaited: match parked.waits {
+                Waits::For(awaited) => Some(awaited),
+                Waits::Parts(..) | Waits::Ready => None,
+            },
+        })
+    }
+
+    /// Forgets what was put aside of an origin.
+    pub(super) fn forget(&mut self, origin: Origin) {
+        self.take(origin);
+    }
+
+    /// What operations wait for may have come with the state of a peer: all are to be tried again.
+    pub(super) fn retry(&mut self) {
+        for parked in self.parked.values_mut() {
+            if matches!(parked.waits, Waits::For(..)) {
+                parked.waits = Waits::Ready;
+            }
+        }
+    }
+
     fn has_room(&self, from: Origin, bytes: usize) -> bool {
         let of_peer = self.bytes.get(&from).copied().unwrap_or(0);
         let of_all: usize = self.bytes.values().sum();
@@ -149,10 +192,10 @@ impl Intake {
         if known >= run.operations.len() {
             return Appended::Known;
         }
-        let new = run.operations.split_off(known);
-        if are_apart(last_mark(before, &run.operations), parked.last) {
+        if are_apart(last_mark(before, &run.operations[..known]), parked.last) {
             return Appended::Apart;
         }
+        let new = run.operations.split_off(known);
         let bytes: usize = new.iter().map(|operation| operation_bytes(operation)).sum();
         if !self.has_room(from, bytes) {
             return Appended::Full;
@@ -236,15 +279,17 @@ impl Machine {
         self.owe(from, origin, bytes, !news);
         if self.intake.parked.contains_key(&origin) {
             match self.intake.append(before, &mut run) {
-                Appended::Added => {}
-                Appended::Known | Appended::Apart => self.owe(from, origin, 0, true),
-                Appended::Full => turn.event(Event::ParkedFull(from)),
+                Appended::Added => return,
+                Appended::Known => return self.owe(from, origin, 0, true),
+                Appended::Full => return turn.event(Event::ParkedFull(from)),
                 Appended::Gap => {
                     self.owe(from, origin, 0, true);
-                    turn.event(Event::Gap { peer: from, origin });
+                    return turn.event(Event::Gap { peer: from, origin });
                 }
+                // Who sent those may have another history by now: they would be in the way of
+                // these for ever.
+                Appended::Apart => drop(self.intake.take(origin)),
             }
-            return;
         }
         if run.first > have + 1 {
             self.owe(from, origin, 0, true);
@@ -330,6 +375,7 @@ impl Machine {
             operations,
             from,
             waits,
+            since: turn.now,
         };
         turn.event(match self.intake.park(origin, parked) {
             true if for_parts => Event::ParkedForParts(dot),
@@ -370,20 +416,24 @@ impl Machine {
                 }
                 let known = usize::try_from(next - parked.first).unwrap_or(usize::MAX);
                 let operations = parked.operations.split_off(known);
-                let fetched = matches!(parked.waits, Waits::Ready);
+                let (since, fetched) = (parked.since, matches!(parked.waits, Waits::Ready));
                 let before = last_mark(parked.before, &parked.operations);
                 progress |= self.apply_next(turn, parked.from, origin, before, operations);
-                self.slow_down(turn.now, origin, next, fetched);
+                self.wait_on(turn.now, (origin, next), since, fetched);
             }
         }
     }
 
-    /// An operation that waits for bits although they were just fetched is not tried at once.
-    fn slow_down(&mut self, now: u64, origin: Origin, first: u64, fetched: bool) {
-        if let Some(parked) = self.intake.parked.get_mut(&origin)
-            && let Waits::Parts(_, not_before) = &mut parked.waits
+    /// An operation that was tried and waits again has waited since then; for bits that were just
+    /// fetched it is not tried at once.
+    fn wait_on(&mut self, now: u64, (origin, first): (Origin, u64), since: u64, fetched: bool) {
+        let parked = self.intake.parked.get_mut(&origin);
+        let Some(parked) = parked.filter(|parked| parked.first == first) else {
+            return;
+        };
+        parked.since = since;
+        if let Waits::Parts(_, not_before) = &mut parked.waits
             && fetched
-            && parked.first == first
         {
             *not_before = now + RETRY_MS;
         }

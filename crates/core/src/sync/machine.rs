@@ -193,6 +193,7 @@ impl Machine {
                 self.rewind_stuck(&mut turn);
                 self.ask_rights(&mut turn);
                 self.check_transfer(&mut turn);
+                self.look_after_waiting(&mut turn);
                 self.settle_comparison(&mut turn);
                 self.ask_clocks(&mut turn);
                 self.settle(&mut turn, None);

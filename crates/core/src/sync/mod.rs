@@ -26,6 +26,7 @@ mod stable;
 mod tests;
 mod transfer;
 mod versions;
+mod waiting;
 
 use crate::origin::Origin;
 use crate::version::{Dot, VersionVector};

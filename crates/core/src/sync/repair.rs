@@ -230,6 +230,7 @@ impl Machine {
             .iter()
             .filter(|(_, peer)| peer.connected && peer.known.durable(origin) > have)
             .filter(|(_, peer)| !peer.parts_at(origin))
+            .filter(|(_, peer)| now >= peer.behind_until || peer.shows_state())
             .min_by_key(rank)?;
         let behind = now < self.peers[name].behind_until;
         Some(if behind {

@@ -75,7 +75,11 @@ impl Machine {
         let Some(mut settling) = self.scrub.settling.take() else {
             return;
         };
-        let Some(peer) = self.peers.get(&settling.peer).filter(|p| p.is_ready()) else {
+        let Some(peer) = self
+            .peers
+            .get(&settling.peer)
+            .filter(|peer| peer.shows_state())
+        else {
             return;
         };
         let confirmed = peer.confirmed_at.is_some_and(|at| at >= settling.from);
@@ -95,7 +99,7 @@ impl Machine {
         let before = self.scrub.with.unwrap_or(self.me);
         let after = self.peers.range((Excluded(before), Unbounded));
         let up_to = self.peers.range(..=before);
-        let next = after.chain(up_to).find(|(_, peer)| peer.is_ready());
+        let next = after.chain(up_to).find(|(_, peer)| peer.shows_state());
         // A node that was alone for long does not wait long for the first one.
         let Some(name) = next.map(|(name, _)| *name) else {
             return;

@@ -118,17 +118,20 @@ impl Transfer {
 impl Machine {
     /// Begins a snapshot from a peer, unless something is being fetched already.
     pub(super) fn begin_snapshot<R: Replica>(&mut self, turn: &mut Turn<'_, R>, name: Origin) {
-        let Some(peer) = self.peers.get(&name).filter(|peer| peer.is_ready()) else {
+        let Some(peer) = self.peers.get(&name).filter(|peer| peer.shows_state()) else {
             return;
         };
-        if self.transfer.as_ref().is_some_and(|before| !before.scrub)
-            || turn.now < self.refused_until
-        {
+        if self.is_fetching() || turn.now < self.refused_until {
             return;
         }
         self.transfer = Some(self.whole(turn, name, peer));
         self.scrub.end();
         turn.event(Event::SnapshotBegun(name));
+    }
+
+    /// Whether something that is lacking is being fetched.
+    pub(super) fn is_fetching(&self) -> bool {
+        self.transfer.as_ref().is_some_and(|before| !before.scrub)
     }
 
     /// Begins to compare the whole state with a peer's.
@@ -146,8 +149,6 @@ impl Machine {
         // Of this node's own operations too: rows that they made and the peer has not were dropped.
         let mut version = peer.known.version();
         version.limit(self.me, turn.replica.applied().get(self.me));
-        // Nothing may be concluded from numbers that stand for other operations there.
-        peer.leave_out_forks(&mut version);
         let purpose = Purpose::Snapshot {
             section: 0,
             after: Vec::new(),
@@ -178,13 +179,17 @@ impl Machine {
         }
     }
 
-    /// Another peer that has all of `version`, the trusted first.
-    fn successor(&self, before: Origin, version: &VersionVector, now: u64) -> Option<Origin> {
+    /// Another peer whose state has all of `version`, the trusted first.
+    pub(super) fn successor(
+        &self,
+        before: Origin,
+        version: &VersionVector,
+        now: u64,
+    ) -> Option<Origin> {
         self.peers
             .iter()
             .filter(|(name, peer)| {
-                let has_it = peer.known.includes(version) && peer.agrees_on(version);
-                **name != before && peer.is_ready() && has_it
+                **name != before && peer.shows_state() && peer.known.includes(version)
             })
             .min_by_key(|(name, peer)| (now < peer.distrust_until, **name < before, **name))
             .map(|(name, _)| *name)
@@ -238,6 +243,18 @@ impl Machine {
             .is_some_and(|peer| peer.is_ready() && !peer.known.includes(&transfer.version))
     }
 
+    /// Whether the peer is known to have now what the transfer is for, in the history that is here:
+    /// only then bits that it has not were dropped. It may have been set back since it was asked.
+    fn may_say_gone<R: Replica>(&self, replica: &R, transfer: &Transfer) -> bool {
+        match transfer.waiting() {
+            Some(dot) => self.vouches_for(replica, transfer.peer, dot),
+            None => self
+                .peers
+                .get(&transfer.peer)
+                .is_some_and(|peer| peer.shows_state() && peer.known.includes(&transfer.version)),
+        }
+    }
+
     pub(super) fn abandon<R: Replica>(&mut self, turn: &mut Turn<'_, R>) {
         if let Some(transfer) = self.transfer.take() {
             turn.event(Event::SnapshotAbandoned(transfer.peer));
@@ -255,8 +272,7 @@ impl Machine {
         let Some(mut transfer) = self.transfer.take() else {
             return;
         };
-        let connected = |peer: &Peer| peer.connected && peer.theirs != 0;
-        if !self.peers.get(&transfer.peer).is_some_and(connected) {
+        if !self.peers.get(&transfer.peer).is_some_and(Peer::is_ready) {
             self.transfer = Some(transfer);
             return;
         }
@@ -320,6 +336,7 @@ impl Machine {
                 if let Some(peer) = self.peers.get_mut(&transfer.peer) {
                     peer.behind_until = 0;
                 }
+                self.intake.retry();
                 turn.event(Event::SnapshotFinished(transfer.count));
             }
             Purpose::Bits(dot) => {
@@ -343,12 +360,13 @@ impl Machine {
         let sound = transfer.peer != from
             || match answer {
                 Message::Page(page) => receive_page(turn, &mut transfer, &page),
-                Message::Gone(_)
-                    if let Some(dot) = transfer.waiting()
-                        && !self.vouches_for(turn.replica, from, dot) =>
-                {
+                Message::Gone(_) if !self.may_say_gone(turn.replica, &transfer) => {
+                    let waits = transfer.waiting().is_some();
                     self.transfer = Some(transfer);
-                    return self.abandon(turn);
+                    if waits {
+                        self.abandon(turn);
+                    }
+                    return;
                 }
                 Message::Gone(part) => {
                     if transfer.drop_part(turn.now, part) && transfer.is_authority() {

@@ -144,7 +144,7 @@ impl World {
             nodes: None,
             operations: 0,
             mutation: GroupMutation::None,
-            forks: false,
+            forks: Some(false),
             trace: false,
         });
         world.network = Network::quiet();

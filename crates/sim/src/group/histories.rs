@@ -18,22 +18,26 @@ use grapevine_store::restore::{renew, renew_apart};
 
 use super::mutant::GroupMutation;
 use super::network::Event;
-use super::node::Node;
+use super::node::{Node, Running};
 use super::{Checked, Time, World};
 use crate::branch::Branch;
 use crate::node;
 use crate::random::Random;
 
+/// One seed in so many has any of this: what the ledger knows by numbers it cannot say there.
+const SEEDS: u64 = 4;
 /// Steps of the workload between two of these, about.
 const STEPS: u64 = 12;
-/// Most copies that run beside their originals in one seed.
-const CLONES_MAX: usize = 2;
+/// Most times in one seed that a directory gets a history beside the one that it had: each time
+/// that directories are made anew there are more filters of the same names.
+const FORKS_MAX: u64 = 2;
 /// For so long a directory that was set back meets nobody, at most.
 const ALONE_MS: u64 = 20_000;
 /// For so long one of several twins is connected before the next one is.
 const TURN_MS: Time = 5000;
-/// For so long an operator leaves it as it is.
-const MENDED_AFTER_MS: Time = 10_000;
+/// For so long operators leave it as it is, and see meanwhile whom it concerns: who is made anew
+/// while another still has the history that is to go may only get it again.
+const MENDED_AFTER_MS: Time = 25_000;
 
 /// What is done to directories in a seed, and what came of it.
 #[derive(Debug)]
@@ -42,7 +46,10 @@ pub(super) struct Tampering {
     enabled: bool,
     /// Numbers no longer say which operation it is.
     pub(super) ambiguous: bool,
-    clones: usize,
+    /// Whether copies run beside their originals.
+    twins: bool,
+    /// When operators make anew what is to be.
+    mend_at: Option<Time>,
     /// How often a directory got a history beside the one that it had.
     pub(super) forks: u64,
 }
@@ -55,13 +62,15 @@ pub(super) struct Copy {
 }
 
 impl Tampering {
-    pub(super) fn new(seed: u64, enabled: bool) -> Self {
-        let random = Random::new(seed ^ 0x6869_7374_6f72);
+    pub(super) fn new(seed: u64, forks: Option<bool>) -> Self {
+        let mut random = Random::new(seed ^ 0x6869_7374_6f72);
+        let drawn = random.one_in(SEEDS);
         Tampering {
             random,
-            enabled,
+            enabled: forks.unwrap_or(drawn),
             ambiguous: false,
-            clones: 0,
+            twins: false,
+            mend_at: None,
             forks: 0,
         }
     }
@@ -121,7 +130,7 @@ impl World {
         let Some(copy) = self.nodes[node].copy.take() else {
             return Ok(());
         };
-        if self.is_forked(node) {
+        if self.tampering.forks >= FORKS_MAX || self.is_forked(node) {
             return Ok(());
         }
         self.note(|| format!("set back {node} to {}", copy.taken));
@@ -139,7 +148,7 @@ impl World {
 
     /// A copy of a directory runs beside it.
     fn run_twice(&mut self, node: usize) -> Checked {
-        if self.tampering.clones >= CLONES_MAX || self.is_forked(node) {
+        if self.tampering.forks >= FORKS_MAX || self.is_forked(node) {
             return Ok(());
         }
         let twin = self.nodes.len();
@@ -147,7 +156,7 @@ impl World {
         self.hit(Branch::RunTwice);
         self.tampering.ambiguous = true;
         self.tampering.forks += 1;
-        self.tampering.clones += 1;
+        self.tampering.twins = true;
         let copy = self.take_copy(node)?;
         let mut twin = Node::new(&mut self.tampering.random, self.plan.mutation);
         twin.disk = copy.disk;
@@ -210,12 +219,8 @@ impl World {
         };
         let journal = running.collections.journal();
         match event {
-            SyncEvent::HistoriesPart {
-                peer,
-                origin,
-                common,
-            } => {
-                let elsewhere = running.shared_with(*peer);
+            SyncEvent::HistoriesPart { origin, common, .. } => {
+                let elsewhere = running.held_elsewhere();
                 let noted = running.collections.note_fork(*origin, *common, &elsewhere);
                 let noted = noted.map(drop).map_err(|error| error.to_string());
                 self.outcome.violation = noted.err();
@@ -231,8 +236,8 @@ impl World {
             }
             _ => return,
         }
-        let at = &mut self.nodes[node].mend_at;
-        at.get_or_insert(self.now + MENDED_AFTER_MS);
+        let at = self.now + MENDED_AFTER_MS;
+        self.tampering.mend_at.get_or_insert(at);
     }
 
     /// Whether a node is to be connected to others.
@@ -256,20 +261,26 @@ impl World {
 
     /// Operators make directories anew that are not what the group has.
     pub(super) fn mend(&mut self) -> Checked {
-        if self.healed && self.tampering.clones > 0 {
+        if self.healed && self.tampering.twins {
             // Whose turn it is to be connected changes.
             self.network.at(self.now + 1, Event::Links);
         }
-        for node in 0..self.nodes.len() {
-            let due = self.nodes[node].mend_at.is_some_and(|at| at <= self.now);
-            if !due || !self.nodes[node].is_up() || self.nodes[node].left {
-                continue;
-            }
-            self.nodes[node].mend_at = None;
-            // Of two that keep apart what they have of a third, one does.
-            if self.is_forked(node) || self.gives_way(node) {
-                self.make_anew(node)?;
-            }
+        if self.tampering.mend_at.is_none_or(|at| at > self.now) {
+            return Ok(());
+        }
+        self.tampering.mend_at = None;
+        let stays = |node: &usize| self.nodes[*node].is_up() && !self.nodes[*node].left;
+        // Of two that keep apart what they have of a third, one does.
+        let parts = |node: &usize| self.is_forked(*node) || self.gives_way(*node);
+        let nodes = (0..self.nodes.len()).filter(stays).filter(parts);
+        let nodes: Vec<usize> = nodes.collect();
+        nodes
+            .into_iter()
+            .try_for_each(|node| self.make_anew(node))?;
+        let knows = |running: &Running| !running.forks().is_empty();
+        let staying = self.nodes.iter().filter(|node| !node.left);
+        if staying.filter_map(|node| node.running.as_ref()).any(knows) {
+            self.tampering.mend_at = Some(self.now + MENDED_AFTER_MS);
         }
         Ok(())
     }

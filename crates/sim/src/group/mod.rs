@@ -55,8 +55,8 @@ pub struct GroupPlan {
     pub operations: u64,
     /// Fault to build into the nodes.
     pub mutation: GroupMutation,
-    /// Whether directories are set back, run twice and swapped, too.
-    pub forks: bool,
+    /// Whether directories are also set back, run twice and swapped; drawn by the seed if not named.
+    pub forks: Option<bool>,
     /// Whether to keep the trace.
     pub trace: bool,
 }

@@ -64,8 +64,6 @@ pub(super) struct Node {
     pub(super) copy: Option<Copy>,
     /// It found that its own history is not that of the others: it stays alone.
     pub(super) apart: bool,
-    /// When an operator looks after a directory whose history is not the group's.
-    pub(super) mend_at: Option<Time>,
     /// A backup of it as a disk, with the time it was taken.
     pub(super) backup: Option<(SimulatedDisk, Time)>,
     pub(super) start_planned: bool,
@@ -89,9 +87,9 @@ pub(super) struct Running {
 }
 
 impl Running {
-    /// What a peer has for good and is the same here.
-    pub(super) fn shared_with(&self, peer: Origin) -> VersionVector {
-        self.machine.shared_with(peer)
+    /// What peers have for good whose histories are the ones here.
+    pub(super) fn held_elsewhere(&self) -> VersionVector {
+        self.machine.held_elsewhere()
     }
 
     /// The clocks of the members that it hears.
@@ -135,7 +133,6 @@ impl Node {
             backup: None,
             copy: None,
             apart: false,
-            mend_at: None,
             start_planned: false,
             sync_planned: false,
             ticks: 0,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use grapevine_core::membership::MemberError;
-use grapevine_core::operation::{CatalogueChange, Operation, OperationError, decode};
+use grapevine_core::operation::{CatalogueChange, Insert, Operation, OperationError, decode};
 use grapevine_core::sync::Part;
 use grapevine_core::version::Dot;
 
@@ -62,9 +62,7 @@ impl Collections {
         if !operation.is_for_all() || dot.origin == self.journal.origin() {
             return Err(Hindrance::Misplaced);
         }
-        if let Some(needed) = operation.needs()
-            && !self.journal.covers(needed)
-        {
+        if let Some(needed) = self.lacks(&operation) {
             return Err(Hindrance::Needs(needed));
         }
         let mut append = || self.journal.append_foreign(dot, bytes);
@@ -116,6 +114,20 @@ impl Collections {
             }
         }
         Ok(())
+    }
+}
+
+impl Collections {
+    /// The operation that an operation rests on, if what that one made is not here.
+    pub(super) fn lacks(&self, operation: &Operation<'_>) -> Option<Dot> {
+        let needed = operation.needs()?;
+        match operation {
+            Operation::Insert(Insert { spent, .. }) | Operation::Draw(spent) => {
+                self.filters.lacking(spent.filter, spent.layer, needed)
+            }
+            Operation::Grant(grant) => self.filters.lacking(grant.filter, grant.layer, needed),
+            _ => (!self.journal.covers(needed)).then_some(needed),
+        }
     }
 }
 

@@ -8,9 +8,9 @@ use crate::journal::ReadOnly;
 
 impl Collections {
     /// A peer has the first `common` operations of `origin` as they are here, and others after
-    /// them; `elsewhere` is what it has otherwise. Keeps in mind, durably, what is here and not
-    /// known to be anywhere else, for the directory to be made anew from
-    /// ([`renew`](crate::restore::renew)). True if it was not known.
+    /// them; `elsewhere` is what those have whose histories are the ones here. Keeps in mind, durably,
+    /// what is here and not known to be anywhere else, for the directory to be made anew from
+    /// ([`renew`](crate::restore::renew)). True if it was not known that `origin` has two.
     ///
     /// # Errors
     /// When the log has failed.
@@ -22,9 +22,7 @@ impl Collections {
     ) -> Result<bool, ReadOnly> {
         let me = self.journal.origin();
         let known = self.journal.forks();
-        if known.get(&origin).is_some_and(|first| *first <= common + 1) {
-            return Ok(false);
-        }
+        let is_new = known.get(&origin).is_none_or(|first| *first > common + 1);
         let mut firsts = vec![Dot {
             origin,
             sequence: common + 1,
@@ -37,10 +35,13 @@ impl Collections {
             origin,
             sequence: elsewhere.get(origin) + 1,
         }));
+        let mut noted = None;
         for first in firsts {
-            self.journal.append_fork(first)?;
+            noted = self.journal.append_fork(first)?.or(noted);
         }
-        self.journal.sync()?;
-        Ok(true)
+        if noted.is_some() {
+            self.journal.sync()?;
+        }
+        Ok(is_new)
     }
 }

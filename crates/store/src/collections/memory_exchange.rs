@@ -75,9 +75,7 @@ impl MemoryExchange {
                 .note(&format_args!("what {} puts in does not decode", dot.origin));
             return Err(Wait::Refused);
         };
-        if let Some(needed) = operation.needs()
-            && !self.view.collections.journal().covers(needed)
-        {
+        if self.view.collections.lacks(&operation).is_some() {
             return Ok(false);
         }
         let filters = self.view.collections.filters();

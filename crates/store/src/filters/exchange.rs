@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use grapevine_core::catalogue::{FilterId, FilterRow, LayerRow, Scope, Storage};
-use grapevine_core::filter::parameters::LayerShape;
+use grapevine_core::filter::parameters::{LayerId, LayerShape};
 use grapevine_core::filter::rights::Rights;
 use grapevine_core::operation::{CatalogueChange, Epoch, Stream, encode_change, fits};
 use grapevine_core::sync::{LayerName, Part};
@@ -85,18 +85,27 @@ impl Filters {
         row.layers.iter().map(of_layer).collect()
     }
 
-    /// Leaves out what operations made that are neither here nor in `version`. They come by
+    /// Leaves out filters of operations that are neither here nor in `version`. They come by
     /// themselves, or, of a history that parts from the one here, never: who waited for them would
     /// wait for ever.
     pub(crate) fn keep_known(&self, theirs: &mut Vec<SharedRow>, version: &VersionVector) {
         let applied = self.journal.applied();
         let known = |dot: Dot| version.covers(dot) || applied.covers(dot);
-        theirs.retain_mut(|SharedRow { row, rights }| {
-            let mut layers = row.layers.iter();
-            rights.retain(|_| layers.next().is_some_and(|layer| known(layer.opened)));
-            row.layers.retain(|layer| known(layer.opened));
-            known(row.created)
+        theirs.retain(|shared| known(shared.row.created));
+    }
+
+    /// The operation that is to come before one that needs `opened`, which opened a layer, if it is
+    /// lacking. A layer that is here needs it no more: it may have come with the state of a peer whose
+    /// history of that origin is not the one here, and the operation never comes.
+    pub(crate) fn lacking(&self, filter: FilterId, layer: LayerId, opened: Dot) -> Option<Dot> {
+        if self.journal.covers(opened) {
+            return None;
+        }
+        let is_here = self.with_catalogue(|catalogue| {
+            let row = catalogue.row(filter);
+            row.is_some_and(|row| self.journal.covers(row.created) && row.layer(layer).is_some())
         });
+        (!is_here).then_some(opened)
     }
 
     /// Takes another node's rows in, those after the id `after`. Gives the parts whose bits must be

@@ -457,7 +457,8 @@ impl Tables {
         Ok(strays)
     }
 
-    /// Whether a row of an absent key was made without knowing of what was removed there.
+    /// Whether a row of an absent key was made without knowing of what was removed there. A deletion
+    /// of what is absent is none: above the floor it would delete what others have put there since.
     pub(super) fn is_stray(
         &self,
         state: &State,
@@ -468,7 +469,8 @@ impl Tables {
     ) -> bool {
         let table = state.tables.get(name);
         let floor = table.and_then(|table| table.floors.of(key));
-        floor.is_some_and(|floor| row.version <= floor) && state.knowledge.is_stray(dot)
+        let below = floor.is_some_and(|floor| row.version <= floor);
+        row.values().is_some() && below && state.knowledge.is_stray(dot)
     }
 
     /// Writes strays again, above the floors: whoever still has the tombstone takes them too then.

@@ -5,6 +5,7 @@ use super::toy::{AFTER, IMPORT, PUT, layer, origin};
 use crate::history::History;
 use crate::operation::encode_mark;
 use crate::origin::Origin;
+use crate::sync::limits::AWAITED_MS;
 use crate::sync::replica::{Replica as _, Run};
 use crate::sync::*;
 use crate::version::Dot;
@@ -93,9 +94,91 @@ fn operations_put_aside_are_continued_only_by_their_own_history() {
     };
     bench.receive(1, Message::Operations { before: 0, run });
     bench.after(1000);
-    assert_eq!(bench.toy.applied().get(origin(OF)), 3);
-    bench.receive(1, told(77, 4, vec![put(5)]));
+    // What was put aside is gone: who sent it may have the other history by now. It comes again.
+    assert_eq!(bench.toy.applied().get(origin(OF)), 2);
+    bench.receive(1, told(77, 3, vec![put(3), put(5)]));
     assert_eq!(bench.toy.applied().get(origin(OF)), 4);
+}
+
+/// What a peer that tells the mark of its operations has: those of [`OF`].
+fn tell_marked(bench: &mut Bench, peer: usize, count: u64, mark: u64) -> Vec<(Origin, Message)> {
+    let content = Content::Range {
+        after: None,
+        through: None,
+        entries: vec![Entry {
+            mark,
+            ..entry(OF, count)
+        }],
+    };
+    let (theirs, ours) = (1000 + peer as u64, 1 + peer as u64);
+    let report = bench.report(theirs, ours, 1 << 20, content);
+    bench.receive(peer, report)
+}
+
+fn put_aside(bench: &Bench) -> u64 {
+    bench.machine.intake.aside(origin(OF))
+}
+
+/// Who sent them was set back since, and others have other operations under their numbers.
+#[test]
+fn operations_that_nobody_has_any_more_do_not_wait_for_ever() {
+    let nowhere = Dot {
+        origin: origin(9),
+        sequence: 1,
+    };
+    // As many of another history, or as many of the same one.
+    for (mark, kept) in [(88, 0), (77, 2)] {
+        let mut bench = bench(77);
+        bench.receive(1, told(77, 3, vec![put_after(3, nowhere), put(4)]));
+        assert_eq!(put_aside(&bench), 2);
+        tell_marked(&mut bench, 2, 4, mark);
+        bench.after(AWAITED_MS / 2);
+        assert_eq!(put_aside(&bench), 2);
+        bench.after(AWAITED_MS);
+        assert_eq!(put_aside(&bench), kept, "{mark}");
+    }
+}
+
+/// The operation that it waits for was a twin's, and is nowhere any more.
+#[test]
+fn what_waits_for_an_operation_that_nobody_has_comes_with_the_state_of_a_peer() {
+    let nowhere = Dot {
+        origin: origin(9),
+        sequence: 1,
+    };
+    let is_page = |sent: &[(Origin, Message)]| {
+        let mut sent = sent.iter();
+        sent.any(|(to, message)| *to == origin(2) && matches!(message, Message::PageRequest { .. }))
+    };
+    for has_it in [true, false] {
+        let mut bench = bench(77);
+        bench.receive(1, told(77, 3, vec![put_after(3, nowhere)]));
+        tell_marked(&mut bench, 2, 3, 77);
+        if has_it {
+            bench.tell(3, &[(9, 1)]);
+        }
+        assert!(!is_page(&bench.after(AWAITED_MS / 2)));
+        assert_eq!(is_page(&bench.after(AWAITED_MS)), !has_it);
+    }
+}
+
+/// What its operations that are not taken removed would be taken for removed here.
+#[test]
+fn the_state_of_a_peer_with_another_history_is_not_taken() {
+    for (mark, taken) in [(77, true), (88, false)] {
+        let mut bench = bench(77);
+        bench.toy.sync();
+        bench.after(1000);
+        tell_marked(&mut bench, 2, 2, mark);
+        let more = bench.report(1002, 3, 1 << 20, Content::Moved(vec![entry(9, 4)]));
+        bench.receive(2, more);
+        bench.receive(2, Message::Behind);
+        let sent = bench.after(5000);
+        let asked = |(to, message): &(Origin, Message)| {
+            *to == origin(2) && matches!(message, Message::PageRequest { .. })
+        };
+        assert_eq!(sent.iter().any(asked), taken, "{mark}: {sent:?}");
+    }
 }
 
 /// An import came from a peer, and then its twin is connected, which never had it.
@@ -104,16 +187,7 @@ fn only_a_peer_of_the_same_history_says_that_bits_are_gone() {
     for (mark, given_up) in [(77, 1), (88, 0)] {
         let mut bench = bench(77);
         bench.receive(1, told(77, 3, vec![vec![IMPORT, 20]]));
-        let content = Content::Range {
-            after: None,
-            through: None,
-            entries: vec![Entry {
-                mark,
-                ..entry(OF, 3)
-            }],
-        };
-        let report = bench.report(1001, 2, 1 << 20, content);
-        let mut asked = bench.receive(1, report);
+        let mut asked = tell_marked(&mut bench, 1, 3, mark);
         asked.extend(bench.after(1000));
         let is_it = |(to, message): &(Origin, Message)| {
             *to == origin(1) && matches!(message, Message::BlocksRequest { .. })
