@@ -111,6 +111,13 @@ impl Intake {
         })
     }
 
+    /// Whether an operation waits for bits.
+    pub(super) fn lacks_bits(&self, dot: Dot) -> bool {
+        self.parked.get(&dot.origin).is_some_and(|parked| {
+            parked.first == dot.sequence && matches!(parked.waits, Waits::Parts(..))
+        })
+    }
+
     /// The last mark among the first `count` operations of an origin that are in or put aside, as far
     /// as those reach.
     pub(super) fn mark<R: Replica>(&self, replica: &R, origin: Origin, count: u64) -> u64 {
@@ -288,7 +295,7 @@ impl Machine {
                 }
                 // Who sent those may have another history by now: they would be in the way of
                 // these for ever.
-                Appended::Apart => drop(self.intake.take(origin)),
+                Appended::Apart => self.forget_aside(turn, origin),
             }
         }
         if run.first > have + 1 {

@@ -243,11 +243,23 @@ impl Machine {
             .is_some_and(|peer| peer.is_ready() && !peer.known.includes(&transfer.version))
     }
 
+    /// Forgets what was put aside of an origin, and the bits that it waited for.
+    pub(super) fn forget_aside<R: Replica>(&mut self, turn: &mut Turn<'_, R>, origin: Origin) {
+        let fetches = |transfer: &Transfer| transfer.waiting().is_some_and(|d| d.origin == origin);
+        if self.transfer.as_ref().is_some_and(fetches) {
+            self.abandon(turn);
+        }
+        self.intake.forget(origin);
+    }
+
     /// Whether the peer is known to have now what the transfer is for, in the history that is here:
     /// only then bits that it has not were dropped. It may have been set back since it was asked.
     fn may_say_gone<R: Replica>(&self, replica: &R, transfer: &Transfer) -> bool {
         match transfer.waiting() {
-            Some(dot) => self.vouches_for(replica, transfer.peer, dot),
+            // It may be another operation of that number by now that is here.
+            Some(dot) => {
+                self.intake.lacks_bits(dot) && self.vouches_for(replica, transfer.peer, dot)
+            }
             None => self
                 .peers
                 .get(&transfer.peer)

@@ -29,7 +29,7 @@ impl Machine {
         } in waiting
         {
             if !self.has_somebody(turn.replica, first, end) {
-                self.intake.forget(first.origin);
+                self.forget_aside(turn, first.origin);
             } else if let Some(awaited) = awaited
                 && !self.is_coming(awaited)
                 && !self.is_fetching()

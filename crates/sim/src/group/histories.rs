@@ -18,7 +18,7 @@ use grapevine_store::restore::{renew, renew_apart};
 
 use super::mutant::GroupMutation;
 use super::network::Event;
-use super::node::{Node, Running};
+use super::node::Node;
 use super::{Checked, Time, World};
 use crate::branch::Branch;
 use crate::node;
@@ -219,16 +219,22 @@ impl World {
         };
         let journal = running.collections.journal();
         match event {
-            SyncEvent::HistoriesPart { origin, common, .. } => {
+            SyncEvent::HistoriesPart {
+                peer,
+                origin,
+                common,
+            } => {
                 let elsewhere = running.held_elsewhere();
                 let noted = running.collections.note_fork(*origin, *common, &elsewhere);
                 let noted = noted.map(drop).map_err(|error| error.to_string());
                 self.outcome.violation = noted.err();
-                if *origin == running.origin {
+                let is_own = *origin == running.origin;
+                if is_own {
                     journal.fail(|| "histories part".to_owned());
-                    self.nodes[node].apart = true;
                     self.network.at(self.now + 1, Event::Links);
                 }
+                self.nodes[node].apart |= is_own;
+                self.nodes[node].parted.insert((*peer, *origin));
                 self.hit(Branch::HistoriesPart);
             }
             SyncEvent::OwnOperationsUnknown { .. } => {
@@ -270,16 +276,19 @@ impl World {
         }
         self.tampering.mend_at = None;
         let stays = |node: &usize| self.nodes[*node].is_up() && !self.nodes[*node].left;
-        // Of two that keep apart what they have of a third, one does.
-        let parts = |node: &usize| self.is_forked(*node) || self.gives_way(*node);
-        let nodes = (0..self.nodes.len()).filter(stays).filter(parts);
-        let nodes: Vec<usize> = nodes.collect();
-        nodes
+        let (forked, others): (Vec<usize>, Vec<usize>) = (0..self.nodes.len())
+            .filter(stays)
+            .partition(|node| self.is_forked(*node));
+        // First the copies themselves; then, of two that keep apart what they have of one, one.
+        let mended = match forked.is_empty() {
+            false => forked,
+            true => others.into_iter().filter(|n| self.gives_way(*n)).collect(),
+        };
+        mended
             .into_iter()
             .try_for_each(|node| self.make_anew(node))?;
-        let knows = |running: &Running| !running.forks().is_empty();
-        let staying = self.nodes.iter().filter(|node| !node.left);
-        if staying.filter_map(|node| node.running.as_ref()).any(knows) {
+        let is_left = |node: usize| !self.nodes[node].left && self.gives_way(node);
+        if (0..self.nodes.len()).any(is_left) {
             self.tampering.mend_at = Some(self.now + MENDED_AFTER_MS);
         }
         Ok(())
@@ -288,22 +297,17 @@ impl World {
     /// Whether a node's history of another's operations is to be given up for that of a peer: the
     /// origin's own node has another one, or the peer stands before it in the list.
     fn gives_way(&self, node: usize) -> bool {
-        let Some(running) = &self.nodes[node].running else {
-            return false;
-        };
         let named = |name: Origin| {
             let is_it = |other: &Node| {
                 other.running.as_ref().is_some_and(|r| r.origin == name) && !other.left
             };
             self.nodes.iter().position(is_it)
         };
-        running
-            .forks()
-            .iter()
-            .any(|(peer, origin)| match named(*peer) {
-                Some(other) => peer == origin || other < node,
-                None => false,
-            })
+        let mut parted = self.nodes[node].parted.iter();
+        parted.any(|(peer, origin)| match named(*peer) {
+            Some(other) => peer == origin || other < node,
+            None => false,
+        })
     }
 
     fn make_anew(&mut self, node: usize) -> Checked {
@@ -345,6 +349,7 @@ impl World {
         }
         self.nodes[node].backup = None;
         self.nodes[node].copy = None;
+        self.nodes[node].parted.clear();
         self.ledger.made_anew(node);
         self.start(node)
     }

@@ -64,6 +64,8 @@ pub(super) struct Node {
     pub(super) copy: Option<Copy>,
     /// It found that its own history is not that of the others: it stays alone.
     pub(super) apart: bool,
+    /// Peers that it found to have another history of an origin, and of which.
+    pub(super) parted: BTreeSet<(Origin, Origin)>,
     /// A backup of it as a disk, with the time it was taken.
     pub(super) backup: Option<(SimulatedDisk, Time)>,
     pub(super) start_planned: bool,
@@ -101,12 +103,6 @@ impl Running {
     pub(super) fn off(&self) -> Option<Off> {
         self.machine.off()
     }
-
-    /// Peers that have another history of an origin.
-    pub(super) fn forks(&self) -> Vec<(Origin, Origin)> {
-        let forks = self.machine.forks();
-        forks.map(|(peer, origin, _)| (peer, origin)).collect()
-    }
 }
 
 impl Node {
@@ -133,6 +129,7 @@ impl Node {
             backup: None,
             copy: None,
             apart: false,
+            parted: BTreeSet::new(),
             start_planned: false,
             sync_planned: false,
             ticks: 0,

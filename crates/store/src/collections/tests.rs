@@ -1,6 +1,7 @@
 //! The bitmap of the group: what is kept, what others are told, what they bring.
 
 mod descriptors;
+mod histories;
 
 use std::io::ErrorKind;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

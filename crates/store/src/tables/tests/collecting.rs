@@ -108,6 +108,32 @@ fn the_same_when_its_state_is_taken_over() {
     assert_eq!(value(&b, "k").as_deref(), Some("made alone"));
 }
 
+/// It was written again above the floor, and above what others had set there since.
+#[test]
+fn a_deletion_that_a_joiner_made_alone_deletes_nothing_that_was_set_since() {
+    let (_, a) = node_with_table();
+    let (_, b) = node_with_table();
+    set(&a, "k", "v");
+    delete(&a, "k");
+    settle(&[&a, &b]);
+    assert_eq!(collect(&a, &[&a, &b]), 1, "a has forgotten, b has not");
+    let (_, joiner) = node_with_table();
+    let alone = Row {
+        content: Content::Tombstone,
+        ..row(1, "")
+    };
+    let old = [(b"k".to_vec(), alone)];
+    joiner.tables().merge(b"t", old).expect("merged");
+    let own = a.journal().applied().get(origin(&a));
+    send(&joiner, &a);
+    assert_eq!(a.journal().applied().get(origin(&a)), own);
+    set(&b, "k", "set since");
+    settle(&[&a, &b, &joiner]);
+    for node in [&a, &b, &joiner] {
+        assert_eq!(value(node, "k").as_deref(), Some("set since"));
+    }
+}
+
 #[test]
 fn a_members_rows_below_anothers_floor_stay_as_they_are() {
     let (_, a) = node_with_table();

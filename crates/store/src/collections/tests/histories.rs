@@ -1,0 +1,118 @@
+//! Operations that rest on others which never come, and what is kept in mind where histories part.
+
+use grapevine_core::catalogue::{Scope, Storage};
+use grapevine_core::filter::parameters::{Growth, Parameters};
+use grapevine_core::operation::{CatalogueChange, decode};
+use grapevine_core::sync::Source;
+use grapevine_core::version::VersionVector;
+
+use super::*;
+use crate::filters::{NewFilter, Recreation, Scratch};
+
+/// The operations of a node, from the first on.
+fn operations(node: &Arc<Collections>) -> Vec<Vec<u8>> {
+    node.journal().sync().expect("synced");
+    let mut exchange = Exchange::new(Arc::clone(node));
+    let wanted = [(node.journal().origin(), 1)].into();
+    let Read::Runs { runs, .. } = exchange.read(&wanted, None, 1 << 20) else {
+        panic!("the log reaches back");
+    };
+    runs.into_iter().flat_map(|run| run.operations).collect()
+}
+
+/// A node whose filter `f` has grown by a layer.
+fn grown() -> Arc<Collections> {
+    let node = open(&SimulatedDisk::new());
+    let new = NewFilter {
+        parameters: Parameters {
+            capacity: 16,
+            error: 1e-6,
+            growth: Growth::By(2),
+        },
+        storage: Storage::Durable,
+        seed: None,
+        scope: Scope::Group,
+    };
+    let made = node.filters().create(b"f", new, Recreation::AtOnce);
+    made.expect("it is made");
+    let handle = node.filters().get(b"f").expect("it is there");
+    for number in 0..40_u32 {
+        let key = number.to_le_bytes();
+        let mut scratch = Scratch::default();
+        let put = node.filters().set(&handle, &[&key], &mut scratch);
+        put.expect("there is room");
+    }
+    node
+}
+
+/// The origin that made an opening may have got another history since: it comes to nobody.
+#[test]
+fn an_operation_on_a_layer_that_came_with_a_state_needs_no_opening() {
+    let (maker, node) = (grown(), open(&SimulatedDisk::new()));
+    let of_maker = operations(&maker);
+    let is_opening = |bytes: &Vec<u8>| {
+        let operation = decode(bytes);
+        matches!(
+            operation,
+            Ok(Change::Catalogue(CatalogueChange::OpenLayer(..)))
+        )
+    };
+    let opening = of_maker.iter().position(is_opening).expect("it has grown");
+    let origin = maker.journal().origin();
+    for (sequence, bytes) in (1..).zip(&of_maker[..opening]) {
+        let dot = Dot { origin, sequence };
+        node.apply(dot, bytes).expect("it needs no other");
+    }
+    let into_the_layer = of_maker.last().expect("it has keys");
+    let dot = Dot {
+        origin: STRANGER,
+        sequence: 1,
+    };
+    let waits = node.apply(dot, into_the_layer);
+    assert!(matches!(waits, Err(Hindrance::Needs(_))), "{waits:?}");
+
+    let filters = Exchange::new(Arc::clone(&maker)).page(1, &[], 1 << 20);
+    let page = filters.expect("its filters");
+    let source = Source {
+        version: &VersionVector::default(),
+        comparing: true,
+    };
+    let merged = Exchange::new(Arc::clone(&node)).merge_page(&page, source);
+    merged.expect("it is a page");
+    node.apply(dot, into_the_layer).expect("the layer is here");
+    assert!(!node.journal().covers(Dot {
+        origin,
+        sequence: opening as u64 + 1
+    }));
+}
+
+/// Where a second peer is found to have another history too, it no longer counts as one that has the rest.
+#[test]
+fn each_peer_that_parts_may_have_to_give_up_what_it_has() {
+    let node = open(&SimulatedDisk::new());
+    node.bitmap().set(&[1]).expect("set");
+    let me = node.journal().origin();
+    let other = Origin::new([8; 16]);
+    for sequence in 1..=9 {
+        let dot = Dot {
+            origin: other,
+            sequence,
+        };
+        node.apply(dot, &operation(&[10 + sequence as u16]))
+            .expect("taken in");
+        let dot = Dot {
+            origin: STRANGER,
+            sequence,
+        };
+        node.apply(dot, &operation(&[20 + sequence as u16]))
+            .expect("taken in");
+    }
+    let held = |count| VersionVector::from_iter([(other, count), (me, 2), (STRANGER, 9)]);
+    let noted = node.note_fork(STRANGER, 4, &held(9));
+    assert!(noted.expect("noted"), "it was not known");
+    assert_eq!(node.journal().forks().get(&STRANGER), Some(&5));
+    assert_eq!(node.journal().forks().get(&other), None);
+    let noted = node.note_fork(STRANGER, 4, &held(6));
+    assert!(!noted.expect("noted"), "it was known");
+    assert_eq!(node.journal().forks().get(&other), Some(&7));
+}
