@@ -9,7 +9,6 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use grapevine_core::origin::Origin;
 use grapevine_core::sync::Event as SyncEvent;
 use grapevine_store::backup::Copied;
 use grapevine_store::disk::SimulatedDisk;
@@ -17,7 +16,7 @@ use grapevine_store::filters::Options;
 use grapevine_store::restore::{renew, renew_apart};
 
 use super::mutant::GroupMutation;
-use super::network::Event;
+use super::network::{Event, Topic};
 use super::node::Node;
 use super::{Checked, Time, World};
 use crate::branch::Branch;
@@ -234,7 +233,13 @@ impl World {
                     self.network.at(self.now + 1, Event::Links);
                 }
                 self.nodes[node].apart |= is_own;
-                self.nodes[node].parted.insert((*peer, *origin));
+                let is_it = |other: &usize| {
+                    self.nodes[*other].name(Topic::Group) == Some(*peer)
+                        && self.network.connection(node, *other).is_some()
+                };
+                if let Some(other) = (0..self.nodes.len()).find(is_it) {
+                    self.nodes[node].parted.insert((other, *peer, *origin));
+                }
                 self.hit(Branch::HistoriesPart);
             }
             SyncEvent::OwnOperationsUnknown { .. } => {
@@ -297,16 +302,11 @@ impl World {
     /// Whether a node's history of another's operations is to be given up for that of a peer: the
     /// origin's own node has another one, or the peer stands before it in the list.
     fn gives_way(&self, node: usize) -> bool {
-        let named = |name: Origin| {
-            let is_it = |other: &Node| {
-                other.running.as_ref().is_some_and(|r| r.origin == name) && !other.left
-            };
-            self.nodes.iter().position(is_it)
-        };
         let mut parted = self.nodes[node].parted.iter();
-        parted.any(|(peer, origin)| match named(*peer) {
-            Some(other) => peer == origin || other < node,
-            None => false,
+        parted.any(|(other, peer, origin)| {
+            let there = &self.nodes[*other];
+            let stays = !there.left && there.name(Topic::Group) == Some(*peer);
+            stays && (peer == origin || *other < node)
         })
     }
 

@@ -64,8 +64,8 @@ pub(super) struct Node {
     pub(super) copy: Option<Copy>,
     /// It found that its own history is not that of the others: it stays alone.
     pub(super) apart: bool,
-    /// Peers that it found to have another history of an origin, and of which.
-    pub(super) parted: BTreeSet<(Origin, Origin)>,
+    /// Peers that it found to have another history of an origin, and of which; two may have one name.
+    pub(super) parted: BTreeSet<(usize, Origin, Origin)>,
     /// A backup of it as a disk, with the time it was taken.
     pub(super) backup: Option<(SimulatedDisk, Time)>,
     pub(super) start_planned: bool,

@@ -26,7 +26,7 @@ const HEAD_BYTES: usize = 4096;
 /// Memory that pages of the file may take, in bytes.
 const CACHE_BYTES: usize = 128 << 20;
 /// How often the file is copied while it changes.
-const COPIES_MAX: usize = 8;
+const COPIES_MAX: usize = 32;
 
 /// What is in the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
