@@ -42,6 +42,8 @@ struct Parked {
 #[derive(Debug)]
 enum Waits {
     For(Dot),
+    /// For what an operation did that is in, and which is not here: it is of another history.
+    ForState(Dot),
     /// For bits; not to be tried before that time, unless they were fetched.
     Parts(Vec<Part>, u64),
     /// For nothing any more.
@@ -149,7 +151,7 @@ impl Intake {
             },
             end: parked.next(),
             awaited: match parked.waits {
-                Waits::For(awaited) => Some(awaited),
+                Waits::For(awaited) | Waits::ForState(awaited) => Some(awaited),
                 Waits::Parts(..) | Waits::Ready => None,
             },
         })
@@ -163,7 +165,7 @@ impl Intake {
     /// What operations wait for may have come with the state of a peer: all are to be tried again.
     pub(super) fn retry(&mut self) {
         for parked in self.parked.values_mut() {
-            if matches!(parked.waits, Waits::For(..)) {
+            if matches!(parked.waits, Waits::For(_) | Waits::ForState(_)) {
                 parked.waits = Waits::Ready;
             }
         }
@@ -363,6 +365,7 @@ impl Machine {
             _ if count == operations.len() => return count > 0,
             // Without a reason it is tried again when something else is in.
             None => Waits::Ready,
+            Some(Wait::For(dot)) if turn.replica.applied().covers(dot) => Waits::ForState(dot),
             Some(Wait::For(dot)) => Waits::For(dot),
             Some(Wait::Parts(parts)) => Waits::Parts(parts, turn.now),
             Some(Wait::Refused) => {
@@ -407,7 +410,7 @@ impl Machine {
                     moved
                         || match &parked.waits {
                             Waits::For(dot) => applied.covers(*dot),
-                            Waits::Parts(..) => false,
+                            Waits::ForState(_) | Waits::Parts(..) => false,
                             Waits::Ready => true,
                         }
                 })

@@ -31,7 +31,7 @@ impl Machine {
             if !self.has_somebody(turn.replica, first, end) {
                 self.forget_aside(turn, first.origin);
             } else if let Some(awaited) = awaited
-                && !self.is_coming(awaited)
+                && !self.is_coming(turn.replica, awaited)
                 && !self.is_fetching()
             {
                 let version = VersionVector::from_iter([(first.origin, first.sequence)]);
@@ -53,8 +53,11 @@ impl Machine {
         })
     }
 
-    /// Whether a peer has an operation that is not here.
-    fn is_coming(&self, dot: Dot) -> bool {
+    /// Whether an operation is not here, and a peer has it.
+    fn is_coming<R: Replica>(&self, replica: &R, dot: Dot) -> bool {
+        if replica.applied().covers(dot) {
+            return false;
+        }
         let mut peers = self.peers.values().filter(|peer| peer.connected);
         peers.any(|peer| {
             peer.known.durable(dot.origin) >= dot.sequence && !peer.parts_at(dot.origin)

@@ -14,7 +14,7 @@ use crate::journal::ReadOnly;
 /// Why an operation was not taken in. Nothing was changed; the ones after it have to wait too.
 #[derive(Debug, thiserror::Error)]
 pub enum Hindrance {
-    /// It rests on an operation that is not in yet.
+    /// It rests on an operation that is not in yet, or on what that did.
     #[error("it rests on operation {} of {}, which is not here yet", .0.sequence, .0.origin)]
     Needs(Dot),
     /// Its bytes make no operation that this version knows.
@@ -59,14 +59,29 @@ impl Collections {
     /// Takes in the operation `dot` of another origin, the next one of it.
     pub fn apply(&self, dot: Dot, bytes: &[u8]) -> Result<(), Hindrance> {
         let operation = decode(bytes)?;
+        match self.apply_decoded(dot, bytes, &operation) {
+            // What opened it is in, of another history.
+            Err(Hindrance::UnknownLayer) if let Some(needed) = operation.needs() => {
+                Err(Hindrance::Needs(needed))
+            }
+            applied => applied,
+        }
+    }
+
+    fn apply_decoded(
+        &self,
+        dot: Dot,
+        bytes: &[u8],
+        operation: &Operation<'_>,
+    ) -> Result<(), Hindrance> {
         if !operation.is_for_all() || dot.origin == self.journal.origin() {
             return Err(Hindrance::Misplaced);
         }
-        if let Some(needed) = self.lacks(&operation) {
+        if let Some(needed) = self.lacks(operation) {
             return Err(Hindrance::Needs(needed));
         }
         let mut append = || self.journal.append_foreign(dot, bytes);
-        match &operation {
+        match operation {
             Operation::Insert(insert) => {
                 self.filters.apply_insert(dot.origin, insert, &mut append)?;
             }

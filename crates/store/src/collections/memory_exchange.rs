@@ -83,6 +83,8 @@ impl MemoryExchange {
             filters.memory_stream().append_foreign(dot, bytes)
         }) {
             Ok(()) => Ok(true),
+            // What opened it is in, of another history: the layer comes with the group's state.
+            Err(Blocked::UnknownLayer) => Ok(false),
             Err(blocked @ (Blocked::Memory(_) | Blocked::NoFile(_) | Blocked::ReadOnly(_))) => {
                 self.view
                     .note(&format_args!("keys of {} wait: {blocked}", dot.origin));

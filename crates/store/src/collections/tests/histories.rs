@@ -45,19 +45,24 @@ fn grown() -> Arc<Collections> {
     node
 }
 
-/// The origin that made an opening may have got another history since: it comes to nobody.
-#[test]
-fn an_operation_on_a_layer_that_came_with_a_state_needs_no_opening() {
-    let (maker, node) = (grown(), open(&SimulatedDisk::new()));
-    let of_maker = operations(&maker);
-    let is_opening = |bytes: &Vec<u8>| {
+/// How many operations come before the one that opened the second layer.
+fn opening(operations: &[Vec<u8>]) -> usize {
+    let opens = |bytes: &Vec<u8>| {
         let operation = decode(bytes);
         matches!(
             operation,
             Ok(Change::Catalogue(CatalogueChange::OpenLayer(..)))
         )
     };
-    let opening = of_maker.iter().position(is_opening).expect("it has grown");
+    operations.iter().position(opens).expect("it has grown")
+}
+
+/// The origin that made an opening may have got another history since: it comes to nobody.
+#[test]
+fn an_operation_on_a_layer_that_came_with_a_state_needs_no_opening() {
+    let (maker, node) = (grown(), open(&SimulatedDisk::new()));
+    let of_maker = operations(&maker);
+    let opening = opening(&of_maker);
     let origin = maker.journal().origin();
     for (sequence, bytes) in (1..).zip(&of_maker[..opening]) {
         let dot = Dot { origin, sequence };
@@ -84,6 +89,26 @@ fn an_operation_on_a_layer_that_came_with_a_state_needs_no_opening() {
         origin,
         sequence: opening as u64 + 1
     }));
+}
+
+/// It was refused, and its origin followed no further: who opened the layer has another history here.
+#[test]
+fn an_operation_on_a_layer_that_another_history_opened_waits_for_it() {
+    let (maker, node) = (grown(), open(&SimulatedDisk::new()));
+    let of_maker = operations(&maker);
+    let opening = opening(&of_maker);
+    let origin = maker.journal().origin();
+    let other = operation(&[7]);
+    for (sequence, bytes) in (1..).zip(of_maker[..opening].iter().chain([&other])) {
+        let dot = Dot { origin, sequence };
+        node.apply(dot, bytes).expect("it needs no other");
+    }
+    let dot = Dot {
+        origin: STRANGER,
+        sequence: 1,
+    };
+    let waits = node.apply(dot, of_maker.last().expect("it has keys"));
+    assert!(matches!(waits, Err(Hindrance::Needs(_))), "{waits:?}");
 }
 
 /// Where a second peer is found to have another history too, it no longer counts as one that has the rest.
