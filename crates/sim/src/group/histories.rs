@@ -9,6 +9,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use grapevine_core::origin::Origin;
 use grapevine_core::sync::Event as SyncEvent;
 use grapevine_store::backup::Copied;
 use grapevine_store::disk::SimulatedDisk;
@@ -37,6 +38,8 @@ const TURN_MS: Time = 5000;
 /// For so long operators leave it as it is, and see meanwhile whom it concerns: who is made anew
 /// while another still has the history that is to go may only get it again.
 const MENDED_AFTER_MS: Time = 25_000;
+/// For so long they wait for one to be back before they look whether there is another.
+const NEXT_AFTER_MS: Time = 10_000;
 
 /// What is done to directories in a seed, and what came of it.
 #[derive(Debug)]
@@ -284,30 +287,40 @@ impl World {
         let (forked, others): (Vec<usize>, Vec<usize>) = (0..self.nodes.len())
             .filter(stays)
             .partition(|node| self.is_forked(*node));
-        // First the copies themselves; then, of two that keep apart what they have of one, one.
+        // First the copies themselves. Then one after the other, since each counts on what others
+        // have: of two that keep apart what they have of one, the one that does so with most.
         let mended = match forked.is_empty() {
             false => forked,
-            true => others.into_iter().filter(|n| self.gives_way(*n)).collect(),
+            true => {
+                let most = others.into_iter().max_by_key(|node| self.conflicts(*node));
+                most.into_iter()
+                    .filter(|n| self.conflicts(*n) > 0)
+                    .collect()
+            }
         };
         mended
             .into_iter()
             .try_for_each(|node| self.make_anew(node))?;
-        let is_left = |node: usize| !self.nodes[node].left && self.gives_way(node);
+        let is_left = |node: usize| !self.nodes[node].left && self.conflicts(node) > 0;
         if (0..self.nodes.len()).any(is_left) {
-            self.tampering.mend_at = Some(self.now + MENDED_AFTER_MS);
+            self.tampering.mend_at = Some(self.now + NEXT_AFTER_MS);
         }
         Ok(())
     }
 
-    /// Whether a node's history of another's operations is to be given up for that of a peer: the
-    /// origin's own node has another one, or the peer stands before it in the list.
-    fn gives_way(&self, node: usize) -> bool {
-        let mut parted = self.nodes[node].parted.iter();
-        parted.any(|(other, peer, origin)| {
+    /// How many others have another history of an origin than a node has. Where the origin's own node
+    /// has, that node counts for all.
+    fn conflicts(&self, node: usize) -> usize {
+        let parted = self.nodes[node].parted.iter();
+        let there = parted.filter(|(other, peer, _)| {
             let there = &self.nodes[*other];
-            let stays = !there.left && there.name(Topic::Group) == Some(*peer);
-            stays && (peer == origin || *other < node)
-        })
+            !there.left && there.name(Topic::Group) == Some(*peer)
+        });
+        let weight = |(_, peer, origin): &(usize, Origin, Origin)| match peer == origin {
+            true => self.nodes.len(),
+            false => 1,
+        };
+        there.map(weight).sum()
     }
 
     fn make_anew(&mut self, node: usize) -> Checked {
