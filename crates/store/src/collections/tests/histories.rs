@@ -2,10 +2,12 @@
 
 use grapevine_core::catalogue::{Scope, Storage};
 use grapevine_core::filter::parameters::{Growth, Parameters};
-use grapevine_core::operation::{CatalogueChange, decode};
+use grapevine_core::history::History;
+use grapevine_core::operation::{CatalogueChange, decode, encode_mark};
 use grapevine_core::sync::Source;
 use grapevine_core::version::VersionVector;
 
+use super::super::exchange::encode_rows;
 use super::*;
 use crate::filters::{NewFilter, Recreation, Scratch};
 
@@ -140,4 +142,57 @@ fn each_peer_that_parts_may_have_to_give_up_what_it_has() {
     let noted = node.note_fork(STRANGER, 4, &held(6));
     assert!(!noted.expect("noted"), "it was known");
     assert_eq!(node.journal().forks().get(&other), Some(&7));
+}
+
+/// Filters on a page are those of operations that are in or that the state stands for, and go again
+/// when it never becomes whole.
+#[test]
+fn of_a_state_that_never_becomes_whole_nothing_stays() {
+    let (maker, node) = (grown(), open(&SimulatedDisk::new()));
+    let page = Exchange::new(Arc::clone(&maker)).page(1, &[], 1 << 20);
+    let page = page.expect("its filters");
+    let mut exchange = Exchange::new(Arc::clone(&node));
+    let all = maker.journal().applied();
+    let nothing = VersionVector::default();
+    for (version, taken) in [(&nothing, 0), (&all, 1)] {
+        let source = Source {
+            version,
+            comparing: false,
+        };
+        exchange.merge_page(&page, source).expect("it is a page");
+        assert_eq!(node.filters().rows().len(), taken);
+        exchange.forget_partial();
+        assert_eq!(node.filters().rows().len(), 0);
+    }
+}
+
+#[test]
+fn a_state_whose_history_parts_from_what_came_meanwhile_is_not_taken_over() {
+    const HISTORIES: u8 = 7;
+    for (mark, has) in [(88, 2), (77, 5)] {
+        let node = open(&SimulatedDisk::new());
+        let mut marked = Vec::new();
+        encode_mark(&mut marked, 77);
+        for (sequence, bytes) in (1..).zip([marked, operation(&[3])]) {
+            let origin = STRANGER;
+            let applied = node.apply(Dot { origin, sequence }, &bytes);
+            applied.expect("it needs no other");
+        }
+        let theirs = History::from_marks(vec![(1, mark)], false).expect("it is one");
+        let page = Page {
+            section: HISTORIES,
+            after: Vec::new(),
+            next: None,
+            bytes: encode_rows(&vec![(STRANGER, theirs)]),
+        };
+        let version = VersionVector::from_iter([(STRANGER, 5)]);
+        let source = Source {
+            version: &version,
+            comparing: false,
+        };
+        let mut exchange = Exchange::new(Arc::clone(&node));
+        exchange.merge_page(&page, source).expect("it is a page");
+        exchange.adopt(&version);
+        assert_eq!(node.journal().applied().get(STRANGER), has, "{mark}");
+    }
 }
