@@ -12,6 +12,7 @@
 //! nothing of it. So each message with operations says the last mark before them, and they are
 //! taken only behind that mark.
 
+use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Unbounded};
 
 use super::Event;
@@ -176,13 +177,27 @@ impl Machine {
         }
     }
 
-    /// What peers have for good that have no other history of any origin than is here, as far as that is
-    /// known. One that has may have to give up what it has, like this node.
-    pub fn held_elsewhere(&self) -> VersionVector {
-        let mut held = VersionVector::default();
-        let peers = self.peers.values().filter(|peer| peer.shows_state());
-        peers.for_each(|peer| held.merge(&peer.known.version()));
-        held
+    /// What most members have for good, with the histories that are here as far as that is known. A
+    /// peer that has another one of any origin does not count, since it may have to give up what it
+    /// has, like this node; nor does one alone, since that may turn out of it as well.
+    pub fn held_by_most(&self) -> VersionVector {
+        let others = self.others().count();
+        let needed = others.div_ceil(2).max(others.min(2));
+        let peers = self
+            .peers
+            .iter()
+            .filter(|(name, peer)| peer.shows_state() && self.members.contains(name));
+        let mut held: BTreeMap<Origin, Vec<u64>> = BTreeMap::new();
+        for (_, peer) in peers {
+            for (origin, count) in peer.known.version().iter() {
+                held.entry(origin).or_default().push(count);
+            }
+        }
+        let by_most = held.into_iter().filter_map(|(origin, mut counts)| {
+            counts.sort_unstable_by(|a, b| b.cmp(a));
+            Some((origin, *counts.get(needed.checked_sub(1)?)?))
+        });
+        by_most.collect()
     }
 
     /// Where the histories of connected peers are known to be others than those here: the peer, the

@@ -24,7 +24,7 @@ impl Owner {
     /// A peer has the first `common` operations of an origin as they are here, and others after
     /// them. Nothing of that origin passes between the two. Of the own origin no more is made.
     pub(super) fn histories_part(&mut self, peer: Origin, origin: Origin, common: u64) {
-        let elsewhere = self.machine.held_elsewhere();
+        let elsewhere = self.machine.held_by_most();
         let noted = self.collections.note_fork(origin, common, &elsewhere);
         let new = match noted {
             Ok(new) => new,

@@ -226,7 +226,7 @@ impl World {
                 origin,
                 common,
             } => {
-                let elsewhere = running.held_elsewhere();
+                let elsewhere = running.held_by_most();
                 let noted = running.collections.note_fork(*origin, *common, &elsewhere);
                 let noted = noted.map(drop).map_err(|error| error.to_string());
                 self.outcome.violation = noted.err();

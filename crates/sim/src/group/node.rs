@@ -89,9 +89,9 @@ pub(super) struct Running {
 }
 
 impl Running {
-    /// What peers have for good whose histories are the ones here.
-    pub(super) fn held_elsewhere(&self) -> VersionVector {
-        self.machine.held_elsewhere()
+    /// What most members have for good, with the histories that are here.
+    pub(super) fn held_by_most(&self) -> VersionVector {
+        self.machine.held_by_most()
     }
 
     /// The clocks of the members that it hears.

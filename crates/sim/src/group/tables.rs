@@ -247,9 +247,12 @@ impl World {
             let found = collections.tables().get(name, key, NOW_MS);
             let found = found.map_err(|error| format!("node {node}: {error}"))?;
             let row = found.and_then(|found| found.row);
+            let deleted = history.tried_deletions.iter().max().copied();
             let latest = match &row {
+                // A directory that was made anew may have one that was deleted with a later one.
+                Some(row) if self.tampering.ambiguous => deleted.max(Some(row.version)),
                 Some(row) => Some(row.version),
-                None => history.tried_deletions.iter().max().copied(),
+                None => deleted,
             };
             for (ack, version) in history.changes.iter().filter(|(ack, _)| must(ack)) {
                 if latest.is_none_or(|latest| latest < *version) {

@@ -94,16 +94,16 @@ impl Filters {
         theirs.retain(|shared| known(shared.row.created));
     }
 
-    /// The operation that is to come before one that needs `opened`, which opened a layer, if it is
-    /// lacking. A layer that is here needs it no more: it may have come with the state of a peer whose
-    /// history of that origin is not the one here, and the operation never comes.
+    /// The operation that is to come before one that needs `opened`, which opened a layer, if that
+    /// layer is lacking. One that is here needs it no more: it may have come with the state of a peer
+    /// whose history of that origin is not the one here, and the operation never comes. And `opened`
+    /// may be in as another operation, which opened no layer.
     pub(crate) fn lacking(&self, filter: FilterId, layer: LayerId, opened: Dot) -> Option<Dot> {
-        if self.journal.covers(opened) {
-            return None;
-        }
-        let is_here = self.with_catalogue(|catalogue| {
-            let row = catalogue.row(filter);
-            row.is_some_and(|row| self.journal.covers(row.created) && row.layer(layer).is_some())
+        let is_in = self.journal.covers(opened);
+        let is_here = self.with_catalogue(|catalogue| match catalogue.row(filter) {
+            Some(row) => row.layer(layer).is_some() && (is_in || self.journal.covers(row.created)),
+            // Dropped, or not made yet.
+            None => is_in,
         });
         (!is_here).then_some(opened)
     }

@@ -197,3 +197,24 @@ fn only_a_peer_of_the_same_history_says_that_bits_are_gone() {
         assert_eq!(bench.toy.given_up, given_up, "{mark}");
     }
 }
+
+/// One alone may have to give up what it has as well.
+#[test]
+fn what_most_members_hold_does_not_count_on_one_alone() {
+    for (members, held) in [(1, 9), (2, 7), (3, 7), (4, 7), (5, 5)] {
+        let mut bench = Bench::new();
+        bench
+            .machine
+            .set_members((0..=members).map(origin).collect());
+        // A stranger counts for nothing.
+        bench.join(7, &[(OF, 20)]);
+        for (peer, count) in [(1, 9), (2, 7), (3, 5)].into_iter().take(members) {
+            bench.join(peer, &[(OF, count)]);
+        }
+        assert_eq!(
+            bench.machine.held_by_most().get(origin(OF)),
+            held,
+            "{members}"
+        );
+    }
+}
