@@ -47,6 +47,22 @@ fn seeds_that_found_a_bug_stay_clean() {
     }
 }
 
+/// The same, of directories that were set back, run twice or swapped.
+#[test]
+fn seeds_of_forks_that_found_a_bug_stay_clean() {
+    for seed in [40, 198, 2373, 2905, 3_000_000_001_403, 3_000_000_011_357] {
+        let outcome = run(GroupPlan {
+            seed,
+            nodes: None,
+            operations: OPERATIONS,
+            mutation: GroupMutation::None,
+            forks: Some(true),
+            trace: false,
+        });
+        assert_eq!(outcome.violation, None, "seed {seed}");
+    }
+}
+
 /// The same, of seeds that needed a longer life.
 #[test]
 fn long_seeds_that_found_a_bug_stay_clean() {

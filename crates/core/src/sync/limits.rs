@@ -107,8 +107,8 @@ pub const SCRUB_MS: u64 = 600_000;
 /// Time to the first comparison that is wanted because something is damaged, in milliseconds; it
 /// doubles while that does not help.
 pub const WANTED_MS: u64 = 5000;
-/// Time for which an operation waits for one that no connected peer has, before a snapshot is taken
-/// from a peer that has the first.
+/// Time for which an operation waits, before it is forgotten if no peer has it any more, or comes
+/// with a snapshot if no peer has the one that it waits for.
 pub const AWAITED_MS: u64 = 15_000;
 /// Time for which no snapshot is begun after one that was not taken over, in milliseconds.
 pub const REFUSED_MS: u64 = 10_000;

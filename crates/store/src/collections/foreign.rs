@@ -130,9 +130,7 @@ impl Collections {
         }
         Ok(())
     }
-}
 
-impl Collections {
     /// The operation that an operation rests on, if what that one made is not here.
     pub(super) fn lacks(&self, operation: &Operation<'_>) -> Option<Dot> {
         let needed = operation.needs()?;

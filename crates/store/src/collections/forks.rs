@@ -8,10 +8,10 @@ use crate::journal::ReadOnly;
 
 impl Collections {
     /// A peer has the first `common` operations of `origin` as they are here, and others after
-    /// them; `elsewhere` is what is known to be kept by others
-    /// whose histories are the ones here. Keeps in mind, durably,
-    /// what is here and not known to be anywhere else, for the directory to be made anew from
-    /// ([`renew`](crate::restore::renew)). True if it was not known that `origin` has two.
+    /// them; `elsewhere` is what is known to be kept by others whose histories are the ones here.
+    /// Keeps in mind, durably, what is here and not known to be anywhere else, for the directory to
+    /// be made anew from ([`renew`](crate::restore::renew)). True if it was not known that `origin`
+    /// has two.
     ///
     /// # Errors
     /// When the log has failed.

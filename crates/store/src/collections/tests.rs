@@ -47,14 +47,19 @@ fn bits(collections: &Collections) -> Vec<u16> {
 }
 
 /// The node's own operations, as a peer reads them.
-fn told(collections: &Arc<Collections>) -> Vec<Vec<u16>> {
+fn operations(collections: &Arc<Collections>) -> Vec<Vec<u8>> {
     collections.journal().sync().expect("synced");
     let mut exchange = Exchange::new(Arc::clone(collections));
     let wanted = [(collections.journal().origin(), 1)].into();
     let Read::Runs { runs, .. } = exchange.read(&wanted, None, 1 << 20) else {
         panic!("the log reaches back");
     };
-    let operations = runs.into_iter().flat_map(|run| run.operations);
+    runs.into_iter().flat_map(|run| run.operations).collect()
+}
+
+/// The bits that they set.
+fn told(collections: &Arc<Collections>) -> Vec<Vec<u16>> {
+    let operations = operations(collections).into_iter();
     let bits = |operation: Vec<u8>| match grapevine_core::operation::decode(&operation) {
         Ok(Change::Bits(bits)) => Some(bits.indexes().collect()),
         // Of the run that made them.

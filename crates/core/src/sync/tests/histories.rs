@@ -218,3 +218,19 @@ fn what_most_members_hold_does_not_count_on_one_alone() {
         );
     }
 }
+
+/// Another operation of that number is in by the time that the peer answers.
+#[test]
+fn bits_that_no_operation_waits_for_any_more_are_not_given_up() {
+    let mut bench = Bench::new();
+    bench.join(1, &[]);
+    bench.join(2, &[]);
+    bench.receive(1, told(77, 1, vec![vec![IMPORT, 20]]));
+    tell_marked(&mut bench, 1, 1, 77);
+    bench.after(1000);
+    assert!(bench.events.contains(&Event::PartsBegun(origin(1))));
+    bench.receive(2, told(88, 1, vec![put(1), put(2)]));
+    assert_eq!(bench.toy.applied().get(origin(OF)), 2);
+    bench.receive(1, Message::Gone(Part::Layer(layer(20))));
+    assert_eq!(bench.toy.given_up, 0);
+}

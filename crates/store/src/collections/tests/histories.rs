@@ -11,17 +11,6 @@ use super::super::exchange::encode_rows;
 use super::*;
 use crate::filters::{NewFilter, Recreation, Scratch};
 
-/// The operations of a node, from the first on.
-fn operations(node: &Arc<Collections>) -> Vec<Vec<u8>> {
-    node.journal().sync().expect("synced");
-    let mut exchange = Exchange::new(Arc::clone(node));
-    let wanted = [(node.journal().origin(), 1)].into();
-    let Read::Runs { runs, .. } = exchange.read(&wanted, None, 1 << 20) else {
-        panic!("the log reaches back");
-    };
-    runs.into_iter().flat_map(|run| run.operations).collect()
-}
-
 /// A node whose filter `f` has grown by a layer.
 fn grown() -> Arc<Collections> {
     let node = open(&SimulatedDisk::new());
@@ -47,6 +36,14 @@ fn grown() -> Arc<Collections> {
     node
 }
 
+/// Takes in the operations of an origin, from the first on.
+fn apply_all(node: &Collections, origin: Origin, operations: &[Vec<u8>]) {
+    for (sequence, bytes) in (1..).zip(operations) {
+        let dot = Dot { origin, sequence };
+        node.apply(dot, bytes).expect("it needs no other");
+    }
+}
+
 /// How many operations come before the one that opened the second layer.
 fn opening(operations: &[Vec<u8>]) -> usize {
     let opens = |bytes: &Vec<u8>| {
@@ -66,10 +63,7 @@ fn an_operation_on_a_layer_that_came_with_a_state_needs_no_opening() {
     let of_maker = operations(&maker);
     let opening = opening(&of_maker);
     let origin = maker.journal().origin();
-    for (sequence, bytes) in (1..).zip(&of_maker[..opening]) {
-        let dot = Dot { origin, sequence };
-        node.apply(dot, bytes).expect("it needs no other");
-    }
+    apply_all(&node, origin, &of_maker[..opening]);
     let into_the_layer = of_maker.last().expect("it has keys");
     let dot = Dot {
         origin: STRANGER,
@@ -100,11 +94,8 @@ fn an_operation_on_a_layer_that_another_history_opened_waits_for_it() {
     let of_maker = operations(&maker);
     let opening = opening(&of_maker);
     let origin = maker.journal().origin();
-    let other = operation(&[7]);
-    for (sequence, bytes) in (1..).zip(of_maker[..opening].iter().chain([&other])) {
-        let dot = Dot { origin, sequence };
-        node.apply(dot, bytes).expect("it needs no other");
-    }
+    let other = [&of_maker[..opening], &[operation(&[7])]].concat();
+    apply_all(&node, origin, &other);
     let dot = Dot {
         origin: STRANGER,
         sequence: 1,
@@ -173,11 +164,7 @@ fn a_state_whose_history_parts_from_what_came_meanwhile_is_not_taken_over() {
         let node = open(&SimulatedDisk::new());
         let mut marked = Vec::new();
         encode_mark(&mut marked, 77);
-        for (sequence, bytes) in (1..).zip([marked, operation(&[3])]) {
-            let origin = STRANGER;
-            let applied = node.apply(Dot { origin, sequence }, &bytes);
-            applied.expect("it needs no other");
-        }
+        apply_all(&node, STRANGER, &[marked, operation(&[3])]);
         let theirs = History::from_marks(vec![(1, mark)], false).expect("it is one");
         let page = Page {
             section: HISTORIES,

@@ -23,6 +23,17 @@ fn tombstones(node: &Collections) -> u64 {
         .tombstones
 }
 
+/// Two nodes on which `k` was deleted: the first has removed the tombstone.
+fn forgotten_by_one() -> (Arc<Collections>, Arc<Collections>) {
+    let (_, a) = node_with_table();
+    let (_, b) = node_with_table();
+    set(&a, "k", "v");
+    delete(&a, "k");
+    settle(&[&a, &b]);
+    assert_eq!(collect(&a, &[&a, &b]), 1);
+    (a, b)
+}
+
 #[test]
 fn a_node_alone_removes_at_once_and_stays_above() {
     let (disk, node) = node_with_table();
@@ -64,12 +75,7 @@ fn nothing_goes_before_all_have_it_nor_from_a_linked_table() {
 
 #[test]
 fn a_later_row_wins_where_the_tombstone_still_is() {
-    let (_, a) = node_with_table();
-    let (_, b) = node_with_table();
-    set(&a, "k", "v");
-    delete(&a, "k");
-    settle(&[&a, &b]);
-    assert_eq!(collect(&a, &[&a, &b]), 1);
+    let (a, b) = forgotten_by_one();
     set(&a, "k", "again");
     send(&a, &b);
     assert_eq!(value(&b, "k").as_deref(), Some("again"));
@@ -77,12 +83,7 @@ fn a_later_row_wins_where_the_tombstone_still_is() {
 
 #[test]
 fn what_a_joiner_made_alone_is_written_again_above_the_floor() {
-    let (_, a) = node_with_table();
-    let (_, b) = node_with_table();
-    set(&a, "k", "v");
-    delete(&a, "k");
-    settle(&[&a, &b]);
-    assert_eq!(collect(&a, &[&a, &b]), 1, "a has forgotten, b has not");
+    let (a, b) = forgotten_by_one();
     let (_, joiner) = node_with_table();
     let old = [(b"k".to_vec(), row(1, "made alone"))];
     joiner.tables().merge(b"t", old).expect("merged");
@@ -94,12 +95,7 @@ fn what_a_joiner_made_alone_is_written_again_above_the_floor() {
 
 #[test]
 fn the_same_when_its_state_is_taken_over() {
-    let (_, a) = node_with_table();
-    let (_, b) = node_with_table();
-    set(&a, "k", "v");
-    delete(&a, "k");
-    settle(&[&a, &b]);
-    assert_eq!(collect(&a, &[&a, &b]), 1);
+    let (a, b) = forgotten_by_one();
     let (_, joiner) = node_with_table();
     let old = [(b"k".to_vec(), row(1, "made alone"))];
     joiner.tables().merge(b"t", old).expect("merged");
@@ -111,12 +107,7 @@ fn the_same_when_its_state_is_taken_over() {
 /// It was written again above the floor, and above what others had set there since.
 #[test]
 fn a_deletion_that_a_joiner_made_alone_deletes_nothing_that_was_set_since() {
-    let (_, a) = node_with_table();
-    let (_, b) = node_with_table();
-    set(&a, "k", "v");
-    delete(&a, "k");
-    settle(&[&a, &b]);
-    assert_eq!(collect(&a, &[&a, &b]), 1, "a has forgotten, b has not");
+    let (a, b) = forgotten_by_one();
     let (_, joiner) = node_with_table();
     let alone = Row {
         content: Content::Tombstone,
