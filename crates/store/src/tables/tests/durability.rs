@@ -1,10 +1,11 @@
 //! What outlives the process and the power.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::sync::atomic::AtomicBool;
 
 use super::*;
-use crate::disk::{CrashPlan, Disk, NameFate, WriteFate};
+use crate::disk::{CrashPlan, Disk, NameFate, Operation, WriteFate};
 use crate::journal::ReadOnly;
 use crate::tables::{FlushError, ROWS_FILE, TableError, Written};
 use crate::verify;
@@ -338,6 +339,25 @@ fn a_copy_made_beside_writers_has_what_was_acknowledged() {
             copies += 1;
         }
     });
+}
+
+#[test]
+fn a_file_that_is_cut_while_it_is_copied_is_copied_again() {
+    let disk = SimulatedDisk::new();
+    let node = open(&disk);
+    node.tables().create(b"t").expect("made");
+    set(&node, "a", "1");
+    node.checkpoint().expect("a snapshot");
+    let copy = SimulatedDisk::new();
+    // The head is read, then the file.
+    disk.fail_next(Operation::Read, 1, io::ErrorKind::UnexpectedEof);
+    let copied = crate::tables::copy_rows(&disk, &copy).expect("copied");
+    let bytes = disk.bytes(ROWS_FILE).expect("read");
+    assert_eq!(copied, bytes.len() as u64);
+    assert!(copy.bytes(ROWS_FILE).expect("read") == bytes);
+    disk.fail_next(Operation::Read, 1, io::ErrorKind::InvalidData);
+    let refused = crate::tables::copy_rows(&disk, &copy).expect_err("a disk that cannot read");
+    assert_eq!(refused.kind(), io::ErrorKind::InvalidData);
 }
 
 #[test]
