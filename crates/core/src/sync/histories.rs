@@ -177,6 +177,26 @@ impl Machine {
         }
     }
 
+    /// Whether the state that was fetched for `version` has what operations did which are not those
+    /// that are here: they came in there while its pages were read. So it is where another peer has
+    /// more than `version`, in another history, since what is here next may be that one.
+    pub(super) fn shows_other_history<R: Replica>(
+        &self,
+        replica: &R,
+        version: &VersionVector,
+    ) -> bool {
+        replica.shown().iter().any(|(origin, (count, theirs))| {
+            let here = (replica.applied().get(*origin), replica.history(*origin));
+            let ready = self.peers.values().filter(|peer| peer.is_ready());
+            let mut told = ready.map(|peer| peer.known.mark(*origin));
+            here.1.part(here.0, theirs, *count).is_some()
+                || told.any(|(had, mark)| {
+                    let may_be_next = (version.get(*origin) + 1..=*count).contains(&had);
+                    may_be_next && are_apart(theirs.at(had), mark)
+                })
+        })
+    }
+
     /// What most members have for good, with the histories that are here as far as that is known. A
     /// peer that has another one of any origin does not count, since it may have to give up what it
     /// has, like this node; nor does one alone, since that may turn out of it as well.

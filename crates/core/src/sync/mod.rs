@@ -37,7 +37,7 @@ pub use machine::Machine;
 pub use message::{Content, Entry, Message, MessageError, Report};
 pub use replica::{
     Applied, Blob, BlockHashes, BlockLines, Cursor, LayerName, LegacyName, Line, Page, PageError,
-    Part, Read, Replica, Run, Source, Unavailable, Wait,
+    Part, Read, Replica, Run, Shown, Source, Unavailable, Wait,
 };
 pub use stable::Stable;
 

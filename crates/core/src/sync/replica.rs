@@ -183,6 +183,9 @@ pub struct Source<'a> {
     pub comparing: bool,
 }
 
+/// Per origin, how many operations of it a copy has, and the marks in them.
+pub type Shown = BTreeMap<Origin, (u64, History)>;
+
 /// The data of one node, as replication sees it.
 ///
 /// Two version vectors belong to it. `applied` is what is in. `durable` is what would survive a
@@ -211,6 +214,13 @@ pub trait Replica {
     fn history(&self, origin: Origin) -> History {
         let _ = origin;
         History::default()
+    }
+
+    /// What the pages merged so far say of the operations that the copy had when it read the last one
+    /// of them.
+    fn shown(&self) -> &Shown {
+        static NOTHING: Shown = Shown::new();
+        &NOTHING
     }
 
     /// Reads durable operations in log order: those of the origins in `wanted` from the number

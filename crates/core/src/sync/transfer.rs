@@ -329,6 +329,12 @@ impl Machine {
             self.transfer = Some(transfer);
             return self.abandon(turn);
         }
+        let is_snapshot = matches!(transfer.purpose, Purpose::Snapshot { .. }) && !transfer.scrub;
+        if is_snapshot && self.shows_other_history(turn.replica, &transfer.version) {
+            self.refused_until = turn.now.saturating_add(REFUSED_MS);
+            self.transfer = Some(transfer);
+            return self.abandon(turn);
+        }
         match transfer.purpose {
             Purpose::Snapshot { .. } => {
                 if !transfer.scrub || turn.replica.applied().includes(&transfer.version) {

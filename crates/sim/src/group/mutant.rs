@@ -9,7 +9,7 @@ use grapevine_core::operation::Share;
 use grapevine_core::origin::Origin;
 use grapevine_core::sync::{
     Applied, Blob, BlockHashes, BlockLines, Cursor, LayerName, LegacyName, Line, Page, PageError,
-    Part, Read, Replica, Source, Unavailable,
+    Part, Read, Replica, Shown, Source, Unavailable,
 };
 use grapevine_core::version::{Dot, VersionVector};
 use grapevine_store::collections::{Collections, Exchange};
@@ -165,6 +165,10 @@ impl Replica for Mutant {
 
     fn history(&self, origin: Origin) -> History {
         self.exchange.history(origin)
+    }
+
+    fn shown(&self) -> &Shown {
+        self.exchange.shown()
     }
 
     fn read(

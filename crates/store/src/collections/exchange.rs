@@ -14,7 +14,7 @@ use grapevine_core::operation::{Stream, encode_adopted_version, encode_member};
 use grapevine_core::origin::Origin;
 use grapevine_core::sync::{
     Applied, Blob, BlockHashes, BlockLines, Cursor, LayerName, LegacyName, Line, Page, PageError,
-    Part, Read, Replica, Run, Source, Unavailable, Wait,
+    Part, Read, Replica, Run, Shown, Source, Unavailable, Wait,
 };
 use grapevine_core::version::{Dot, VersionVector};
 use serde::Serialize;
@@ -60,8 +60,8 @@ pub struct Exchange {
     /// What the state that is being compared lacks, and should not.
     kept: Vec<Kept>,
     kept_filters: Vec<FilterId>,
-    /// The marks that they brought.
-    histories: BTreeMap<Origin, History>,
+    /// What the last ones say that the copy had.
+    shown: Shown,
 }
 
 impl Exchange {
@@ -74,7 +74,7 @@ impl Exchange {
             named: BTreeSet::new(),
             kept: Vec::new(),
             kept_filters: Vec::new(),
-            histories: BTreeMap::new(),
+            shown: Shown::new(),
         };
         exchange.refresh();
         exchange
@@ -244,7 +244,7 @@ impl Collections {
         &self,
         version: &VersionVector,
         named: &BTreeSet<FilterId>,
-        histories: &BTreeMap<Origin, History>,
+        shown: &Shown,
     ) -> Result<Vec<FilterId>, FilterError> {
         let comparing = self.journal.applied().includes(version);
         let drop_unnamed = || match comparing {
@@ -281,7 +281,7 @@ impl Collections {
         }
         let mut encoded = Vec::new();
         encode_adopted_version(&mut encoded, version);
-        self.journal.append_version(version, histories, |entry| {
+        self.journal.append_version(version, shown, |entry| {
             entry.extend_from_slice(&encoded);
         })?;
         self.filters.rename_all();
@@ -306,6 +306,10 @@ impl Replica for Exchange {
 
     fn history(&self, origin: Origin) -> History {
         self.view.collections.journal().history(origin)
+    }
+
+    fn shown(&self) -> &Shown {
+        &self.shown
     }
 
     fn read(
@@ -487,15 +491,9 @@ impl Replica for Exchange {
             return;
         }
         let named = std::mem::take(&mut self.named);
-        let histories = std::mem::take(&mut self.histories);
+        let shown = std::mem::take(&mut self.shown);
         let collections = Arc::clone(&self.view.collections);
-        if let Some(origin) = collections.journal().parts_from(version, &histories) {
-            let apart = format_args!("a snapshot has another history of {origin}");
-            self.view.note(&apart);
-            self.refresh();
-            return;
-        }
-        match collections.adopt(version, &named, &histories) {
+        match collections.adopt(version, &named, &shown) {
             Ok(kept) => self.kept_filters = kept.into_iter().take(KEPT_MAX).collect(),
             Err(error) => {
                 self.view
@@ -533,7 +531,7 @@ impl Replica for Exchange {
 
     fn forget_partial(&mut self) {
         self.named.clear();
-        self.histories.clear();
+        self.shown.clear();
         if let Err(error) = self.view.collections.filters().forget_partial() {
             self.view.note(&error);
         }

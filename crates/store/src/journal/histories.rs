@@ -6,6 +6,7 @@ use std::ops::Bound::{Excluded, Unbounded};
 use grapevine_core::history::History;
 use grapevine_core::operation::{EntryHeader, Stream, encode_fork, encode_marks};
 use grapevine_core::origin::Origin;
+use grapevine_core::sync::Shown;
 use grapevine_core::version::{Dot, VersionVector};
 
 use super::{Journal, ReadOnly, Versions, lock};
@@ -13,16 +14,16 @@ use crate::log::{EntryBuffer, Position};
 
 impl Journal {
     /// Appends that everything up to `version` is in, by other ways than its operations.
-    /// `histories` has the marks in them where they came from.
+    /// `shown` has the marks in them where they came from.
     pub fn append_version(
         &self,
         version: &VersionVector,
-        histories: &BTreeMap<Origin, History>,
+        shown: &Shown,
         write: impl FnOnce(&mut EntryBuffer<'_>),
     ) -> Result<Position, ReadOnly> {
         let mut appender = self.log.begin()?;
         let mut versions = lock(&self.versions);
-        let adopted = versions.adopted_histories(version, histories, self.origin);
+        let adopted = versions.adopted_histories(version, shown, self.origin);
         let stream = Stream::Local;
         let mut dot = Dot {
             origin: self.origin,
@@ -50,22 +51,6 @@ impl Journal {
         drop(versions);
         self.bell.ring();
         Ok(position)
-    }
-
-    /// An origin of which `version`, with the marks of `histories`, stands for other operations than
-    /// are here: they may have come while it was on its way.
-    pub(crate) fn parts_from(
-        &self,
-        version: &VersionVector,
-        histories: &BTreeMap<Origin, History>,
-    ) -> Option<Origin> {
-        let versions = lock(&self.versions);
-        let mut parted = version.iter().filter(|(origin, count)| {
-            let pair = (versions.histories.get(origin), histories.get(origin));
-            matches!(pair, (Some(ours), Some(theirs))
-                if ours.part(versions.applied.get(*origin), theirs, *count).is_some())
-        });
-        parted.next().map(|(origin, _)| origin)
     }
 
     /// Appends that what is here of an origin from `first` on is not known to be anywhere else;
@@ -111,15 +96,21 @@ impl Journal {
         versions.histories.get(&origin).cloned().unwrap_or_default()
     }
 
-    /// The marks known of the origins after `after`, at most `count`.
-    pub(crate) fn histories(&self, after: Option<Origin>, count: usize) -> Vec<(Origin, History)> {
+    /// How many operations are in of the origins after `after`, at most `count` origins, and the
+    /// marks known in them.
+    pub(crate) fn histories(
+        &self,
+        after: Option<Origin>,
+        count: usize,
+    ) -> Vec<(Origin, (u64, History))> {
         let from = after.map_or(Unbounded, Excluded);
         let versions = lock(&self.versions);
         let histories = versions.histories.range((from, Unbounded));
-        histories
-            .take(count)
-            .map(|(origin, history)| (*origin, history.clone()))
-            .collect()
+        let histories = histories.take(count).map(|(origin, history)| {
+            let applied = versions.applied.get(*origin);
+            (*origin, (applied, history.clone()))
+        });
+        histories.collect()
     }
 
     /// Notes a mark that was read from the log while it was being replayed.
@@ -149,7 +140,7 @@ impl Versions {
     pub(super) fn adopted_histories(
         &self,
         version: &VersionVector,
-        theirs: &BTreeMap<Origin, History>,
+        theirs: &Shown,
         me: Origin,
     ) -> BTreeMap<Origin, History> {
         let more = version
@@ -158,7 +149,7 @@ impl Versions {
         let adopted = more.map(|(origin, count)| {
             let mut history = self.histories.get(&origin).cloned().unwrap_or_default();
             let unknown = History::unknown();
-            let theirs = theirs.get(&origin).unwrap_or(&unknown);
+            let theirs = theirs.get(&origin).map_or(&unknown, |(_, history)| history);
             history.adopt(self.applied.get(origin), theirs, count);
             (origin, history)
         });

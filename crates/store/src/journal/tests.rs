@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use grapevine_core::sync::Shown;
+
 use super::*;
 use crate::disk::{Disk, SimulatedDisk};
 use crate::log::LogConfig;
@@ -102,7 +104,7 @@ fn what_came_with_a_snapshot_is_not_in_the_log() {
     let version = [(OTHER, 7), (ME, 99)].into_iter().collect();
     let write = |entry: &mut EntryBuffer<'_>| entry.extend_from_slice(b"adopted");
     journal
-        .append_version(&version, &BTreeMap::new(), write)
+        .append_version(&version, &Shown::new(), write)
         .expect("appended");
     journal.sync().expect("synced");
     assert_eq!(journal.applied().get(OTHER), 7);
@@ -123,7 +125,7 @@ fn a_bookmark_taken_during_an_adoption_does_not_lose_it() {
                 let version = [(OTHER, number)].into_iter().collect();
                 let write = |entry: &mut EntryBuffer<'_>| entry.extend_from_slice(b"adopted");
                 journal
-                    .append_version(&version, &BTreeMap::new(), write)
+                    .append_version(&version, &Shown::new(), write)
                     .expect("appended");
             }
         };

@@ -5,7 +5,7 @@ use super::toy::{AFTER, IMPORT, PUT, layer, origin};
 use crate::history::History;
 use crate::operation::encode_mark;
 use crate::origin::Origin;
-use crate::sync::limits::AWAITED_MS;
+use crate::sync::limits::{AWAITED_MS, PATIENCE_MS, REPAIR_MS};
 use crate::sync::replica::{Replica as _, Run};
 use crate::sync::*;
 use crate::version::Dot;
@@ -178,6 +178,42 @@ fn the_state_of_a_peer_with_another_history_is_not_taken() {
             *to == origin(2) && matches!(message, Message::PageRequest { .. })
         };
         assert_eq!(sent.iter().any(asked), taken, "{mark}: {sent:?}");
+    }
+}
+
+/// What the one that is asked took in while its pages were read is in its state, and may remove what
+/// is here.
+#[test]
+fn a_state_read_while_another_history_came_in_is_not_taken_over() {
+    for (count, marks, adopted) in [
+        (2, &[(1, 77)][..], 1),
+        // What is here is another history.
+        (2, &[(1, 66)], 0),
+        // What another peer has is another one, and may come here.
+        (4, &[(1, 77), (3, 99)], 0),
+        (4, &[(1, 77), (3, 88)], 1),
+    ] {
+        let mut bench = bench(77);
+        bench.toy.sync();
+        tell_marked(&mut bench, 2, 4, 88);
+        let more = bench.report(1001, 2, 1 << 20, Content::Moved(vec![entry(9, 4)]));
+        bench.receive(1, more);
+        bench.receive(1, Message::Behind);
+        bench.after(PATIENCE_MS + 2 * REPAIR_MS);
+        let theirs = History::from_marks(marks.to_vec(), false).expect("they ascend");
+        bench.toy.shown.insert(origin(OF), (count, theirs));
+        for section in [1, 2] {
+            let page = Page {
+                section,
+                after: vec![],
+                next: None,
+                bytes: vec![],
+            };
+            bench.receive(1, Message::Page(page));
+        }
+        assert_eq!(bench.toy.adopted, adopted, "{count} {marks:?}");
+        let has = bench.toy.applied().get(origin(9));
+        assert_eq!(has, 4 * adopted, "{count} {marks:?}");
     }
 }
 

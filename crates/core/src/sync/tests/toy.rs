@@ -67,6 +67,8 @@ pub(super) struct Toy {
     pub(super) given_up: u64,
     /// The marks that it knows.
     pub(super) histories: BTreeMap<Origin, History>,
+    /// What is said of pages that it merged.
+    pub(super) shown: Shown,
 }
 
 pub(super) fn origin(number: usize) -> Origin {
@@ -112,6 +114,7 @@ impl Toy {
             compared: vec![],
             given_up: 0,
             histories: BTreeMap::new(),
+            shown: Shown::new(),
         }
     }
 
@@ -265,6 +268,10 @@ impl Replica for Toy {
 
     fn history(&self, origin: Origin) -> History {
         self.histories.get(&origin).cloned().unwrap_or_default()
+    }
+
+    fn shown(&self) -> &Shown {
+        &self.shown
     }
 
     fn read(

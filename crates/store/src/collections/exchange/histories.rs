@@ -9,27 +9,31 @@ use super::{Exchange, decode_rows, encode_rows};
 
 /// Bytes of a mark on a page, about.
 const MARK_BYTES: usize = 20;
+/// Most origins noted of which the state need not have anything.
+const UNTOLD_ORIGINS_MAX: usize = 4096;
 /// Most origins looked at for one page of marks.
 const HISTORIES_PER_PAGE: usize = 512;
 
 impl Exchange {
+    /// Takes note of what the copy had when it read this page, the last of its state: all that its
+    /// state shows is of that.
     pub(super) fn merge_histories(
         &mut self,
         page: &Page,
         version: &VersionVector,
     ) -> Result<Vec<Part>, PageError> {
-        let histories: Vec<(Origin, History)> = decode_rows(page)?;
+        let histories: Vec<(Origin, (u64, History))> = decode_rows(page)?;
         if page.after.is_empty() {
-            self.histories.clear();
+            self.shown.clear();
         }
-        for (origin, history) in histories {
+        for (origin, (count, history)) in histories {
             let sound = History::from_marks(history.marks().to_vec(), history.is_cut());
             let Some(history) = sound else {
                 let section = page.section;
                 return Err(PageError::Rows { section, at: 0 });
             };
-            if version.get(origin) > 0 {
-                self.histories.insert(origin, history);
+            if version.get(origin) > 0 || self.shown.len() < UNTOLD_ORIGINS_MAX {
+                self.shown.insert(origin, (count, history));
             }
         }
         Ok(Vec::new())
@@ -46,7 +50,7 @@ impl Exchange {
         let mut known = journal.histories(after, HISTORIES_PER_PAGE);
         let mut more = known.len() == HISTORIES_PER_PAGE;
         let mut bytes = 0;
-        let fits = known.iter().position(|(_, history)| {
+        let fits = known.iter().position(|(_, (_, history))| {
             let full = bytes >= bytes_max;
             bytes += (history.marks().len() + 2) * MARK_BYTES;
             full

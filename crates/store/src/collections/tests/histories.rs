@@ -2,12 +2,10 @@
 
 use grapevine_core::catalogue::{Scope, Storage};
 use grapevine_core::filter::parameters::{Growth, Parameters};
-use grapevine_core::history::History;
 use grapevine_core::operation::{CatalogueChange, decode, encode_mark};
 use grapevine_core::sync::Source;
 use grapevine_core::version::VersionVector;
 
-use super::super::exchange::encode_rows;
 use super::*;
 use crate::filters::{NewFilter, Recreation, Scratch};
 
@@ -157,29 +155,25 @@ fn of_a_state_that_never_becomes_whole_nothing_stays() {
     }
 }
 
+/// How much of an origin was in when the last page was read, whatever the state stands for.
 #[test]
-fn a_state_whose_history_parts_from_what_came_meanwhile_is_not_taken_over() {
+fn the_last_page_says_what_was_in_when_it_was_read() {
     const HISTORIES: u8 = 7;
-    for (mark, has) in [(88, 2), (77, 5)] {
-        let node = open(&SimulatedDisk::new());
-        let mut marked = Vec::new();
-        encode_mark(&mut marked, 77);
-        apply_all(&node, STRANGER, &[marked, operation(&[3])]);
-        let theirs = History::from_marks(vec![(1, mark)], false).expect("it is one");
-        let page = Page {
-            section: HISTORIES,
-            after: Vec::new(),
-            next: None,
-            bytes: encode_rows(&vec![(STRANGER, theirs)]),
-        };
-        let version = VersionVector::from_iter([(STRANGER, 5)]);
-        let source = Source {
-            version: &version,
-            comparing: false,
-        };
-        let mut exchange = Exchange::new(Arc::clone(&node));
-        exchange.merge_page(&page, source).expect("it is a page");
-        exchange.adopt(&version);
-        assert_eq!(node.journal().applied().get(STRANGER), has, "{mark}");
-    }
+    let (maker, node) = (open(&SimulatedDisk::new()), open(&SimulatedDisk::new()));
+    let mut marked = Vec::new();
+    encode_mark(&mut marked, 77);
+    apply_all(&maker, STRANGER, &[marked, operation(&[3])]);
+    let page = Exchange::new(maker).page(HISTORIES, &[], 1 << 20);
+    let page = page.expect("its histories");
+    let mut exchange = Exchange::new(node);
+    let nothing = VersionVector::default();
+    let source = Source {
+        version: &nothing,
+        comparing: false,
+    };
+    exchange.merge_page(&page, source).expect("it is a page");
+    let (count, history) = exchange.shown().get(&STRANGER).expect("it is shown");
+    assert_eq!((*count, history.marks()), (2, &[(1, 77)][..]));
+    exchange.forget_partial();
+    assert!(exchange.shown().is_empty());
 }
