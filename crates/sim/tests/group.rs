@@ -50,7 +50,16 @@ fn seeds_that_found_a_bug_stay_clean() {
 /// The same, of directories that were set back, run twice or swapped.
 #[test]
 fn seeds_of_forks_that_found_a_bug_stay_clean() {
-    for seed in [40, 198, 2373, 2905, 3_000_000_001_403, 3_000_000_011_357] {
+    for seed in [
+        40,
+        198,
+        2373,
+        2905,
+        3_000_000_001_403,
+        3_000_000_011_357,
+        5_000_000_003_928,
+        5_000_000_010_280,
+    ] {
         let outcome = run(GroupPlan {
             seed,
             nodes: None,

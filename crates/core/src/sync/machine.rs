@@ -221,6 +221,9 @@ impl Machine {
         }
         let peer = self.peers.entry(name).or_default();
         peer.connect(session, turn.now);
+        if let Some(transfer) = &mut self.transfer {
+            transfer.meet_again(turn.now, name);
+        }
         self.report(turn, Some(name));
         self.ask_clocks(turn);
     }

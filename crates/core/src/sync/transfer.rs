@@ -34,7 +34,7 @@ pub(super) struct Transfer {
     pub(super) requests: BTreeMap<Request, u64>,
     /// When an answer last came, or the transfer began.
     pub(super) heard_at: u64,
-    /// When the transfer last moved to another peer, if it did.
+    /// When the transfer last moved to another peer, or to another session with its peer, if it did.
     moved_at: Option<u64>,
     pub(super) count: SnapshotCount,
 }
@@ -98,8 +98,16 @@ impl Transfer {
         REQUESTS_MAX.saturating_sub(self.requests.len())
     }
 
+    /// A peer is connected in a new session: it may have been set back in between.
+    pub(super) fn meet_again(&mut self, now: u64, peer: Origin) {
+        if self.peer == peer {
+            self.moved_at = Some(now);
+        }
+    }
+
     /// Whether bits that the peer does not have were dropped: not if the page that named them may
-    /// have come from another peer, which had more than `version`.
+    /// have come from another peer, or the same before it was set back, which had more than
+    /// `version`.
     fn is_authority(&self) -> bool {
         matches!(self.purpose, Purpose::Bits(_)) || self.moved_at.is_none()
     }

@@ -245,7 +245,7 @@ impl World {
     /// A node leaves for good, with or without a word.
     fn leave(&mut self, node: usize) -> Checked {
         let staying = self.nodes.iter().filter(|node| !node.left).count();
-        if staying <= 2 || self.nodes[node].left {
+        if staying <= 2 || self.nodes[node].left || self.would_leave_twins(node) {
             return Ok(());
         }
         self.note(|| format!("leave {node}"));

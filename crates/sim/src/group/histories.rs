@@ -6,6 +6,8 @@
 //! all must have what was safe. A directory made anew carries keys into other filters of their
 //! names, so that is where they are looked for. A filter that was dropped may be there again.
 
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -196,6 +198,15 @@ impl World {
         self.start(other)
     }
 
+    /// Whether none but copies of one directory would be left without a node: they are never
+    /// connected to each other, and nobody could tell.
+    pub(super) fn would_leave_twins(&self, node: usize) -> bool {
+        let others = self.nodes.iter().enumerate();
+        let staying = others.filter(|(index, other)| *index != node && !other.left);
+        let origins = staying.map(|(_, other)| other.name(Topic::Group));
+        self.tampering.twins && origins.collect::<BTreeSet<_>>().len() < 2
+    }
+
     /// Nobody hears a node for a while.
     fn keep_alone(&mut self, node: usize) {
         let until = self.now + self.tampering.random.below(ALONE_MS);
@@ -288,11 +299,14 @@ impl World {
             .filter(stays)
             .partition(|node| self.is_forked(*node));
         // First the copies themselves. Then one after the other, since each counts on what others
-        // have: of two that keep apart what they have of one, the one that does so with most.
+        // have: of two that keep apart what they have of one, the one that does so with most, and
+        // of those not the same one again, as long as it gets that from another of them.
         let mended = match forked.is_empty() {
             false => forked,
             true => {
-                let most = others.into_iter().max_by_key(|node| self.conflicts(*node));
+                let most = others.into_iter().max_by_key(|node| {
+                    (self.conflicts(*node), Reverse(self.nodes[*node].renewals))
+                });
                 most.into_iter()
                     .filter(|n| self.conflicts(*n) > 0)
                     .collect()
@@ -363,6 +377,7 @@ impl World {
         self.nodes[node].backup = None;
         self.nodes[node].copy = None;
         self.nodes[node].parted.clear();
+        self.nodes[node].renewals += 1;
         self.ledger.made_anew(node);
         self.start(node)
     }

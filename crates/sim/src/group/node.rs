@@ -64,6 +64,8 @@ pub(super) struct Node {
     pub(super) copy: Option<Copy>,
     /// It found that its own history is not that of the others: it stays alone.
     pub(super) apart: bool,
+    /// How often its directory was made anew.
+    pub(super) renewals: u64,
     /// Peers that it found to have another history of an origin, and of which; two may have one name.
     pub(super) parted: BTreeSet<(usize, Origin, Origin)>,
     /// A backup of it as a disk, with the time it was taken.
@@ -129,6 +131,7 @@ impl Node {
             backup: None,
             copy: None,
             apart: false,
+            renewals: 0,
             parted: BTreeSet::new(),
             start_planned: false,
             sync_planned: false,

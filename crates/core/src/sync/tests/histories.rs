@@ -5,7 +5,7 @@ use super::toy::{AFTER, IMPORT, PUT, layer, origin};
 use crate::history::History;
 use crate::operation::encode_mark;
 use crate::origin::Origin;
-use crate::sync::limits::{AWAITED_MS, PATIENCE_MS, REPAIR_MS};
+use crate::sync::limits::{AWAITED_MS, PATIENCE_MS, REPAIR_MS, RETRY_MS};
 use crate::sync::replica::{Replica as _, Run};
 use crate::sync::*;
 use crate::version::Dot;
@@ -231,6 +231,33 @@ fn only_a_peer_of_the_same_history_says_that_bits_are_gone() {
         assert!(asked.iter().any(is_it), "{asked:?}");
         bench.receive(1, Message::Gone(Part::Layer(layer(20))));
         assert_eq!(bench.toy.given_up, given_up, "{mark}");
+    }
+}
+
+/// The page that named the bits came before the peer was set back, or restarted.
+#[test]
+fn a_peer_in_another_session_does_not_say_what_its_pages_named_is_gone() {
+    for (again, given_up) in [(false, 1), (true, 0)] {
+        let mut bench = Bench::new();
+        bench.join(1, &[(1, 5)]);
+        bench.receive(1, Message::Behind);
+        bench.after(PATIENCE_MS + 2 * REPAIR_MS);
+        for (section, bytes) in [(1, vec![]), (2, vec![0, 20])] {
+            let page = Page {
+                section,
+                after: vec![],
+                next: None,
+                bytes,
+            };
+            bench.receive(1, Message::Page(page));
+        }
+        if again {
+            bench.input(Input::Disconnected(origin(1)));
+            bench.join(1, &[(1, 5)]);
+            bench.after(2 * RETRY_MS);
+        }
+        bench.receive(1, Message::Gone(Part::Layer(layer(20))));
+        assert_eq!(bench.toy.given_up, given_up, "{again}");
     }
 }
 
