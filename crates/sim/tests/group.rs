@@ -59,6 +59,7 @@ fn seeds_of_forks_that_found_a_bug_stay_clean() {
         3_000_000_011_357,
         5_000_000_003_928,
         5_000_000_010_280,
+        6_000_000_000_233,
     ] {
         let outcome = run(GroupPlan {
             seed,

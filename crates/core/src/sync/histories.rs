@@ -110,13 +110,7 @@ impl Machine {
         if before.is_none() {
             // What is on its way belongs to one history, what is here to the other.
             peer.forget_sent();
-            if self
-                .transfer
-                .as_ref()
-                .is_some_and(|transfer| transfer.peer == name)
-            {
-                self.abandon(turn);
-            }
+            self.abandon_state_of(turn, name);
             self.tell_history(turn, name, origin);
         }
         if let Some(common) = common

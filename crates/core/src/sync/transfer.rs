@@ -275,6 +275,19 @@ impl Machine {
         }
     }
 
+    /// Gives up what is being fetched from a peer whose history is another one. What has come of its
+    /// state goes at once: soon the operations of the history that is here may come under the
+    /// numbers that made it, and it would seem to be theirs.
+    pub(super) fn abandon_state_of<R: Replica>(&mut self, turn: &mut Turn<'_, R>, name: Origin) {
+        if self.transfer.as_ref().is_some_and(|of| of.peer == name) {
+            self.abandon(turn);
+        }
+        if self.transfer.is_none() {
+            self.tidied = true;
+            turn.replica.forget_partial();
+        }
+    }
+
     pub(super) fn abandon<R: Replica>(&mut self, turn: &mut Turn<'_, R>) {
         if let Some(transfer) = self.transfer.take() {
             turn.event(Event::SnapshotAbandoned(transfer.peer));

@@ -30,9 +30,10 @@ use crate::random::Random;
 const SEEDS: u64 = 4;
 /// Steps of the workload between two of these, about.
 const STEPS: u64 = 12;
-/// Most times in one seed that a directory gets a history beside the one that it had: each time
-/// that directories are made anew there are more filters of the same names.
-const FORKS_MAX: u64 = 2;
+/// Most times in one seed that a directory gets a history beside the one that it had, and where all
+/// seeds have it: each time that directories are made anew there are more filters of the same
+/// names.
+const FORKS_MAX: (u64, u64) = (1, 2);
 /// For so long a directory that was set back meets nobody, at most.
 const ALONE_MS: u64 = 20_000;
 /// For so long one of several twins is connected before the next one is.
@@ -54,8 +55,9 @@ pub(super) struct Tampering {
     twins: bool,
     /// When operators make anew what is to be.
     mend_at: Option<Time>,
-    /// How often a directory got a history beside the one that it had.
+    /// How often a directory got a history beside the one that it had, and may at most.
     pub(super) forks: u64,
+    forks_max: u64,
 }
 
 /// A copy of a directory, with the time and the end of its log when it was taken.
@@ -76,6 +78,10 @@ impl Tampering {
             twins: false,
             mend_at: None,
             forks: 0,
+            forks_max: match forks {
+                Some(true) => FORKS_MAX.1,
+                _ => FORKS_MAX.0,
+            },
         }
     }
 }
@@ -134,7 +140,7 @@ impl World {
         let Some(copy) = self.nodes[node].copy.take() else {
             return Ok(());
         };
-        if self.tampering.forks >= FORKS_MAX || self.is_forked(node) {
+        if self.tampering.forks >= self.tampering.forks_max || self.is_forked(node) {
             return Ok(());
         }
         self.note(|| format!("set back {node} to {}", copy.taken));
@@ -152,7 +158,7 @@ impl World {
 
     /// A copy of a directory runs beside it.
     fn run_twice(&mut self, node: usize) -> Checked {
-        if self.tampering.forks >= FORKS_MAX || self.is_forked(node) {
+        if self.tampering.forks >= self.tampering.forks_max || self.is_forked(node) {
             return Ok(());
         }
         let twin = self.nodes.len();
@@ -272,16 +278,21 @@ impl World {
 
     /// Once nothing fails any more, those that are one directory take turns at being connected.
     fn rests(&self, node: usize) -> bool {
-        let name = |node: usize| {
-            self.nodes[node]
-                .running
-                .as_ref()
-                .map(|running| running.origin)
+        let name = |node: usize| self.nodes[node].name(Topic::Group);
+        let twins_of = |node: usize| {
+            let is_twin = move |other: &usize| name(*other).is_some() && name(*other) == name(node);
+            (0..self.nodes.len()).filter(is_twin).collect::<Vec<_>>()
         };
-        let twins = |other: &usize| name(*other).is_some() && name(*other) == name(node);
-        let before = (0..node).filter(twins).count() as u64;
-        let all = (0..self.nodes.len()).filter(twins).count() as u64;
-        self.healed && all > 1 && (self.now / TURN_MS) % all != before
+        let twins = twins_of(node);
+        // Each takes turns of another length: in step, the same ones would always meet.
+        let slower = |other: &usize| {
+            let others = twins_of(*other);
+            others.len() > 1 && others.first() == Some(other)
+        };
+        let first = twins.first().copied().unwrap_or(node);
+        let turn = TURN_MS << (0..first).filter(slower).count();
+        let at = (self.now / turn) as usize % twins.len().max(1);
+        self.healed && twins.len() > 1 && twins.get(at) != Some(&node)
     }
 
     /// Operators make directories anew that are not what the group has.

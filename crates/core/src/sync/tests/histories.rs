@@ -234,6 +234,22 @@ fn only_a_peer_of_the_same_history_says_that_bits_are_gone() {
     }
 }
 
+/// Later the numbers that made it may be those of the history that is here.
+#[test]
+fn what_came_of_the_state_of_another_history_is_forgotten_at_once() {
+    for (mark, forgotten) in [(77, 0), (88, 1)] {
+        let mut bench = bench(77);
+        bench.toy.sync();
+        let more = bench.report(1001, 2, 1 << 20, Content::Moved(vec![entry(9, 4)]));
+        bench.receive(1, more);
+        bench.receive(1, Message::Behind);
+        bench.after(PATIENCE_MS + 2 * REPAIR_MS);
+        assert!(bench.events.contains(&Event::SnapshotBegun(origin(1))));
+        tell_marked(&mut bench, 1, 2, mark);
+        assert_eq!(bench.toy.forgotten, forgotten, "{mark}");
+    }
+}
+
 /// The page that named the bits came before the peer was set back, or restarted.
 #[test]
 fn a_peer_in_another_session_does_not_say_what_its_pages_named_is_gone() {

@@ -65,6 +65,8 @@ pub(super) struct Toy {
     pub(super) adopted: u64,
     pub(super) compared: Vec<Origin>,
     pub(super) given_up: u64,
+    /// How often it forgot what had come of a state.
+    pub(super) forgotten: u64,
     /// The marks that it knows.
     pub(super) histories: BTreeMap<Origin, History>,
     /// What is said of pages that it merged.
@@ -113,6 +115,7 @@ impl Toy {
             adopted: 0,
             compared: vec![],
             given_up: 0,
+            forgotten: 0,
             histories: BTreeMap::new(),
             shown: Shown::new(),
         }
@@ -539,7 +542,9 @@ impl Replica for Toy {
         self.compared.push(peer);
     }
 
-    fn forget_partial(&mut self) {}
+    fn forget_partial(&mut self) {
+        self.forgotten += 1;
+    }
 
     fn shortages(&mut self, _: u64) -> Vec<(FilterId, u64)> {
         if self.short {
