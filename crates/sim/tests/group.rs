@@ -60,6 +60,7 @@ fn seeds_of_forks_that_found_a_bug_stay_clean() {
         5_000_000_003_928,
         5_000_000_010_280,
         6_000_000_000_233,
+        8_000_000_000_008,
     ] {
         let outcome = run(GroupPlan {
             seed,

@@ -3,8 +3,8 @@
 //!
 //! The pages of each section come in order. The bits that a page's rows need are compared before
 //! the next page is asked for, so what is kept here stays small. A request without an answer is
-//! sent again; a peer that stays silent is left for another that has as much, and what was
-//! merged stays merged. Bits that an operation waits for are fetched the same way, without pages.
+//! sent again; a peer that stays silent is left for another that has as much, from the first page on,
+//! and what was merged stays merged. Bits that an operation waits for are fetched the same way, without pages.
 
 use std::collections::BTreeMap;
 
@@ -101,15 +101,22 @@ impl Transfer {
     /// A peer is connected in a new session: it may have been set back in between.
     pub(super) fn meet_again(&mut self, now: u64, peer: Origin) {
         if self.peer == peer {
-            self.moved_at = Some(now);
+            self.move_to(now, peer);
         }
     }
 
-    /// Whether bits that the peer does not have were dropped: not if the page that named them may
-    /// have come from another peer, or the same before it was set back, which had more than
-    /// `version`.
-    fn is_authority(&self) -> bool {
-        matches!(self.purpose, Purpose::Bits(_)) || self.moved_at.is_none()
+    /// Goes on with another peer, or in another session with the same, from the first page on:
+    /// pages of two show no state that there was. The second may have less than the first, or
+    /// another history.
+    fn move_to(&mut self, now: u64, peer: Origin) {
+        self.peer = peer;
+        self.moved_at = Some(now);
+        let Purpose::Snapshot { section, after } = &mut self.purpose else {
+            return self.requests.values_mut().for_each(|sent| *sent = 0);
+        };
+        (*section, *after) = (0, Vec::new());
+        self.parts = Parts::default();
+        self.requests.clear();
     }
 
     fn next_page(&self, sections: &[u8]) -> Option<Message> {
@@ -234,9 +241,7 @@ impl Machine {
                 peer.distrust_until = now + super::limits::DISTRUST_MS;
             }
             if let Some(transfer) = &mut self.transfer {
-                transfer.peer = next;
-                transfer.moved_at = Some(now);
-                transfer.requests.values_mut().for_each(|sent| *sent = 0);
+                transfer.move_to(now, next);
             }
             turn.event(Event::SnapshotMoved(next));
         } else if lost {
@@ -368,8 +373,7 @@ impl Machine {
                     // A comparison does not stand for operations: they are on their way.
                     (self.fetched_at, self.tidied) = (turn.now, false);
                 }
-                // Pages of one peer after the other show no state that there was.
-                if transfer.scrub && transfer.moved_at.is_none() {
+                if transfer.scrub {
                     self.scrub.wait_for(transfer.peer, turn.now);
                 }
                 if let Some(peer) = self.peers.get_mut(&transfer.peer) {
@@ -408,7 +412,7 @@ impl Machine {
                     return;
                 }
                 Message::Gone(part) => {
-                    if transfer.drop_part(turn.now, part) && transfer.is_authority() {
+                    if transfer.drop_part(turn.now, part) {
                         turn.replica.give_up(part, transfer.waiting());
                     }
                     true

@@ -269,8 +269,14 @@ fn a_peer_in_another_session_does_not_say_what_its_pages_named_is_gone() {
         }
         if again {
             bench.input(Input::Disconnected(origin(1)));
-            bench.join(1, &[(1, 5)]);
-            bench.after(2 * RETRY_MS);
+            let mut sent = bench.join(1, &[(1, 5)]);
+            sent.extend(bench.after(2 * RETRY_MS));
+            let from_the_start = Message::PageRequest {
+                section: 1,
+                after: vec![],
+            };
+            let asked = (origin(1), from_the_start);
+            assert!(sent.contains(&asked), "{sent:?}");
         }
         bench.receive(1, Message::Gone(Part::Layer(layer(20))));
         assert_eq!(bench.toy.given_up, given_up, "{again}");
