@@ -6,6 +6,7 @@
 pub mod bitmap;
 pub mod carried;
 pub mod catalogue;
+pub mod cross_protocol;
 pub mod filter;
 pub mod hash;
 pub mod history;

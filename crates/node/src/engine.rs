@@ -19,6 +19,7 @@ use grapevine_store::log::Position;
 use grapevine_store::tables::Tables;
 use tokio::sync::watch;
 
+use crate::complaints::Complaints;
 use crate::config::{Durability, SyncMode};
 use crate::large_filters::{Told, aside};
 
@@ -26,8 +27,6 @@ use crate::large_filters::{Told, aside};
 const TIDY_EVERY: Duration = Duration::from_millis(500);
 /// How long the last snapshot may take when the node stops.
 const LAST_SNAPSHOT: Duration = Duration::from_secs(2);
-/// How often, at most, the same trouble is logged.
-const COMPLAINT_EVERY: Duration = Duration::from_secs(10);
 
 /// What an operator does about a node that takes no writes.
 pub(crate) const REMEDY: &str =
@@ -98,7 +97,7 @@ pub struct Engine {
     tables_changed: watch::Sender<()>,
     wanted: Wanted,
     stopping: AtomicBool,
-    last_complaint: Mutex<Option<Instant>>,
+    complaints: Complaints,
     /// It was said that snapshots cannot be read back.
     unreadable_said: AtomicBool,
     large_filters: Told,
@@ -148,7 +147,7 @@ impl Engine {
             durability,
             wanted: Wanted::default(),
             stopping: AtomicBool::new(false),
-            last_complaint: Mutex::new(None),
+            complaints: Complaints::default(),
             unreadable_said: AtomicBool::new(false),
             large_filters: Told::default(),
             started: Instant::now(),
@@ -259,16 +258,9 @@ impl Engine {
         }
     }
 
-    /// Logs trouble that clients can cause at will, at most once in a while.
-    pub fn complain(&self, what: &str, error: &dyn std::fmt::Display) {
-        let mut last = self
-            .last_complaint
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if last.is_none_or(|last| last.elapsed() >= COMPLAINT_EVERY) {
-            *last = Some(Instant::now());
-            tracing::warn!("{what}: {error}");
-        }
+    /// Logs trouble that clients can cause at will, a few times of each kind in a while.
+    pub fn complain(&self, kind: &'static str, what: &dyn std::fmt::Display) {
+        self.complaints.say(kind, what);
     }
 
     /// Starts the threads that sync the log and take snapshots.

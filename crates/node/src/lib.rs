@@ -4,10 +4,12 @@
 #![deny(unsafe_code)]
 
 pub mod applet;
+mod audit;
 mod bench;
 pub mod cli;
 pub mod client;
 mod clock;
+mod complaints;
 pub mod config;
 pub mod data_directory;
 mod descriptors;

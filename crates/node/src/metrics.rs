@@ -162,6 +162,8 @@ pub struct BloomdMetrics {
     pub connections_refused: Counter,
     /// Connections ended because nothing was taken of the replies that waited.
     pub connections_stalled: Counter,
+    /// Connections ended because they speak HTTP.
+    pub connections_foreign: Counter,
     /// Commands that were answered.
     pub commands: Counter,
     /// Commands that were refused as not understood.
@@ -194,6 +196,11 @@ impl BloomdMetrics {
             "connections_stalled",
             "Connections ended because their clients took no replies",
             &self.connections_stalled,
+        );
+        count(
+            "connections_foreign",
+            "Connections ended because they speak HTTP",
+            &self.connections_foreign,
         );
         count(
             "commands",

@@ -326,3 +326,77 @@ fn what_is_not_understood_never_ends_the_node() {
     assert_eq!(answer.iter().filter(|byte| **byte == b'\n').count(), lines);
     assert_eq!(exchange(&node, "list\n"), "START\nEND\n");
 }
+
+/// A browser posts a form of any page to any address, this machine's included.
+#[test]
+fn a_page_in_a_browser_runs_nothing() {
+    let (_directory, node) = node();
+    assert_eq!(exchange(&node, "create kept\n"), "Done\n");
+    let form = "drop kept\r\n";
+    let post = format!(
+        "POST / HTTP/1.1\r\nHost: 127.0.0.1:8673\r\nContent-Type: text/plain\r\nContent-Length: \
+         {}\r\n\r\n{form}",
+        form.len()
+    );
+    let said = node.bloomd().exchange_or_nothing(post.as_bytes());
+    assert_eq!(String::from_utf8_lossy(&said), "");
+    // Whatever goes before the header is run, and nothing behind it.
+    let late = "c kept a\nHost: localhost\ndrop kept\n";
+    let said = node.bloomd().exchange_or_nothing(late.as_bytes());
+    assert_eq!(String::from_utf8_lossy(&said), "No\n");
+    assert_eq!(exchange(&node, "c kept a\n"), "No\n", "it is there");
+    let (_, metrics) = harness::http(node.address("http.listen"), "GET /metrics", "");
+    let counted = "grapevine_bloomd_connections_foreign_total 2\n";
+    assert!(metrics.contains(counted), "{metrics}");
+    let log = log_of(node);
+    let ended = "ended a bloomd connection: it speaks HTTP";
+    assert!(log.contains(ended), "{log}");
+}
+
+/// What a node wrote until it was told to end.
+fn log_of(mut node: Node) -> String {
+    let pid = rustix::process::Pid::from_raw(node.id().try_into().expect("an id"));
+    let term = rustix::process::Signal::TERM;
+    rustix::process::kill_process(pid.expect("an id"), term).expect("it takes signals");
+    node.wait();
+    node.errors()
+}
+
+#[test]
+fn who_makes_and_removes_filters_is_in_the_log() {
+    let (_directory, node) = node();
+    let address = node.address("http.listen");
+    for request in [
+        "create b", "s b key", "close b", "clear b", "create b", "drop b",
+    ] {
+        exchange(&node, &format!("{request}\n"));
+    }
+    for request in [
+        "PUT /api/v1/filters/h",
+        "PUT /api/v1/filters/h",
+        "POST /api/v1/filters/h/flush",
+        "DELETE /api/v1/filters/h",
+        "DELETE /api/v1/filters/h",
+        "PUT /api/v1/tables/t",
+        "POST /api/v1/rows/forget",
+    ] {
+        harness::http(address, request, "");
+    }
+    let log = log_of(node);
+    let acts: Vec<&str> = log
+        .lines()
+        .filter_map(|line| line.split_once("grapevine::audit: "))
+        .filter_map(|(_, act)| act.split_once(", from 127.0.0.1:"))
+        .map(|(act, _)| act)
+        .collect();
+    let wanted = [
+        "created filter b (bloomd",
+        "cleared filter b (bloomd",
+        "created filter b (bloomd",
+        "dropped filter b (bloomd",
+        "created filter h (HTTP",
+        "dropped filter h (HTTP",
+        "created table t (HTTP",
+    ];
+    assert_eq!(acts, wanted, "{log}");
+}

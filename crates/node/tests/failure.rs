@@ -1,5 +1,5 @@
-//! What ends a process, its writes or its connections: a panic, a full disk, no file descriptor, clients
-//! that do not read.
+//! What ends a process, its writes or its connections, and what does not: a panic, a full disk, no file
+//! descriptor, clients that do not read, a log that nobody reads, signals before it is ready.
 
 mod harness;
 
@@ -17,6 +17,10 @@ const CHILD: &str = "GRAPEVINE_FAILURE_TEST_CHILD";
 
 /// The number of the signal that `abort` raises.
 const SIGABRT: i32 = 6;
+/// Those of signals that a node heeds.
+const SIGHUP: u64 = 1;
+const SIGINT: u64 = 2;
+const SIGTERM: u64 = 15;
 
 #[test]
 fn a_panic_in_any_thread_is_reported_and_aborts() -> Result<(), Box<dyn std::error::Error>> {
@@ -49,6 +53,64 @@ fn a_panic_in_any_thread_is_reported_and_aborts() -> Result<(), Box<dyn std::err
         assert!(report.contains(part), "{part:?} is not in:\n{report}");
     }
     Ok(())
+}
+
+/// A terminal that was stopped, or a pipe: the harness reads none of it.
+#[test]
+fn a_log_that_nobody_reads_stops_nothing() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let node = Node::start(directory.path(), &[]);
+    let mut client = node.bloomd();
+    assert_eq!(client.ask("create f"), "Done\n");
+    let dropped = "grapevine_log_lines_dropped_total ";
+    let mut made = 0..;
+    wait_for("lines to be dropped", || {
+        // Each is a line of the log.
+        for name in made.by_ref().take(1000) {
+            client.send(format!("create f{name} in_memory=1\n").as_bytes());
+        }
+        for _ in 0..1000 {
+            assert_eq!(client.line(), "Done\n");
+        }
+        let (status, metrics) = http(node.address("http.listen"), "GET /metrics", "");
+        assert_eq!(status, 200);
+        let line = metrics.lines().find_map(|line| line.strip_prefix(dropped));
+        (line.expect("it is counted") != "0").then_some(())
+    });
+    assert_eq!(client.ask("s f key"), "Yes\n");
+    let begun = Instant::now();
+    assert!(node.stop().success());
+    assert!(begun.elapsed() < Duration::from_secs(10));
+}
+
+/// It waits for a file that does not open, as in a long replay.
+#[test]
+fn signals_before_it_is_ready_are_heeded() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let fifo = directory.path().join("identity");
+    let made = Command::new("mkfifo").arg(&fifo).status();
+    assert!(made.expect("it runs").success());
+    let mut node = Node::spawn(directory.path(), &[]);
+    let pid = rustix::process::Pid::from_raw(node.id().try_into().expect("an id"));
+    let pid = pid.expect("an id");
+    wait_for("signals to be caught", || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", node.id())).ok()?;
+        let caught = status
+            .lines()
+            .find_map(|line| line.strip_prefix("SigCgt:"))?;
+        let caught = u64::from_str_radix(caught.trim(), 16).expect("a mask");
+        let is_caught = |signal: u64| caught >> (signal - 1) & 1 == 1;
+        [SIGHUP, SIGINT, SIGTERM]
+            .into_iter()
+            .all(is_caught)
+            .then_some(())
+    });
+    let tell = |signal| rustix::process::kill_process(pid, signal).expect("it takes signals");
+    tell(rustix::process::Signal::HUP);
+    tell(rustix::process::Signal::TERM);
+    assert!(node.wait().success());
+    let log = node.errors();
+    assert!(log.contains("stopped before it was ready"), "{log}");
 }
 
 #[test]

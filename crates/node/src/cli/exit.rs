@@ -3,6 +3,9 @@
 use std::error::Error;
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::Duration;
 
 use crate::config::ConfigErrors;
 
@@ -51,9 +54,24 @@ const FAILED: u8 = 1;
 const WRONG_USAGE: u8 = 2;
 const ABSENT: u8 = 3;
 
+/// How long a message may take to be written: where nobody reads it the program ends without it.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// Prints a failure to standard error and gives the exit code.
 pub(super) fn code(ended: Result<Outcome, Failure>) -> ExitCode {
-    ExitCode::from(number(ended, &mut io::stderr().lock()))
+    let mut message = Vec::new();
+    let code = number(ended, &mut message);
+    if !message.is_empty() {
+        let (done, written) = channel();
+        thread::spawn(move || {
+            drop(io::stderr().write_all(&message));
+            drop(done);
+        });
+        // It ends by that, or by the time that it may take.
+        let ended: Result<(), _> = written.recv_timeout(PATIENCE);
+        debug_assert!(ended.is_err(), "nothing is sent");
+    }
+    ExitCode::from(code)
 }
 
 fn number(ended: Result<Outcome, Failure>, errors: &mut dyn Write) -> u8 {

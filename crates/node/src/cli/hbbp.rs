@@ -147,7 +147,7 @@ impl Consumer for Printer {
 
 fn listen(interface: Option<&str>, json: bool, context: &Context) -> Result<Outcome, Failure> {
     let config = context.config()?;
-    crate::logging::start(&config.node).map_err(Failure::from_error)?;
+    let _log = crate::logging::start(&config.node).map_err(Failure::from_error)?;
     let port = config.hbbp.port;
     let place = match interface {
         Some(name) => {

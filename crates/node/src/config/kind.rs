@@ -10,6 +10,7 @@ use tracing_subscriber::EnvFilter;
 use super::origin::{Given, Raw};
 use super::quantity::{parse_size, parse_time, show_size, show_time};
 use super::surroundings::Surroundings;
+use crate::logging::misspelt_level;
 
 /// Words that turn an optional value off.
 pub(super) const OFF: [&str; 2] = ["", "off"];
@@ -514,6 +515,10 @@ impl Kind for LogFilter {
         let text = text(given)?;
         if text.trim().is_empty() || text.len() > LOG_FILTER_BYTES_MAX {
             return Err(Refusal::NotAllowed);
+        }
+        if let Some((word, nearest)) = misspelt_level(text) {
+            let why = format!("{word:?} is no level; the nearest is `{nearest}`");
+            return Err(Refusal::LogFilter(why.into()));
         }
         match EnvFilter::try_new(text) {
             Ok(_) => Ok(text.to_owned()),

@@ -433,6 +433,8 @@ fn values_have_bounds() {
         "node.data_dir=",
         "node.log=",
         "node.log=grapevine=loud",
+        "node.log=warning",
+        "node.log=info,debugg",
         "node.log_format=xml",
         "durability.interval=0",
         "durability.interval=2h",

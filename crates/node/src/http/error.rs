@@ -93,8 +93,12 @@ pub(super) enum ApiError {
          http.token_file only those are served"
     )]
     Host,
+    #[error("a request has one Host header; this one has several")]
+    Hosts,
     #[error("a page of another site may not change anything here")]
     CrossSite,
+    #[error("bodies are taken as they are, not packed: Content-Encoding may not be {0:?}")]
+    ContentEncoding(String),
 }
 
 impl ApiError {
@@ -138,6 +142,8 @@ impl ApiError {
             ApiError::Busy { .. } => (S::SERVICE_UNAVAILABLE, "busy"),
             ApiError::Token => (S::UNAUTHORIZED, "token"),
             ApiError::Host => (S::FORBIDDEN, "host"),
+            ApiError::Hosts => (S::BAD_REQUEST, "hosts"),
+            ApiError::ContentEncoding(_) => (S::UNSUPPORTED_MEDIA_TYPE, "content_encoding"),
             ApiError::CrossSite => (S::FORBIDDEN, "cross_site"),
         }
     }

@@ -50,6 +50,10 @@ fn refusal(api: &Api, request: &Request) -> Option<ApiError> {
         return None;
     }
     let headers = request.headers();
+    if headers.get_all(header::HOST).iter().count() > 1 {
+        // Who passes it on may have judged it by another one than would be judged here.
+        return Some(ApiError::Hosts);
+    }
     if api.token.is_set() {
         let token = bearer(headers);
         if !token.is_some_and(|token| api.token.matches(token)) {
@@ -62,7 +66,19 @@ fn refusal(api: &Api, request: &Request) -> Option<ApiError> {
         *request.method(),
         Method::GET | Method::HEAD | Method::OPTIONS
     );
-    (!reads && is_cross_site(headers, host(request))).then_some(ApiError::CrossSite)
+    if !reads && is_cross_site(headers, host(request)) {
+        return Some(ApiError::CrossSite);
+    }
+    content_encoding(headers).map(ApiError::ContentEncoding)
+}
+
+/// How the body is packed, if it is.
+fn content_encoding(headers: &HeaderMap) -> Option<String> {
+    let codings = headers.get_all(header::CONTENT_ENCODING).iter();
+    let mut packed = codings
+        .map(|coding| String::from_utf8_lossy(coding.as_bytes()).trim().to_owned())
+        .filter(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case("identity"));
+    packed.next()
 }
 
 /// The token of `Authorization: Bearer TOKEN`. The scheme's case does not matter (RFC 9110,

@@ -27,7 +27,7 @@ mod transfer;
 
 use std::error::Error;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -235,6 +235,10 @@ impl Server {
     }
 }
 
+/// Who sent a request.
+#[derive(Clone, Copy)]
+struct Peer(SocketAddr);
+
 /// What a connection may ask.
 #[derive(Clone, Copy)]
 enum Served {
@@ -291,7 +295,14 @@ async fn serve_connection(
         .max_headers(HEADERS_MAX)
         .max_header_size(BUFFER_BYTES)
         .max_buf_size(BUFFER_BYTES);
-    let service = TowerToHyperService::new(router);
+    let peer = stream.peer_addr().ok().map(Peer);
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+        if let Some(peer) = peer {
+            request.extensions_mut().insert(peer);
+        }
+        router.call(request)
+    });
     let patient = Patient::new(stream, api.write_timeout);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(patient), service));
     // The guard that it gives may not be kept over what is waited for next.

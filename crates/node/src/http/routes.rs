@@ -4,13 +4,15 @@
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::Request;
 use axum::handler::Handler;
-use axum::http::Method;
-use axum::middleware::from_fn_with_state;
+use axum::http::{Method, StatusCode};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::routing::{MethodFilter, MethodRouter, on};
 
 use super::error::ApiError;
-use super::{Api, collection, group, guard, keys, pages, table as tables, transfer};
+use super::{Api, Peer, collection, group, guard, keys, pages, table as tables, transfer};
+use crate::audit;
 
 /// The path of the list of filters; a filter's is behind it.
 pub(super) const FILTERS: &str = "/api/v1/filters";
@@ -38,6 +40,28 @@ where
     }
 }
 
+impl Route {
+    /// What it does is noted in the log, with who asked for it.
+    fn noted(mut self, act: &'static str) -> Self {
+        let creates = act.starts_with("created");
+        let is_named = self.path.contains("{name}");
+        let note = move |request: Request, next: Next| async move {
+            let from = request.extensions().get::<Peer>().map(|peer| peer.0);
+            let name = request.uri().path().split('/').nth(4);
+            let name = name.filter(|_| is_named).unwrap_or_default().to_owned();
+            let response = next.run(request).await;
+            let status = response.status();
+            let was_there = creates && status != StatusCode::CREATED;
+            if status.is_success() && !was_there {
+                audit::note(act, &name, "HTTP", from);
+            }
+            response
+        };
+        self.handler = self.handler.layer(from_fn(note));
+        self
+    }
+}
+
 /// The table.
 pub(super) fn table() -> Vec<Route> {
     use Method as M;
@@ -50,21 +74,22 @@ pub(super) fn table() -> Vec<Route> {
         route(M::POST, "/api/v1/flush", collection::flush_all),
         route(M::GET, "/api/v1/group", group::status),
         route(M::GET, "/api/v1/group/members", group::members),
-        route(M::POST, "/api/v1/group/join", group::join),
-        route(M::POST, "/api/v1/group/leave", group::leave),
+        route(M::POST, "/api/v1/group/join", group::join).noted("joined a group"),
+        route(M::POST, "/api/v1/group/leave", group::leave).noted("entered that a member left"),
         route(M::GET, "/api/v1/filters", collection::list),
-        route(M::PUT, "/api/v1/filters/{name}", collection::create),
+        route(M::PUT, "/api/v1/filters/{name}", collection::create).noted("created filter"),
         route(M::GET, "/api/v1/filters/{name}", collection::info),
-        route(M::DELETE, "/api/v1/filters/{name}", collection::remove),
+        route(M::DELETE, "/api/v1/filters/{name}", collection::remove).noted("dropped filter"),
         route(M::POST, "/api/v1/filters/{name}/set", keys::set),
         route(M::POST, "/api/v1/filters/{name}/check", keys::check),
         route(M::POST, "/api/v1/filters/{name}/flush", collection::flush),
         route(M::POST, "/api/v1/filters/{name}/close", collection::close),
-        route(M::POST, "/api/v1/filters/{name}/clear", collection::clear),
-        route(M::POST, "/api/v1/filters/{name}/forget", collection::forget),
+        route(M::POST, "/api/v1/filters/{name}/clear", collection::clear).noted("cleared filter"),
+        route(M::POST, "/api/v1/filters/{name}/forget", collection::forget)
+            .noted("forgot the bits of filter"),
         route(M::GET, "/api/v1/filters/{name}/export", transfer::export),
-        route(M::PUT, "/api/v1/filters/{name}/import", transfer::import),
-        route(M::POST, "/api/v1/filters/{name}/merge", transfer::merge),
+        route(M::PUT, "/api/v1/filters/{name}/import", transfer::import).noted("imported filter"),
+        route(M::POST, "/api/v1/filters/{name}/merge", transfer::merge).noted("merged into filter"),
     ]
     .into_iter()
     .chain(table_routes())
@@ -76,13 +101,14 @@ fn table_routes() -> Vec<Route> {
     use tables::{rows, transfer, watch};
     vec![
         route(M::GET, "/api/v1/tables", tables::list),
-        route(M::PUT, "/api/v1/tables/{name}", tables::create),
+        route(M::PUT, "/api/v1/tables/{name}", tables::create).noted("created table"),
         route(M::GET, "/api/v1/tables/{name}", tables::info),
         route(M::GET, "/api/v1/tables/{name}/rows", rows::page),
         route(M::GET, "/api/v1/tables/{name}/rows/{key}", rows::get),
         route(M::PUT, "/api/v1/tables/{name}/rows/{key}", rows::set),
         route(M::DELETE, "/api/v1/tables/{name}/rows/{key}", rows::delete),
-        route(M::POST, "/api/v1/tables/{name}/import", transfer::import),
+        route(M::POST, "/api/v1/tables/{name}/import", transfer::import)
+            .noted("imported rows into table"),
         route(M::GET, "/api/v1/tables/{name}/export", transfer::export),
         route(M::GET, "/api/v1/tables/{name}/watch", watch::watch),
         route(M::POST, "/api/v1/rows/forget", tables::forget_lost),

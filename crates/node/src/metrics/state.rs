@@ -12,6 +12,7 @@ use rustix::param::{clock_ticks_per_second, page_size};
 
 use super::figures::Figures;
 use crate::engine::Engine;
+use crate::logging;
 
 /// Filters that get figures of their own; of a node with more, the first by name.
 const FILTERS_MAX: usize = 1000;
@@ -69,7 +70,12 @@ impl NodeState {
         )?;
         figures.gauge("process_threads", "Threads", process.threads)?;
         let files = fs::read_dir("/proc/self/fd").map_or(0, Iterator::count) as u64;
-        figures.gauge("process_open_fds", "Open file descriptors", files)
+        figures.gauge("process_open_fds", "Open file descriptors", files)?;
+        figures.counter(
+            "grapevine_log_lines_dropped",
+            "Lines of the program's own log that were dropped because nobody read those before them",
+            logging::dropped_lines(),
+        )
     }
 
     fn log(&self, figures: &mut Figures<'_>) -> fmt::Result {

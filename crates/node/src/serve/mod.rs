@@ -1,6 +1,7 @@
 //! The composition root: a node from its configuration, until it is told to stop.
 
 mod listeners;
+mod signals;
 
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -16,7 +17,6 @@ use grapevine_store::filters::{FilterError, Filters};
 use grapevine_store::import::bloomd::BloomdDirectory;
 use grapevine_store::tables::LostRows;
 use tokio::runtime::Runtime;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -32,6 +32,7 @@ use crate::metrics::Metrics;
 use crate::replies::Replies;
 pub(crate) use listeners::udp as bind_udp;
 use listeners::{BindError, Bound, ListenersFile};
+use signals::{Signal, Signals};
 
 /// How long connections may take to end when the node stops.
 const STOP_GRACE: Duration = Duration::from_secs(5);
@@ -105,10 +106,22 @@ pub fn run(
     reload: &Reload,
 ) -> Result<(), ServeError> {
     descriptors::raise_limit();
-    let (_lock, engine) = open(config, &service)?;
     let runtime = runtime(service.workers)?;
+    let signals = runtime.block_on(async { Signals::catch() });
+    let mut signals = signals.map_err(|source| ServeError::System {
+        what: "catching signals",
+        source,
+    })?;
+    let opened = runtime.block_on(signals.unless_stopped(open(config, service)));
+    let Some(opened) = opened else {
+        // What was replayed by then is replayed again by the next start.
+        tracing::info!("stopped before it was ready");
+        runtime.shutdown_background();
+        return Ok(());
+    };
+    let (_lock, engine) = opened?;
     let keepers = start(&engine)?;
-    let served = runtime.block_on(serve(config, &engine, log, reload));
+    let served = runtime.block_on(serve(config, &engine, signals, log, reload));
     // What is left of it are connections that did not end in time.
     runtime.shutdown_background();
     let stopped = keepers.stop();
@@ -118,8 +131,24 @@ pub fn run(
     Ok(())
 }
 
-/// Takes the data directory and recovers what is in it.
-fn open(config: &Config, service: &Service) -> Result<(DirectoryLock, Arc<Engine>), ServeError> {
+/// Takes the data directory and recovers what is in it, on a thread that may block.
+async fn open(
+    config: &Config,
+    service: Service,
+) -> Result<(DirectoryLock, Arc<Engine>), ServeError> {
+    let config = config.clone();
+    let opening = tokio::task::spawn_blocking(move || open_blocking(&config, &service));
+    match opening.await {
+        Ok(opened) => opened,
+        // A panic has aborted the process.
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+fn open_blocking(
+    config: &Config,
+    service: &Service,
+) -> Result<(DirectoryLock, Arc<Engine>), ServeError> {
     let Opened {
         collections,
         recovered,
@@ -234,17 +263,10 @@ fn start(engine: &Arc<Engine>) -> Result<Keepers, ServeError> {
 async fn serve(
     config: &Config,
     engine: &Arc<Engine>,
+    mut signals: Signals,
     log: &LogControl,
     reload: &Reload,
 ) -> Result<(), ServeError> {
-    let failed = |source| ServeError::System {
-        what: "catching signals",
-        source,
-    };
-    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-    let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
-
     let token = TokenSource::open(config.http.token_file.as_deref())?;
     let mut bound = Bound::bind(config)?;
     let group = start_group(config, engine, &mut bound).await?;
@@ -252,15 +274,11 @@ async fn serve(
     let banner = banner(config, engine, &bound);
     let (stop, stopping) = watch::channel(false);
     let mut tasks = spawn(config, engine, bound, group.clone(), &token, &stopping)?;
-    print(&banner);
+    // A terminal that was stopped takes nothing.
+    tokio::task::spawn_blocking(move || print(&banner));
     tracing::info!("ready");
-
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
-            _ = hangup.recv() => apply_reload(log, &token, group.as_deref(), reload).await,
-        }
+    while let Signal::Reload = signals.next().await {
+        apply_reload(log, &token, group.as_deref(), reload).await;
     }
     tracing::info!("stopping");
     stop.send_replace(true);

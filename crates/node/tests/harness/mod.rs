@@ -103,9 +103,11 @@ impl Node {
         for setting in settings {
             command.arg("--set").arg(setting);
         }
+        if command.get_envs().all(|(name, _)| name != "RUST_LOG") {
+            command.env("RUST_LOG", "info");
+        }
         let child = command
             .env_remove("GRAPEVINE_NODE")
-            .env("RUST_LOG", "info")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

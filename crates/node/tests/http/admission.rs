@@ -64,6 +64,29 @@ fn with_a_token_all_but_the_health_checks_want_it() {
     assert_eq!(status("GET /api/v1/filters", new), 200);
 }
 
+/// What is judged by one and passed on by the other could be another site's.
+#[test]
+fn a_request_with_two_hosts_is_refused() {
+    let served = Served::start();
+    let two = "Host: evil.example\r\nHost: localhost\r\n";
+    let refused = served.request("GET /api/v1/filters", two, b"");
+    assert_eq!(refused.refusal(), (400, "hosts".to_owned()));
+}
+
+#[test]
+fn a_packed_body_is_refused() {
+    let served = Served::start();
+    assert_eq!(served.request("PUT /api/v1/filters/f", "", b"").status, 201);
+    for (coding, wanted) in [("gzip", 415), ("br, gzip", 415), ("identity", 200)] {
+        let headers = format!("Content-Type: text/plain\r\nContent-Encoding: {coding}\r\n");
+        let answer = served.request("POST /api/v1/filters/f/set", &headers, b"a\n");
+        assert_eq!(answer.status, wanted, "{coding}");
+        if wanted == 415 {
+            assert_eq!(answer.refusal(), (415, "content_encoding".to_owned()));
+        }
+    }
+}
+
 #[test]
 fn without_a_token_only_this_machine_s_names_are_served() {
     let served = Served::start();

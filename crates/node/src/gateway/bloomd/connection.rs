@@ -71,9 +71,11 @@ enum Event {
 
 impl<'g> Connection<'g> {
     pub(super) fn new(gateway: &'g Gateway, stream: TcpStream) -> Self {
+        let mut executor = Executor::new(gateway);
+        executor.set_from(stream.peer_addr().ok());
         Connection {
             gateway,
-            executor: Executor::new(gateway),
+            executor,
             stream,
             carry: Vec::new(),
             scanned: Some(0),

@@ -1,5 +1,6 @@
 //! bloomd over UDP: a datagram's lines are executed, nothing is answered.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::net::UdpSocket;
@@ -43,10 +44,10 @@ impl<'g> Datagrams<'g> {
             let received = tokio::select! {
                 // A datagram that was begun is executed whole: only the wait for one is given up.
                 _ = stop.wait_for(|stop| *stop) => break,
-                received = self.socket.recv(&mut self.buffer) => received,
+                received = self.socket.recv_from(&mut self.buffer) => received,
             };
             match received {
-                Ok(length) => self.take(length, DATAGRAMS_PER_WRITE).await,
+                Ok(datagram) => self.take(datagram, DATAGRAMS_PER_WRITE).await,
                 Err(error) => self
                     .gateway
                     .engine
@@ -55,20 +56,20 @@ impl<'g> Datagrams<'g> {
         }
         // The socket says that it can be read only once the runtime has looked at it.
         drop(tokio::time::timeout(LOOK_AT_STOP, self.socket.readable()).await);
-        if let Ok(length) = self.socket.try_recv(&mut self.buffer) {
-            self.take(length, DATAGRAMS_AT_STOP_MAX).await;
+        if let Ok(datagram) = self.socket.try_recv_from(&mut self.buffer) {
+            self.take(datagram, DATAGRAMS_AT_STOP_MAX).await;
         }
     }
 
     /// Executes the datagram in the buffer and up to `more` that wait behind it, then writes
     /// their operations.
-    async fn take(&mut self, length: usize, more: usize) {
-        let mut position = self.execute(length).await;
+    async fn take(&mut self, datagram: (usize, SocketAddr), more: usize) {
+        let mut position = self.execute(datagram).await;
         for _ in 0..more {
-            let Ok(length) = self.socket.try_recv(&mut self.buffer) else {
+            let Ok(datagram) = self.socket.try_recv_from(&mut self.buffer) else {
                 break;
             };
-            position = position.max(self.execute(length).await);
+            position = position.max(self.execute(datagram).await);
         }
         if let Err(error) = self.gateway.engine.settle(position).await {
             self.gateway.metrics.failures.inc();
@@ -76,7 +77,8 @@ impl<'g> Datagrams<'g> {
         }
     }
 
-    async fn execute(&mut self, length: usize) -> u64 {
+    async fn execute(&mut self, (length, from): (usize, SocketAddr)) -> u64 {
+        self.executor.set_from(Some(from));
         self.gateway.metrics.datagrams.inc();
         // A datagram is whole, so its last line needs no line end.
         let mut end = length.min(DATAGRAM_BYTES_MAX);

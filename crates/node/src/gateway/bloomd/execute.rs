@@ -1,9 +1,11 @@
 //! From lines to replies. Neighbouring lines that check, or set, keys of one filter are one
 //! batch: all their keys are hashed, all cache lines asked for, then looked at.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use grapevine_core::catalogue::Storage;
+use grapevine_core::cross_protocol::{is_host_header, is_request_line};
 use grapevine_core::filter::Outcome;
 use grapevine_core::filter::parameters::Growth;
 use grapevine_core::wire::bloomd::reply::{self, Info, ListRow, Status};
@@ -14,10 +16,14 @@ use grapevine_store::log::Position;
 use super::Gateway;
 use super::connection::FREE_BYTES;
 use super::job::Job;
+use crate::audit;
 use crate::engine::FilterWish;
 
 /// Keys looked up in one go. A longer line is several goes against the same filter.
 const BATCH_KEYS_MAX: usize = 4096;
+/// Why a connection was ended.
+const FOREIGN: &str =
+    "it speaks HTTP; a page in a browser may have sent it, so nothing of it was run";
 
 /// What became of a buffer.
 #[derive(Debug, Default)]
@@ -35,7 +41,7 @@ pub(super) struct Executed {
     pub(super) position: Position,
     /// Work to be done before the lines behind `consumed` are looked at.
     pub(super) job: Option<Job>,
-    /// No further line is taken: one was longer than allowed.
+    /// No further line is taken: one was longer than allowed, or of another protocol.
     pub(super) closing: bool,
 }
 
@@ -46,6 +52,10 @@ pub(super) struct Executor<'g> {
     /// A filter has just been loaded, or could not be: the line that needs it is executed now,
     /// whatever came of it.
     load_tried: bool,
+    /// The connection's first line was seen.
+    began: bool,
+    /// Who sent the lines.
+    from: Option<SocketAddr>,
 }
 
 /// Lines of one kind on one filter, not yet executed.
@@ -63,7 +73,18 @@ impl<'g> Executor<'g> {
             gateway,
             scratch: Scratch::default(),
             load_tried: false,
+            began: false,
+            from: None,
         }
+    }
+
+    /// Who sends the lines from now on.
+    pub(super) fn set_from(&mut self, from: Option<SocketAddr>) {
+        self.from = from;
+    }
+
+    fn note(&self, act: &str, filter: &[u8]) {
+        audit::note(act, &filter.escape_ascii().to_string(), "bloomd", self.from);
     }
 
     /// To be called when a [`Job::Load`] has been done.
@@ -92,6 +113,11 @@ impl<'g> Executor<'g> {
         while out.len() < out_max {
             let Some(line) = lines.next() else { break };
             let parsed = bloomd::parse(line);
+            if self.is_of_a_page(line, &parsed) {
+                done.job = self.finish(&mut batch, gathered, &mut done, out);
+                done.closing = done.job.is_none();
+                break;
+            }
             let joins = match (&parsed, &mut batch) {
                 (Ok(command), Some(batch)) => batch.join(command),
                 _ => false,
@@ -112,6 +138,13 @@ impl<'g> Executor<'g> {
             }
             gathered = lines.consumed();
         }
+        if done.closing {
+            self.gateway.metrics.connections_foreign.inc();
+            self.gateway
+                .engine
+                .complain("ended a bloomd connection", &FOREIGN);
+            return done;
+        }
         done.job = self.finish(&mut batch, gathered, &mut done, out);
         if done.job.is_none() && out.len() < out_max {
             if lines.is_too_long() {
@@ -123,6 +156,13 @@ impl<'g> Executor<'g> {
         }
         self.gateway.metrics.commands.inc_by(done.answered);
         done
+    }
+
+    /// Whether a line is HTTP's, so that the lines behind it may be those of a page's form.
+    fn is_of_a_page(&mut self, line: &[u8], parsed: &Result<Command<'_>, ClientError>) -> bool {
+        let is_first = !std::mem::replace(&mut self.began, true);
+        (is_first && is_request_line(line))
+            || (matches!(parsed, Err(ClientError::CommandNotSupported)) && is_host_header(line))
     }
 
     /// Executes what has been gathered, up to `end` of the buffer, unless a job is to be done
@@ -224,6 +264,9 @@ impl<'g> Executor<'g> {
             Command::Drop { filter } => match filters.get(filter) {
                 Some(handle) => {
                     let dropped = filters.drop_filter(&handle);
+                    if dropped.is_ok() {
+                        self.note("dropped filter", filter);
+                    }
                     self.done(dropped, out, position);
                 }
                 None => reply::status(out, Status::FilterDoesNotExist),
@@ -234,7 +277,12 @@ impl<'g> Executor<'g> {
             },
             Command::Clear { filter } => match filters.get(filter).map(|h| filters.hide(&h)) {
                 Some(Ok(None)) => reply::status(out, Status::NotProxied),
-                Some(hidden) => self.done(hidden.map(Option::unwrap_or_default), out, position),
+                Some(hidden) => {
+                    if hidden.is_ok() {
+                        self.note("cleared filter", filter);
+                    }
+                    self.done(hidden.map(Option::unwrap_or_default), out, position);
+                }
                 None => reply::status(out, Status::FilterDoesNotExist),
             },
             Command::Flush { filter: None } => return Err(Job::FlushAll),
@@ -278,6 +326,7 @@ impl<'g> Executor<'g> {
             .create(name, new, Recreation::WhenReclaimed)
         {
             Ok(Creation::Created(reached) | Creation::Shown(reached)) => {
+                self.note("created filter", name);
                 *position = (*position).max(reached);
                 reply::status(out, Status::Done);
             }

@@ -145,7 +145,7 @@ impl Consumer for Handlers {
         if self.waiting.try_send(job).is_err() {
             self.metrics.handlers_dropped.inc();
             let what = format!("{WAITING_MAX} packets wait for their handlers: dropped one");
-            self.complaints.say(&what);
+            self.complaints.say("hbbp", &what);
         }
     }
 }
@@ -176,7 +176,8 @@ impl Runner {
             };
             self.metrics.handlers_failed.inc();
             let path = program.path.display();
-            self.complaints.say(&format!("handler {path}: {trouble}"));
+            let what = format!("handler {path}: {trouble}");
+            self.complaints.say("hbbp", &what);
         }
     }
 }

@@ -22,12 +22,13 @@ mod tests;
 use std::io;
 use std::net::{SocketAddrV6, UdpSocket};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Instant;
 
 use grapevine_core::wire::hbbp::{Packet, check_key};
 use tokio::sync::watch;
 
+use crate::complaints::Complaints;
 use crate::config::Hbbp;
 use crate::metrics::HbbpMetrics;
 
@@ -41,9 +42,6 @@ pub use opener::{Content, Opener, Refusal};
 pub use seal::{KEY_BYTES, KeyPair, public_key};
 pub use sender::{SendError, Sender, seal};
 pub use socket::everybody;
-
-/// How often, at most, trouble that strangers can cause is logged.
-const COMPLAINT_EVERY: Duration = Duration::from_secs(10);
 
 /// What was said, opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -175,7 +173,7 @@ impl Gateway {
             self.metrics.refused(&refusal);
             let (from, interface) = (heard.from.ip(), &heard.interface);
             let what = format!("refused a packet from {from} on {interface}: {refusal}");
-            self.complaints.say(&what);
+            self.complaints.say("hbbp", &what);
         }
     }
 
@@ -208,21 +206,5 @@ impl Voice for Gateway {
             Err(_) => self.metrics.send_failures.inc(),
         };
         sent
-    }
-}
-
-/// Logs trouble that strangers can cause at will, at most once in a while.
-#[derive(Debug, Default)]
-struct Complaints {
-    last: Mutex<Option<Instant>>,
-}
-
-impl Complaints {
-    fn say(&self, what: &str) {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.is_none_or(|last| last.elapsed() >= COMPLAINT_EVERY) {
-            *last = Some(Instant::now());
-            tracing::warn!("hbbp: {what}");
-        }
     }
 }

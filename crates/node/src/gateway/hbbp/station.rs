@@ -80,13 +80,15 @@ impl Station {
             Err(error) => {
                 self.socket = None;
                 let complaints = &self.gateway.complaints;
-                complaints.say(&format!("listening on {place}: {error}"));
+                let what = format!("listening on {place}: {error}");
+                complaints.say("hbbp", &what);
             }
         }
     }
 
     async fn failed(&self, what: &str, error: &std::io::Error) {
-        self.gateway.complaints.say(&format!("{what}: {error}"));
+        let what = format!("{what}: {error}");
+        self.gateway.complaints.say("hbbp", &what);
         tokio::time::sleep(PAUSE).await;
     }
 

@@ -1,6 +1,7 @@
 //! Who is given a packet, and what is counted.
 
 use std::net::Ipv6Addr;
+use std::sync::Mutex;
 
 use grapevine_core::wire::hbbp::DATAGRAM_BYTES_MAX;
 

@@ -136,10 +136,10 @@ impl Consumer for Receiver {
             self.metrics.packets_refused.inc();
             let (from, interface) = (packet.from.ip(), &packet.interface);
             let what = format!(
-                "rows of table {} from {from} on {interface}",
+                "of table {} from {from} on {interface}: {refusal}",
                 name.escape_ascii()
             );
-            self.engine.complain(&what, &refusal);
+            self.engine.complain("refused rows", &what);
         }
     }
 }

@@ -276,9 +276,9 @@ impl Teller {
         let lines: Vec<p2ptbl::Row<'_>> = lines.iter().map(Line::row).collect();
         if !lines.is_empty() && self.send_packet(voice, table, link, &lines, size) == 0 {
             self.metrics.rows_unfit.inc();
-            let what = format!("gossiping table {}", table.escape_ascii());
-            let reason = format!("it has rows that do not fit {size} bytes (hbbp.gossip)");
-            self.engine.complain(&what, &reason);
+            let name = table.escape_ascii();
+            let what = format!("{name} has rows that do not fit {size} bytes (hbbp.gossip)");
+            self.engine.complain("gossiping a table", &what);
         }
     }
 
@@ -307,8 +307,8 @@ impl Teller {
                 self.metrics.rows_told.inc_by(packed.rows as u64);
             }
             Err(error) => {
-                let what = format!("telling rows on {}", self.talk.interfaces[link]);
-                self.engine.complain(&what, &error);
+                let what = format!("on {}: {error}", self.talk.interfaces[link]);
+                self.engine.complain("telling rows", &what);
             }
         }
         packed.rows

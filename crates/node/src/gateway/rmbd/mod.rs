@@ -15,25 +15,22 @@ mod peers;
 mod resolver;
 mod station;
 
-use std::fmt::Display;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use grapevine_core::bitmap::FirstRows;
 use grapevine_store::filters::FilterError;
 use tokio::net::UdpSocket;
 use tokio::sync::watch;
 
+use crate::complaints::Complaints;
 use crate::config::{Address, Rmbd};
 use crate::metrics::RmbdMetrics;
 
 pub use durable::DurableBitmap;
 pub use memory::MemoryBitmap;
-
-/// How often, at most, trouble that strangers can cause is logged.
-const COMPLAINT_EVERY: Duration = Duration::from_secs(10);
 
 /// A future of [`SharedBitmap::settle`].
 pub type Settled<'a> = Pin<Box<dyn Future<Output = Result<(), FilterError>> + Send + 'a>>;
@@ -81,7 +78,7 @@ pub struct Gateway {
     collection: Arc<dyn SharedBitmap>,
     settings: Settings,
     metrics: RmbdMetrics,
-    last_complaint: Mutex<Option<Instant>>,
+    complaints: Complaints,
 }
 
 impl Gateway {
@@ -96,7 +93,7 @@ impl Gateway {
             collection,
             settings,
             metrics,
-            last_complaint: Mutex::new(None),
+            complaints: Complaints::default(),
         })
     }
 
@@ -105,18 +102,6 @@ impl Gateway {
         match station::Station::new(&self, socket) {
             Ok(mut station) => station.serve(stop).await,
             Err(error) => tracing::error!("rmbd.udp: {error}"),
-        }
-    }
-
-    /// Logs trouble that strangers can cause at will, at most once in a while.
-    fn complain(&self, what: &str, error: &dyn Display) {
-        let mut last = self
-            .last_complaint
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if last.is_none_or(|last| last.elapsed() >= COMPLAINT_EVERY) {
-            *last = Some(Instant::now());
-            tracing::warn!("{what}: {error}");
         }
     }
 }

@@ -80,7 +80,7 @@ impl<'g> Station<'g> {
                         self.finish().await;
                     }
                     Err(error) => {
-                        self.gateway.complain("receiving rmbd datagrams", &error);
+                        self.gateway.complaints.say("receiving rmbd datagrams", &error);
                         tokio::time::sleep(PAUSE).await;
                     }
                 },
@@ -199,8 +199,8 @@ impl<'g> Station<'g> {
 
     fn refused(&self, from: SocketAddr, refusal: Refusal) {
         self.gateway.metrics.peers_refused.inc();
-        self.gateway
-            .complain(&format!("refused a peer that {from} named"), &refusal);
+        let what = format!("named by {from}: {refusal}");
+        self.gateway.complaints.say("refused a peer", &what);
     }
 
     async fn found(&mut self, found: Found) {
@@ -235,7 +235,7 @@ impl<'g> Station<'g> {
         }
         if let Err(error) = self.settle().await {
             self.gateway.metrics.failures.inc();
-            self.gateway.complain("rmbd", &error);
+            self.gateway.complaints.say("rmbd", &error);
             // A node that takes no writes still answers questions, and takes rows that bring
             // nothing new.
             let bitmap = self.gateway.collection.bitmap();
@@ -306,8 +306,10 @@ impl<'g> Station<'g> {
 
     fn failed_to_send(&self, to: SocketAddr, error: &io::Error) {
         self.gateway.metrics.send_failures.inc();
+        let what = format!("to {to}: {error}");
         self.gateway
-            .complain(&format!("sending an rmbd datagram to {to}"), error);
+            .complaints
+            .say("sending an rmbd datagram", &what);
     }
 
     fn count_peers(&self) {

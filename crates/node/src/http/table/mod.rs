@@ -12,6 +12,7 @@ pub(super) mod watch;
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::{FromRequestParts, State};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, Uri};
@@ -27,7 +28,8 @@ use super::collection::{LIST_ANSWER_BYTES, LIST_MAX, limit};
 use super::error::ApiError;
 use super::query::Query;
 use super::routes::TABLES;
-use super::{Api, answer, name};
+use super::{Api, Peer, answer, name};
+use crate::audit;
 
 type Answer = Result<Response, ApiError>;
 
@@ -127,11 +129,18 @@ pub(super) async fn info(State(api): State<Arc<Api>>, name: TableName) -> Answer
 }
 
 /// `POST /api/v1/rows/forget`.
-pub(super) async fn forget_lost(State(api): State<Arc<Api>>) -> Answer {
+pub(super) async fn forget_lost(
+    State(api): State<Arc<Api>>,
+    peer: Option<Extension<Peer>>,
+) -> Answer {
     let forgotten = api
         .engine
         .run_blocking(|engine| engine.collections().forget_lost_rows())
         .await?;
+    if forgotten {
+        let from = peer.map(|Extension(Peer(from))| from);
+        audit::note("gave up the rows that are missing", "", "HTTP", from);
+    }
     Ok(answer::json(
         StatusCode::OK,
         &json!({"forgotten": forgotten}),
