@@ -15,7 +15,8 @@ use crate::client::{Client, ClientError, RequestBody};
 pub(super) struct ImportArgs {
     /// The filter
     name: OsString,
-    /// The file, one key a line (empty lines are skipped); `-` is standard input
+    /// The file, one key a line (empty lines are skipped, a carriage return before a line's end is no
+    /// part of the key); `-` is standard input
     file: OsString,
 }
 

@@ -115,8 +115,10 @@ impl<'g> Executor<'g> {
             let parsed = bloomd::parse(line);
             if self.is_of_a_page(line, &parsed) {
                 done.job = self.finish(&mut batch, gathered, &mut done, out);
-                done.closing = done.job.is_none();
-                break;
+                if done.job.is_none() {
+                    self.end_foreign(&mut done);
+                }
+                return done;
             }
             let joins = match (&parsed, &mut batch) {
                 (Ok(command), Some(batch)) => batch.join(command),
@@ -138,13 +140,6 @@ impl<'g> Executor<'g> {
             }
             gathered = lines.consumed();
         }
-        if done.closing {
-            self.gateway.metrics.connections_foreign.inc();
-            self.gateway
-                .engine
-                .complain("ended a bloomd connection", &FOREIGN);
-            return done;
-        }
         done.job = self.finish(&mut batch, gathered, &mut done, out);
         if done.job.is_none() && out.len() < out_max {
             if lines.is_too_long() {
@@ -156,6 +151,16 @@ impl<'g> Executor<'g> {
         }
         self.gateway.metrics.commands.inc_by(done.answered);
         done
+    }
+
+    /// Nothing more is taken of the connection.
+    fn end_foreign(&self, done: &mut Executed) {
+        done.closing = true;
+        let metrics = &self.gateway.metrics;
+        metrics.commands.inc_by(done.answered);
+        metrics.connections_foreign.inc();
+        let engine = &self.gateway.engine;
+        engine.complain("ended a bloomd connection", &FOREIGN);
     }
 
     /// Whether a line is HTTP's, so that the lines behind it may be those of a page's form.
