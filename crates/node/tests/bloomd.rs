@@ -341,7 +341,11 @@ fn a_page_in_a_browser_runs_nothing() {
     let said = node.bloomd().exchange_or_nothing(post.as_bytes());
     assert_eq!(String::from_utf8_lossy(&said), "");
     // Whatever goes before the header is run, and nothing behind it.
-    assert_eq!(exchange(&node, "close kept\n"), "Done\n", "to be loaded first");
+    assert_eq!(
+        exchange(&node, "close kept\n"),
+        "Done\n",
+        "to be loaded first"
+    );
     let late = "c kept a\nHost: localhost\ndrop kept\n";
     let said = node.bloomd().exchange_or_nothing(late.as_bytes());
     assert_eq!(String::from_utf8_lossy(&said), "No\n");

@@ -318,9 +318,11 @@ impl World {
                 let most = others.into_iter().max_by_key(|node| {
                     (self.conflicts(*node), Reverse(self.nodes[*node].renewals))
                 });
-                most.into_iter()
-                    .filter(|n| self.conflicts(*n) > 0)
-                    .collect()
+                let most = most.filter(|node| self.conflicts(*node) > 0);
+                if let Some(node) = most {
+                    self.keep_like_minded_away(node)?;
+                }
+                most.into_iter().collect()
             }
         };
         mended
@@ -329,6 +331,26 @@ impl World {
         let is_left = |node: usize| !self.nodes[node].left && self.conflicts(node) > 0;
         if (0..self.nodes.len()).any(is_left) {
             self.tampering.mend_at = Some(self.now + NEXT_AFTER_MS);
+        }
+        Ok(())
+    }
+
+    /// Stops those who have the history that a node is to give up, until it has caught up with others:
+    /// it would take that from them again.
+    fn keep_like_minded_away(&mut self, node: usize) -> Checked {
+        let parted = self.nodes[node].parted.iter();
+        let parted: BTreeSet<usize> = parted.map(|(other, ..)| *other).collect();
+        for other in 0..self.nodes.len() {
+            let is_up = other != node && self.nodes[other].is_up() && !self.nodes[other].left;
+            if !is_up || parted.contains(&other) || self.conflicts(other) == 0 {
+                continue;
+            }
+            self.note(|| format!("keep {other} away"));
+            self.nodes[other].sync()?;
+            self.note_synced(other);
+            self.stop_now(other);
+            let back = self.now + NEXT_AFTER_MS / 2;
+            self.network.at(back, Event::Start { node: other });
         }
         Ok(())
     }
