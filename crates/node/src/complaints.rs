@@ -44,12 +44,12 @@ impl Complaints {
             more = std::mem::take(&mut said.passed_over);
             (said.since, said.texts) = (now, Vec::new());
         }
-        let is_new = said.texts.len() < LINES_MAX && !said.texts.contains(&what.to_string());
-        if !is_new {
+        // In a flood it is not even written out.
+        let text = (said.texts.len() < LINES_MAX).then(|| what.to_string());
+        let Some(text) = text.filter(|text| !said.texts.contains(text)) else {
             said.passed_over += 1;
             return None;
-        }
-        let text = what.to_string();
+        };
         said.texts.push(text.clone());
         Some(Line { kind, text, more })
     }

@@ -144,8 +144,8 @@ impl Consumer for Handlers {
         };
         if self.waiting.try_send(job).is_err() {
             self.metrics.handlers_dropped.inc();
-            let what = format!("{WAITING_MAX} packets wait for their handlers: dropped one");
-            self.complaints.say("hbbp", &what);
+            let what = format!("{WAITING_MAX} wait for their handlers");
+            self.complaints.say("hbbp: dropped a packet", &what);
         }
     }
 }
@@ -176,8 +176,8 @@ impl Runner {
             };
             self.metrics.handlers_failed.inc();
             let path = program.path.display();
-            let what = format!("handler {path}: {trouble}");
-            self.complaints.say("hbbp", &what);
+            let what = format!("{path}: {trouble}");
+            self.complaints.say("hbbp: a handler", &what);
         }
     }
 }

@@ -172,8 +172,8 @@ impl Gateway {
         if let Err(refusal) = self.hand_on(heard) {
             self.metrics.refused(&refusal);
             let (from, interface) = (heard.from.ip(), &heard.interface);
-            let what = format!("refused a packet from {from} on {interface}: {refusal}");
-            self.complaints.say("hbbp", &what);
+            let what = format!("from {from} on {interface}: {refusal}");
+            self.complaints.say("hbbp: refused a packet", &what);
         }
     }
 

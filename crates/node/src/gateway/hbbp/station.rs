@@ -80,15 +80,15 @@ impl Station {
             Err(error) => {
                 self.socket = None;
                 let complaints = &self.gateway.complaints;
-                let what = format!("listening on {place}: {error}");
-                complaints.say("hbbp", &what);
+                let what = format!("on {place}: {error}");
+                complaints.say("hbbp: listening", &what);
             }
         }
     }
 
     async fn failed(&self, what: &str, error: &std::io::Error) {
         let what = format!("{what}: {error}");
-        self.gateway.complaints.say("hbbp", &what);
+        self.gateway.complaints.say("hbbp: the socket", &what);
         tokio::time::sleep(PAUSE).await;
     }
 
