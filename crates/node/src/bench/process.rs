@@ -96,11 +96,8 @@ mod tests {
     fn this_process_uses_memory_and_time() {
         let before = Usage::of_self().unwrap();
         assert!(before.resident_bytes > 0);
-        let mut sum = 0_u64;
-        while Usage::of_self().unwrap().since(before).cpu.is_zero() {
-            sum = sum.wrapping_add(std::hint::black_box(1));
-        }
-        assert!(sum > 0);
+        // Reading it is work; other threads of this process may have done some, too.
+        while Usage::of_self().unwrap().since(before).cpu.is_zero() {}
         assert!(matches!(
             Usage::of(u32::MAX),
             Err(BenchError::Process { .. })
