@@ -45,6 +45,16 @@ impl Peer {
     }
 }
 
+/// Whether of the operations that the copy had whose pages are merged some are others than those
+/// that are here.
+pub(super) fn shows_other_operations<R: Replica>(replica: &R) -> bool {
+    let mut shown = replica.shown().iter();
+    shown.any(|(origin, (count, theirs))| {
+        let both = replica.applied().get(*origin).min(*count);
+        are_apart(replica.mark(*origin, both), theirs.at(both))
+    })
+}
+
 impl Machine {
     /// Whether a peer is known to have an operation of the history that is here: only of such a one
     /// it may say that its bits are gone. One that has more than is here is not known to until that
@@ -179,16 +189,15 @@ impl Machine {
         replica: &R,
         version: &VersionVector,
     ) -> bool {
-        replica.shown().iter().any(|(origin, (count, theirs))| {
-            let here = (replica.applied().get(*origin), replica.history(*origin));
+        let may_be_next = |(origin, (count, theirs)): (&Origin, &(u64, History))| {
             let ready = self.peers.values().filter(|peer| peer.is_ready());
             let mut told = ready.map(|peer| peer.known.mark(*origin));
-            here.1.part(here.0, theirs, *count).is_some()
-                || told.any(|(had, mark)| {
-                    let may_be_next = (version.get(*origin) + 1..=*count).contains(&had);
-                    may_be_next && are_apart(theirs.at(had), mark)
-                })
-        })
+            told.any(|(had, mark)| {
+                (version.get(*origin) + 1..=*count).contains(&had)
+                    && are_apart(theirs.at(had), mark)
+            })
+        };
+        shows_other_operations(replica) || replica.shown().iter().any(may_be_next)
     }
 
     /// What most members have for good, with the histories that are here as far as that is known. A

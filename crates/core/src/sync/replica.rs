@@ -216,8 +216,8 @@ pub trait Replica {
         History::default()
     }
 
-    /// What the pages merged so far say of the operations that the copy had when it read the last one
-    /// of them.
+    /// What the first section says of the operations that the copy had when its pages began to be
+    /// read, and once the last section is merged, of those it had when the last page was read.
     fn shown(&self) -> &Shown {
         static NOTHING: Shown = Shown::new();
         &NOTHING
@@ -247,7 +247,8 @@ pub trait Replica {
     /// for them again.
     fn give_up(&mut self, part: Part, waiting: Option<Dot>);
 
-    /// The sections of a snapshot, in the order in which they must be merged.
+    /// The sections of a snapshot, in the order in which they must be merged. Where there are
+    /// histories, they come first and once more last, see [`shown`](Self::shown).
     fn sections(&self) -> &[u8];
 
     /// The page of `section` that begins after the key `after` (empty: at the start), with about

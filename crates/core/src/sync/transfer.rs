@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 
+use super::histories::shows_other_operations;
 use super::limits::{ABANDON_MS, PARTS_MAX, REFUSED_MS, REQUESTS_MAX, RETRY_MS, STALL_MS};
 use super::machine::{Machine, Turn};
 use super::message::Message;
@@ -117,6 +118,11 @@ impl Transfer {
         (*section, *after) = (0, Vec::new());
         self.parts = Parts::default();
         self.requests.clear();
+    }
+
+    /// Whether the first section has come, which shows the histories of what the peer has.
+    fn knows_histories(&self) -> bool {
+        matches!(self.purpose, Purpose::Snapshot { section, .. } if section > 0)
     }
 
     fn next_page(&self, sections: &[u8]) -> Option<Message> {
@@ -293,6 +299,15 @@ impl Machine {
         }
     }
 
+    /// The state that is being fetched is of another history than what is here, which the peer will
+    /// find as well once it hears of it: until then it is not asked again at once.
+    fn refuse_state<R: Replica>(&mut self, turn: &mut Turn<'_, R>, transfer: Transfer) {
+        let peer = transfer.peer;
+        self.refused_until = turn.now.saturating_add(REFUSED_MS);
+        self.transfer = Some(transfer);
+        self.abandon_state_of(turn, peer);
+    }
+
     pub(super) fn abandon<R: Replica>(&mut self, turn: &mut Turn<'_, R>) {
         if let Some(transfer) = self.transfer.take() {
             turn.event(Event::SnapshotAbandoned(transfer.peer));
@@ -357,9 +372,7 @@ impl Machine {
         }
         let is_snapshot = matches!(transfer.purpose, Purpose::Snapshot { .. }) && !transfer.scrub;
         if is_snapshot && self.shows_other_history(turn.replica, &transfer.version) {
-            self.refused_until = turn.now.saturating_add(REFUSED_MS);
-            self.transfer = Some(transfer);
-            return self.abandon(turn);
+            return self.refuse_state(turn, transfer);
         }
         match transfer.purpose {
             Purpose::Snapshot { .. } => {
@@ -402,6 +415,13 @@ impl Machine {
         };
         let sound = transfer.peer != from
             || match answer {
+                // Before its rows are compared: what operations made here that the peer does not
+                // have, under numbers that it has, would be taken for removed there.
+                Message::Page(_)
+                    if transfer.knows_histories() && shows_other_operations(turn.replica) =>
+                {
+                    return self.refuse_state(turn, transfer);
+                }
                 Message::Page(page) => receive_page(turn, &mut transfer, &page),
                 Message::Gone(_) if !self.may_say_gone(turn.replica, &transfer) => {
                     let waits = transfer.waiting().is_some();

@@ -60,7 +60,7 @@ pub struct Exchange {
     /// What the state that is being compared lacks, and should not.
     kept: Vec<Kept>,
     kept_filters: Vec<FilterId>,
-    /// What the last ones say that the copy had.
+    /// What the pages of histories say that the copy had.
     shown: Shown,
 }
 
@@ -374,6 +374,8 @@ impl Replica for Exchange {
 
     fn sections(&self) -> &[u8] {
         &[
+            // Before anything is concluded from numbers, and with what came in meanwhile.
+            SECTION_HISTORIES,
             SECTION_FILTERS,
             SECTION_MEMBERS,
             SECTION_BITMAP,

@@ -217,6 +217,39 @@ fn a_state_read_while_another_history_came_in_is_not_taken_over() {
     }
 }
 
+/// What the peer's operations made that are not these is not there, and seems to be removed.
+#[test]
+fn pages_of_a_peer_that_shows_another_history_are_not_merged() {
+    for (mark, merged) in [(77, true), (66, false)] {
+        let mut bench = bench(77);
+        bench.toy.sync();
+        let more = bench.report(1001, 2, 1 << 20, Content::Moved(vec![entry(9, 4)]));
+        bench.receive(1, more);
+        bench.receive(1, Message::Behind);
+        bench.after(PATIENCE_MS + 2 * REPAIR_MS);
+        let page = |section, bytes| {
+            Message::Page(Page {
+                section,
+                after: vec![],
+                next: None,
+                bytes,
+            })
+        };
+        bench.receive(1, page(1, vec![]));
+        let theirs = History::from_marks(vec![(1, mark)], false).expect("one ascends");
+        bench.toy.shown.insert(origin(OF), (4, theirs));
+        bench.receive(1, page(2, vec![0, 20]));
+        let named = bench.toy.block_count(layer(20)).is_some();
+        assert_eq!(named, merged, "{mark}");
+        let abandoned = bench.events.contains(&Event::SnapshotAbandoned(origin(1)));
+        assert_eq!(
+            (abandoned, bench.toy.forgotten),
+            (!merged, u64::from(!merged)),
+            "{mark}"
+        );
+    }
+}
+
 /// An import came from a peer, and then its twin is connected, which never had it.
 #[test]
 fn only_a_peer_of_the_same_history_says_that_bits_are_gone() {

@@ -15,7 +15,7 @@ const UNTOLD_ORIGINS_MAX: usize = 4096;
 const HISTORIES_PER_PAGE: usize = 512;
 
 impl Exchange {
-    /// Takes note of what the copy had when it read this page, the last of its state: all that its
+    /// Takes note of what the copy had when it read this page. Once it comes last, all that its
     /// state shows is of that.
     pub(super) fn merge_histories(
         &mut self,
