@@ -60,10 +60,6 @@ impl<P: Display> Display for Report<'_, P> {
             f,
             "A node recovers its acknowledged writes when it is started again."
         )?;
-        write!(
-            f,
-            "Please report this text: {}/issues",
-            env!("CARGO_PKG_REPOSITORY")
-        )
+        write!(f, "Please send this text to whoever gave you the program.")
     }
 }

@@ -39,8 +39,28 @@ fn no_seed_of_the_small_budget_breaks_a_promise() {
 #[test]
 fn seeds_that_found_a_bug_stay_clean() {
     for seed in [
-        13, 24, 96, 107, 176, 191, 227, 280, 357, 448, 491, 559, 841, 1618, 1933, 2645, 3521, 4656,
-        4883, 5574, 7697, 10_000_000_005_114,
+        13,
+        24,
+        96,
+        107,
+        176,
+        191,
+        227,
+        280,
+        357,
+        448,
+        491,
+        559,
+        841,
+        1618,
+        1933,
+        2645,
+        3521,
+        4656,
+        4883,
+        5574,
+        7697,
+        10_000_000_005_114,
     ] {
         let violation = outcome(seed, GroupMutation::None).violation;
         assert_eq!(violation, None, "seed {seed}");

@@ -111,10 +111,10 @@ fn add_command(page: &mut Vec<u8>, command: &clap::Command) -> io::Result<()> {
 
 /// The page says the global options once, at its head.
 fn without_global_options(command: &clap::Command) -> clap::Command {
-    let global = |arg: &clap::Arg| arg.get_help_heading() == Some("Global options");
-    command
-        .clone()
-        .mut_args(move |arg| if global(&arg) { arg.hide(true) } else { arg })
+    command.clone().mut_args(|arg| {
+        let global = super::is_global(&arg);
+        arg.hide(global)
+    })
 }
 
 #[cfg(test)]

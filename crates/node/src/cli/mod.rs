@@ -9,6 +9,7 @@ mod bench;
 mod config;
 mod doctor;
 mod download;
+mod examples;
 mod exit;
 mod filter;
 mod generate;
@@ -30,7 +31,7 @@ use clap::builder::Resettable;
 use clap::{ArgMatches, Args as _, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::client::Client;
-use crate::config::{Config, ConfigErrors, GlobalOptions, Surroundings};
+use crate::config::{Config, ConfigErrors, GLOBAL_OPTIONS, GlobalOptions, Surroundings};
 
 pub use exit::{Failure, Outcome};
 pub use node_address::{NodeAddress, NodeAddressError};
@@ -157,7 +158,7 @@ fn parse_and_run(arguments: impl IntoIterator<Item = OsString>) -> Result<Outcom
 fn parse(
     arguments: impl IntoIterator<Item = OsString>,
 ) -> Result<(Cli, GlobalOptions), clap::Error> {
-    let matches = command().try_get_matches_from(arguments)?;
+    let matches = with_help(command()).try_get_matches_from(arguments)?;
     let options = options_of_every_level(&matches)?;
     Ok((Cli::from_arg_matches(&matches)?, options))
 }
@@ -179,6 +180,36 @@ fn with_global_options(command: clap::Command) -> clap::Command {
         .about(Resettable::from(about))
         .long_about(Resettable::from(long_about));
     command.mut_subcommands(with_global_options)
+}
+
+/// What ends the help of a command.
+const GLOBAL_OPTIONS_NOTE: &str =
+    "Options of every command (--node, --data-dir, --set and more): grapevine --help";
+
+/// The help of a command has its own options and examples; the program's has the global options.
+fn with_help(command: clap::Command) -> clap::Command {
+    command.mut_subcommands(|inner| with_examples(inner, ""))
+}
+
+fn with_examples(command: clap::Command, before: &str) -> clap::Command {
+    let path = format!("{before} {}", command.get_name());
+    let path = path.trim_start().to_owned();
+    let end = match examples::of(&path) {
+        Some(examples) => format!("{examples}\n\n{GLOBAL_OPTIONS_NOTE}"),
+        None => GLOBAL_OPTIONS_NOTE.to_owned(),
+    };
+    command
+        .after_help(end)
+        .mut_args(|arg| {
+            let global = is_global(&arg);
+            arg.hide(global)
+        })
+        .mut_subcommands(move |inner| with_examples(inner, &path))
+}
+
+/// Whether an option is one of every command.
+fn is_global(arg: &clap::Arg) -> bool {
+    arg.get_help_heading() == Some(GLOBAL_OPTIONS)
 }
 
 fn options_of_every_level(matches: &ArgMatches) -> Result<GlobalOptions, clap::Error> {
@@ -205,7 +236,32 @@ mod tests {
 
     #[test]
     fn the_declaration_is_sound() {
-        command().debug_assert();
+        with_help(command()).debug_assert();
+    }
+
+    #[test]
+    fn the_help_of_a_command_has_its_own_options_and_examples_alone() {
+        let whole = command().render_long_help().to_string();
+        assert!(whole.contains("--data-dir <DIR>"), "{whole}");
+        for line in [
+            "grapevine filter create --help",
+            "grapevine filter create -h",
+        ] {
+            let Err(help) = options(line) else {
+                panic!("{line} gives no help")
+            };
+            let help = help.to_string();
+            assert!(!help.contains("--data-dir <DIR>"), "{help}");
+            assert!(help.contains("--capacity"), "{help}");
+            assert!(
+                help.contains("Examples:\n  grapevine filter create"),
+                "{help}"
+            );
+            assert!(
+                help.ends_with(&format!("{GLOBAL_OPTIONS_NOTE}\n")),
+                "{help}"
+            );
+        }
     }
 
     #[test]

@@ -36,6 +36,7 @@ pub use error::{ConfigError, ConfigErrors};
 pub use gossip::GossipRound;
 pub use key::{Key, Section};
 pub use kind::{LogFormat, MemoryLimit, Refusal, SyncMode};
+pub(crate) use options::GLOBAL_OPTIONS;
 pub use options::GlobalOptions;
 pub use origin::Origin;
 pub(crate) use quantity::parse_time;

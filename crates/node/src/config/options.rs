@@ -3,9 +3,12 @@
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
+/// Under what the help lists the options of every command.
+pub(crate) const GLOBAL_OPTIONS: &str = "Global options";
+
 /// Options of every command; they may stand before or after the command's name.
 #[derive(clap::Args, Clone, Debug, Default)]
-#[command(next_help_heading = "Global options")]
+#[command(next_help_heading = GLOBAL_OPTIONS)]
 pub struct GlobalOptions {
     /// Configuration file [default: grapevine.toml in the data directory, if there]
     #[arg(long, value_name = "FILE")]
