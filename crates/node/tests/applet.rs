@@ -135,3 +135,21 @@ fn it_says_how_it_is_called() {
     let missing = run(&["-f", "/nonexistent.conf"]);
     assert!(String::from_utf8_lossy(&missing.stderr).contains("/nonexistent.conf"));
 }
+
+#[test]
+fn a_file_that_cannot_be_used_is_named_once() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("bloomd.conf");
+    std::fs::write(&file, "[bloomd]\ntcp_port = many\n").expect("written");
+    for file in [file.clone(), directory.path().join("absent.conf")] {
+        let ended = Command::new(env!("CARGO_BIN_EXE_grapevine"))
+            .args(["applet", "bloomd", "-f"])
+            .arg(&file)
+            .output()
+            .expect("it runs");
+        assert_eq!(ended.status.code(), Some(1));
+        let said = String::from_utf8_lossy(&ended.stderr);
+        let name = file.file_name().expect("a name").to_string_lossy();
+        assert_eq!(said.matches(&*name).count(), 1, "{said}");
+    }
+}

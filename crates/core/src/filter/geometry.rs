@@ -6,10 +6,13 @@
 //! for touching one cache line, and two lines average it out (about 3 % over the classic size at
 //! 1e-4, where one line costs 14 %).
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use super::model::{BITS_PER_LINE_MAX, LINE_BITS, line_false_positive};
 use crate::hash::KeyHash;
+use crate::significant::Significant;
 
 /// Smallest error a layer can be asked for.
 pub const ERROR_MIN: f64 = 1e-30;
@@ -33,18 +36,33 @@ pub struct Geometry {
     pub bits_per_line: u8,
 }
 
+impl fmt::Display for Geometry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            lines,
+            lines_per_key,
+            bits_per_line,
+        } = self;
+        write!(
+            f,
+            "{lines} lines, {lines_per_key} for each key with {bits_per_line} bits in each"
+        )
+    }
+}
+
 /// Why a layer cannot have the shape asked for.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
 pub enum GeometryError {
     /// The error rate is outside what a filter can promise.
-    #[error("error rate {0} is not between {ERROR_MIN:e} and 1 (exclusive)")]
+    #[error("error rate {} is not between {ERROR_MIN:e} and 1 (exclusive)", Significant(*.0))]
     Error(f64),
     /// No keys to hold.
     #[error("capacity must be at least 1")]
     Empty,
     /// The layer would be larger than any machine's memory.
     #[error(
-        "a layer for {capacity} keys at error rate {error} needs {lines} lines of 64 bytes, the limit is {LINES_MAX}"
+        "a layer for {capacity} keys at error rate {} needs {lines} lines of 64 bytes, the limit is {LINES_MAX}",
+        Significant(*error)
     )]
     TooLarge {
         /// Keys asked for.
@@ -55,7 +73,7 @@ pub enum GeometryError {
         lines: f64,
     },
     /// A shape read from a file or a peer that no filter would choose.
-    #[error("impossible shape: {0:?}")]
+    #[error("impossible shape: {0}")]
     Impossible(Geometry),
 }
 

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::geometry::{Geometry, GeometryError};
 use crate::origin::Origin;
+use crate::significant::Significant;
 
 /// Share of the error budget that the first layer gets: a filter that was sized right should
 /// cost hardly more than a fixed one (1.1 % of memory at 1e-4).
@@ -64,7 +65,7 @@ pub struct LayerShape {
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
 pub enum ParametersError {
     /// The error bound is out of range.
-    #[error("error rate {0} is not between {ERROR_MIN:e} and 1 (exclusive)")]
+    #[error("error rate {} is not between {ERROR_MIN:e} and 1 (exclusive)", Significant(*.0))]
     Error(f64),
     /// A layer of this capacity and error cannot be shaped.
     #[error(transparent)]

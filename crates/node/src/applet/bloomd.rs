@@ -5,10 +5,11 @@
 
 use std::ffi::OsString;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use grapevine_core::catalogue::Storage;
+use grapevine_store::import::bloomd::ImportError;
 use grapevine_store::import::bloomd_config::{BloomdConfig, LogLevel};
 
 use crate::config::{Config, ConfigErrors, GlobalOptions, Surroundings};
@@ -27,8 +28,8 @@ usage: bloomd [-h] [-f filename] [-w num]
 enum BloomdError {
     #[error("{0}\n{USAGE}")]
     Usage(String),
-    #[error("{}: {reason}", file.display())]
-    File { file: PathBuf, reason: String },
+    #[error(transparent)]
+    File(#[from] ImportError),
     #[error(transparent)]
     Config(#[from] ConfigErrors),
     #[error("{0}")]
@@ -97,7 +98,8 @@ fn serve(arguments: &Arguments) -> Result<(), BloomdError> {
     let config = Config::load_in(&options, &surroundings)?;
     let log = crate::logging::start(&config.node)?;
     for line in &bloomd.ignored {
-        tracing::warn!("not understood in the configuration file: {line:?}");
+        let file = arguments.file.as_deref().unwrap_or(Path::new("")).display();
+        tracing::warn!("{file}:{}: passed over: {}", line.line, line.text);
     }
     if let Err(error) = std::fs::create_dir_all(&bloomd.data_dir) {
         tracing::warn!("{}: {error}", bloomd.data_dir.display());
@@ -123,10 +125,7 @@ fn serve(arguments: &Arguments) -> Result<(), BloomdError> {
 fn settings(arguments: &Arguments) -> Result<(BloomdConfig, GlobalOptions), BloomdError> {
     let bloomd = match &arguments.file {
         None => BloomdConfig::default(),
-        Some(file) => BloomdConfig::read(file).map_err(|error| BloomdError::File {
-            file: file.clone(),
-            reason: error.to_string(),
-        })?,
+        Some(file) => BloomdConfig::read(file)?,
     };
     let seconds = |seconds: u32| match seconds {
         0 => "off".to_owned(),

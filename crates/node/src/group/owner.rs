@@ -362,8 +362,11 @@ impl Owner {
                 );
                 self.complaints.warn(now, &line);
             }
-            SyncEvent::PeersFull(_) | SyncEvent::ParkedFull(_) => {
-                let line = format!("the group is larger than this node can follow: {event:?}");
+            SyncEvent::PeersFull(peer) | SyncEvent::ParkedFull(peer) => {
+                let line = format!(
+                    "the group is larger than this node can follow: it has no room for what {} sends",
+                    self.name_of(*peer)
+                );
                 self.complaints.warn(now, &line);
             }
             SyncEvent::Behind(peer) => {

@@ -23,7 +23,7 @@ fn sender() -> Keys {
 
 /// What a sender finds wrong with its keys, by each file.
 fn unfit(keys: &Keys, task: &str) -> Vec<KeyFileError> {
-    let Unusable { files } = keys
+    let Unusable { files, .. } = keys
         .directory()
         .find(task.as_bytes(), Side::Sender)
         .expect_err("refused");
@@ -64,13 +64,26 @@ fn one_key_alone_is_refused_on_both_sides() {
     let keys = Keys::empty();
     keys.put("default", "recv.pub", &public());
     assert!(unfit(&keys, "task").is_empty());
+    let sent = seal(&keys.directory(), b"task", b"text");
+    let said = sent
+        .err()
+        .map(|error| error.to_string())
+        .unwrap_or_default();
+    let base = keys.path().display().to_string();
+    assert_eq!(
+        said,
+        format!(
+            "no usable pair of keys: send.priv is missing: put it into {base}/task or \
+             {base}/default (chmod 400)"
+        )
+    );
     keys.put("default", "recv.priv", &PRIVATE);
     let packet = Packet {
         key: b"task",
         payload: b"text",
     };
     let opened = Opener::new(keys.directory()).open(&packet, std::time::Instant::now());
-    assert!(matches!(opened, Err(Refusal::Keys(Unusable { files })) if files.is_empty()));
+    assert!(matches!(opened, Err(Refusal::Keys(Unusable { files, .. })) if files.is_empty()));
 }
 
 #[test]

@@ -82,7 +82,7 @@ pub enum Decoded<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum FrameError {
     /// It claims more content than its kind may have.
-    #[error("a frame ({kind:?}) claims {claimed} bytes, the limit is {limit}")]
+    #[error("a frame of kind {} claims {claimed} bytes, the limit is {limit}", kind.byte())]
     TooLarge {
         /// Its kind.
         kind: Kind,

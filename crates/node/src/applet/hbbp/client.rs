@@ -79,7 +79,7 @@ fn complain(error: &SendError) {
         )),
         SendError::Keys(unusable) => {
             say_unusable(unusable);
-            say(unusable);
+            say("missing key");
         }
         SendError::NoRoomForSeal { .. } => say("payload to large (no space left for crypto)"),
         SendError::System(error) => say(format_args!("sendto: {}", reason(error))),

@@ -171,7 +171,7 @@ impl Runner {
             let trouble = match program.run(&job.key, &job.payload, &LIMITS) {
                 Ok(Ended::With(status)) if status.success() => continue,
                 Ok(Ended::With(status)) => format!("ended with {status}"),
-                Ok(Ended::Killed) => format!("killed: it ran for {:?}", LIMITS.time),
+                Ok(Ended::Killed) => format!("killed: it ran for {} s", LIMITS.time.as_secs()),
                 Err(error) => error.to_string(),
             };
             self.metrics.handlers_failed.inc();

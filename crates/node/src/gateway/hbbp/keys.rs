@@ -19,6 +19,10 @@ pub const KEY_DIRECTORY_VARIABLE: &str = "HBBP_KEYDIR";
 const DEFAULT: &str = "default";
 /// The bits of a private key's mode that let anyone but its owner at it.
 const OTHERS: u32 = 0o077;
+/// The mode that a private key should have.
+const PRIVATE_MODE: u32 = 0o400;
+/// The mode that a public key should have.
+const PUBLIC_MODE: u32 = 0o444;
 /// The bit of a public key's mode that lets anyone exchange it.
 const OTHERS_WRITE: u32 = 0o002;
 
@@ -97,10 +101,36 @@ pub enum KeyFileError {
 
 /// There are keys, but not two that can be used: nothing may be sent or taken then.
 #[derive(Debug, thiserror::Error)]
-#[error("missing key")]
+#[error("{}", describe(.files, .absent.as_ref()))]
 pub struct Unusable {
     /// Why those that are there cannot be used; nothing when one is just absent.
     pub files: Vec<KeyFileError>,
+    /// The one that is absent, while its counterpart is there.
+    pub absent: Option<AbsentKey>,
+}
+
+/// A key file that is in none of its places.
+#[derive(Debug, thiserror::Error)]
+#[error("{name} is missing: put it into {} (chmod {mode:03o})", places(.directories))]
+pub struct AbsentKey {
+    /// The file's name.
+    pub name: &'static str,
+    /// The directories in which it was looked for, the first goes before the others.
+    pub directories: Vec<PathBuf>,
+    /// The mode that it should have.
+    pub mode: u32,
+}
+
+fn places(directories: &[PathBuf]) -> String {
+    let shown = directories.iter().map(|path| path.display().to_string());
+    shown.collect::<Vec<_>>().join(" or ")
+}
+
+fn describe(files: &[KeyFileError], absent: Option<&AbsentKey>) -> String {
+    let files = files.iter().map(ToString::to_string);
+    let absent = absent.map(ToString::to_string);
+    let all: Vec<_> = files.chain(absent).collect();
+    format!("no usable pair of keys: {}", all.join("; "))
 }
 
 /// A directory with a directory of key files for each task, and one for all others.
@@ -134,10 +164,31 @@ impl KeyDirectory {
         match (private, public) {
             (Ok(None), Ok(None)) => Ok(None),
             (Ok(Some(private)), Ok(Some(public))) => Ok(Some(KeyPair::new(private, public))),
-            (private, public) => Err(Unusable {
-                files: private.err().into_iter().chain(public.err()).collect(),
-            }),
+            (private, public) => {
+                let absent = match (&private, &public) {
+                    (Ok(None), _) => Some((side.private(), PRIVATE_MODE)),
+                    (_, Ok(None)) => Some((side.public(), PUBLIC_MODE)),
+                    _ => None,
+                };
+                Err(Unusable {
+                    files: private.err().into_iter().chain(public.err()).collect(),
+                    absent: absent.map(|(name, mode)| AbsentKey {
+                        name,
+                        directories: self.places(key).collect(),
+                        mode,
+                    }),
+                })
+            }
         }
+    }
+
+    /// The directories in which the files for a key are looked for.
+    fn places(&self, key: &[u8]) -> impl Iterator<Item = PathBuf> + use<> {
+        // A key that leads elsewhere has no directory, and no listener takes it.
+        let own = check_key(key)
+            .is_ok()
+            .then(|| self.base.join(OsStr::from_bytes(key)));
+        own.into_iter().chain([self.base.join(DEFAULT)])
     }
 
     /// The key in the first of the places where there is such a file.
@@ -147,11 +198,7 @@ impl KeyDirectory {
         file: &str,
         check: fn(PathBuf, u32) -> Result<PathBuf, KeyFileError>,
     ) -> Result<Option<[u8; KEY_BYTES]>, KeyFileError> {
-        // A key that leads elsewhere has no directory, and no listener takes it.
-        let own = check_key(key)
-            .is_ok()
-            .then(|| self.base.join(OsStr::from_bytes(key)));
-        for directory in own.into_iter().chain([self.base.join(DEFAULT)]) {
+        for directory in self.places(key) {
             if let Some(found) = read(directory.join(file), check)? {
                 return Ok(Some(found));
             }

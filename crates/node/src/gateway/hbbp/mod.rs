@@ -35,8 +35,8 @@ use crate::metrics::HbbpMetrics;
 pub use handlers::HandlersError;
 pub use interfaces::{Change, Ear, LOOK_EVERY, Place, number};
 pub use keys::{
-    KEY_DIRECTORY, KEY_DIRECTORY_VARIABLE, KeyDirectory, KeyFileError, KeygenError, Side, Unusable,
-    generate,
+    AbsentKey, KEY_DIRECTORY, KEY_DIRECTORY_VARIABLE, KeyDirectory, KeyFileError, KeygenError,
+    Side, Unusable, generate,
 };
 pub use opener::{Content, Opener, Refusal};
 pub use seal::{KEY_BYTES, KeyPair, public_key};

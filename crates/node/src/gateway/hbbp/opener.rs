@@ -19,7 +19,7 @@ pub enum Refusal {
     #[error(transparent)]
     Key(#[from] KeyRefusal),
     /// There are keys for it, but none that can be used.
-    #[error("{}", describe(.0))]
+    #[error(transparent)]
     Keys(#[from] Unusable),
     /// There are keys for it, and it was not sealed with them.
     #[error("unable to decrypt payload")]
@@ -27,16 +27,6 @@ pub enum Refusal {
     /// It was sealed by one of ours and has been opened before.
     #[error("a packet that was opened before")]
     Replayed,
-}
-
-fn describe(unusable: &Unusable) -> String {
-    let files = unusable.files.iter().map(ToString::to_string);
-    let mut said = unusable.to_string();
-    for file in files {
-        said.push_str(": ");
-        said.push_str(&file);
-    }
-    said
 }
 
 /// Opens packets with the keys of a directory, whose files are read for each one. What it knows

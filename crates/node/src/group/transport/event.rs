@@ -183,7 +183,7 @@ pub enum Refusal {
 pub enum DialFailure {
     /// The name stands for no address.
     #[error("the name cannot be resolved: {0}")]
-    Name(io::ErrorKind),
+    Name(Arc<str>),
     /// There is no secret, and the address is on another machine.
     #[error("there is no secret (group.secret_file), so only loopback is called")]
     NotLoopback,

@@ -136,7 +136,7 @@ impl Switch {
         let mut addresses = match resolved.addresses {
             Ok(addresses) => addresses,
             Err(error) => {
-                call.failure = DialFailure::Name(error.kind());
+                call.failure = DialFailure::Name(error.to_string().into());
                 Vec::new()
             }
         };

@@ -72,6 +72,21 @@ async fn without_a_secret_it_does_not_listen_to_others() {
     ));
 }
 
+/// A name that cannot be one: no name server is asked.
+#[tokio::test]
+async fn why_a_name_is_not_found_is_said_in_words() {
+    let mut node = node(1, ring(1)).await;
+    let address = "a..b:8676".parse().unwrap();
+    node.handle.dial(address).await.unwrap();
+    let reason = node.dial_failed().await;
+    assert!(matches!(reason, DialFailure::Name(_)), "{reason}");
+    let said = reason.to_string();
+    assert!(
+        said.contains("lookup") && !said.contains("uncategorized"),
+        "{said}"
+    );
+}
+
 #[tokio::test]
 async fn a_node_that_calls_itself_is_told() {
     let mut node = node(1, ring(1)).await;
