@@ -33,7 +33,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use grapevine_core::catalogue::FilterRow;
 use thiserror::Error;
@@ -66,6 +66,18 @@ pub enum BackupError {
         path: PathBuf,
         /// What is missing.
         what: &'static str,
+    },
+    /// The copy would stand inside what it is a copy of.
+    #[error(
+        "{} is, or is inside, {}, of which it would be a copy: name a place outside of it",
+        destination.display(),
+        source_directory.display()
+    )]
+    Inside {
+        /// Where the copy was to stand.
+        destination: PathBuf,
+        /// What was to be copied.
+        source_directory: PathBuf,
     },
     /// The identity of the source cannot be read.
     #[error(transparent)]
@@ -151,10 +163,46 @@ pub struct Copied {
 pub fn backup(source: &Path, destination: &Path) -> Result<Copied, BackupError> {
     let from = RealDisk::new(source.to_owned());
     ensure_data_directory(&from)?;
+    ensure_outside(destination, source)?;
     let staging = Staging::begin(destination)?;
     let copied = copy(&from, &RealDisk::new(staging.path().to_owned()))?;
     staging.commit()?;
     Ok(copied)
+}
+
+/// Refuses a destination that is the source, or in it, whatever links lead there.
+pub(crate) fn ensure_outside(destination: &Path, source: &Path) -> Result<(), BackupError> {
+    let real = |path: &Path| {
+        real_place(path).map_err(|error| BackupError::Io {
+            path: path.display().to_string(),
+            source: error,
+        })
+    };
+    if real(destination)?.starts_with(real(source)?) {
+        return Err(BackupError::Inside {
+            destination: destination.to_owned(),
+            source_directory: source.to_owned(),
+        });
+    }
+    Ok(())
+}
+
+/// Where a path leads, links followed; what does not exist yet is taken as it is written.
+fn real_place(path: &Path) -> io::Result<PathBuf> {
+    let mut place = PathBuf::new();
+    for part in std::path::absolute(path)?.components() {
+        if part == Component::ParentDir {
+            place.pop();
+            continue;
+        }
+        place.push(part);
+        match place.canonicalize() {
+            Ok(real) => place = real,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(place)
 }
 
 pub(crate) fn ensure_data_directory(disk: &RealDisk) -> Result<(), BackupError> {

@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use grapevine_core::origin::Origin;
 
-use crate::backup::{BackupError, Copied, copy, ensure_data_directory};
+use crate::backup::{BackupError, Copied, copy, ensure_data_directory, ensure_outside};
 use crate::collections::{Collections, Recovered};
 use crate::disk::{Disk, RealDisk};
 use crate::filters::{Entropy, FilterError, Options};
@@ -64,6 +64,7 @@ pub fn restore(
 ) -> Result<Restored, BackupError> {
     let from = RealDisk::new(backup.to_owned());
     ensure_data_directory(&from)?;
+    ensure_outside(directory, backup)?;
     if let Some(parent) = directory.parent() {
         let made = RealDisk::new(parent.to_owned()).create_root();
         made.map_err(|source| StagingError::Io {

@@ -22,6 +22,7 @@ mod checkpoint;
 mod damage;
 mod error;
 mod exchange;
+mod foreign;
 mod handle;
 mod heal;
 mod keys;

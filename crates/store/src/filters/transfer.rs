@@ -1,4 +1,4 @@
-//! Filters in and out of files: export, load, merge, and the import of a C bloomd's.
+//! Filters in and out of files: export, load, merge.
 //!
 //! ```text
 //! "GrpvnFlt" | version u32 | head length u32 | head (MessagePack) | XXH3-64 of all before
@@ -19,17 +19,17 @@ use grapevine_core::filter::{Filter, Layer};
 use grapevine_core::hash::Seed;
 use grapevine_core::operation::CatalogueChange;
 use grapevine_core::origin::Origin;
+use grapevine_core::significant::Significant;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use super::Filters;
-use super::change::{Creation, NewFilter};
+use super::change::Creation;
 use super::error::FilterError;
 use super::handle::{Handle, Loaded, directory, legacy_path, lock};
 use super::keys::loaded;
 use super::load::write_atomically;
 use super::memory::Reservation;
-use crate::import::bloomd::ImportedFilter;
 use crate::layer_file::{LayerReader, write_layer};
 use crate::log::Position;
 
@@ -39,12 +39,12 @@ const FORMAT_VERSION: u32 = 1;
 const HEAD_BYTES_MAX: u32 = 16 << 20;
 
 #[derive(Serialize, Deserialize)]
-struct ExportHead {
-    id: FilterId,
-    parameters: Parameters,
-    seed: Seed,
-    layers: u32,
-    legacy: Vec<LegacyShape>,
+pub(super) struct ExportHead {
+    pub(super) id: FilterId,
+    pub(super) parameters: Parameters,
+    pub(super) seed: Seed,
+    pub(super) layers: u32,
+    pub(super) legacy: Vec<LegacyShape>,
 }
 
 /// A filter read from a file, not yet anyone's.
@@ -55,7 +55,7 @@ struct Exported {
 
 /// Beside what a filter may be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Beside {
+pub(super) enum Beside {
     /// Only if there is none of its name.
     Nothing,
     /// Whatever there is of its name.
@@ -92,7 +92,7 @@ impl Filters {
             legacy: row.legacy,
         };
         let write = || -> io::Result<()> {
-            write_head(out, &head)?;
+            out.write_all(&head_bytes(&head))?;
             for layer in layers {
                 write_layer(out, handle.id, layer)?;
             }
@@ -110,6 +110,14 @@ impl Filters {
         self.ensure_writable()?;
         let exported = self.read_export(input)?;
         let head = &exported.head;
+        if head.layers == 0 {
+            // Opened here, once: later ones at this place would each have the whole share of the
+            // error budget.
+            let (parameters, me) = (head.parameters, self.identity.origin);
+            let first = parameters.layer(0, me, self.member_count())?;
+            self.grow(&exported.loaded.memory, first.geometry.bytes())?;
+            exported.loaded.filter.add_layer(first)?;
+        }
         let row = FilterRow {
             id: FilterId::new((self.entropy)()),
             created: NEVER,
@@ -160,70 +168,9 @@ impl Filters {
         self.enter_with_files(row, loaded, &legacy, beside)
     }
 
-    /// Makes a filter of the layers of a C bloomd's, kept as they are and only read, with new
-    /// layers beside them for what comes. What is left of the error budget is theirs, so the
-    /// bound over all is still the one the filter was made with.
-    pub fn import_bloomd(&self, imported: ImportedFilter) -> Result<Creation, FilterError> {
-        validate_name(&imported.name)?;
-        self.ensure_writable()?;
-        let depth = imported.layers.len() as i32;
-        let used = imported.error * (1.0 - imported.reduction.powi(depth));
-        let scale = u64::from(imported.scale.max(1));
-        let parameters = Parameters {
-            capacity: imported
-                .capacity
-                .saturating_mul(scale.saturating_pow((depth - 1).max(0) as u32)),
-            error: imported.error - used,
-            growth: Growth::By(imported.scale.max(1)),
-        };
-        let storage = if imported.in_memory {
-            Storage::Memory
-        } else {
-            Storage::Durable
-        };
-        let new = NewFilter {
-            parameters,
-            storage,
-            seed: None,
-            scope: Scope::Group,
-        };
-        if imported.layers.is_empty() {
-            return self.create(&imported.name, new, super::Recreation::AtOnce);
-        }
-        parameters.validate()?;
-        let first = parameters.layer(0, self.identity.origin, self.member_count())?;
-        let layers: Vec<_> = imported.layers.into_iter().map(Arc::new).collect();
-        let row = FilterRow {
-            id: FilterId::new((self.entropy)()),
-            created: NEVER,
-            scope: Scope::Group,
-            name: imported.name,
-            parameters,
-            seed: *lock(&self.seed),
-            storage: Storage::Durable,
-            layers: vec![first.into()],
-            legacy: (0..)
-                .zip(&layers)
-                .map(|(index, layer)| {
-                    let share = (1.0 - imported.reduction) * imported.reduction.powi(index as i32);
-                    legacy_shape(index, layer, imported.error * share)
-                })
-                .collect(),
-            other: BTreeMap::new(),
-        };
-        let loaded = self.empty(row.parameters, row.seed, row.storage);
-        self.grow(&loaded.memory, first.geometry.bytes())?;
-        loaded.filter.add_layer(first)?;
-        for layer in &layers {
-            self.grow(&loaded.memory, layer.bytes())?;
-            loaded.filter.add_legacy(Arc::clone(layer))?;
-        }
-        self.enter_with_files(row, loaded, &layers, Beside::Nothing)
-    }
-
     /// Writes the files of a finished filter, then enters it. What is left behind by a crash in
     /// between belongs to no row and is removed at the next start.
-    fn enter_with_files(
+    pub(super) fn enter_with_files(
         &self,
         mut row: FilterRow,
         loaded: Loaded,
@@ -327,8 +274,8 @@ impl Filters {
                 }
                 Some(own) => {
                     return Err(FilterError::Unlike {
-                        ours: format!("{:?}", own.shape().geometry),
-                        theirs: format!("{:?}", layer.shape().geometry),
+                        ours: own.shape().geometry.to_string(),
+                        theirs: layer.shape().geometry.to_string(),
                     });
                 }
                 None => {
@@ -419,7 +366,7 @@ impl Filters {
     }
 
     /// Takes more memory, unloading others where need be.
-    fn grow(&self, memory: &Reservation, bytes: u64) -> Result<(), FilterError> {
+    pub(super) fn grow(&self, memory: &Reservation, bytes: u64) -> Result<(), FilterError> {
         let room = self.room(bytes, memory.bytes(), Storage::Memory)?;
         Ok(memory.grow_by(Some(room), bytes)?)
     }
@@ -463,19 +410,19 @@ impl Filters {
     }
 }
 
-fn write_head(out: &mut dyn Write, head: &ExportHead) -> io::Result<()> {
+pub(super) fn head_bytes(head: &ExportHead) -> Vec<u8> {
     let body = rmp_serde::to_vec_named(head).expect("a head is plain data");
     let mut bytes = MAGIC.to_vec();
     bytes.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
     bytes.extend_from_slice(&(body.len() as u32).to_le_bytes());
     bytes.extend_from_slice(&body);
     bytes.extend_from_slice(&xxh3_64(&bytes).to_le_bytes());
-    out.write_all(&bytes)
+    bytes
 }
 
 fn read_head(input: &mut dyn Read) -> Result<ExportHead, FilterError> {
     let mut bytes = vec![0; 16];
-    input.read_exact(&mut bytes).map_err(unreadable)?;
+    input.read_exact(&mut bytes).map_err(unread)?;
     let field = |at: usize| u32::from_le_bytes([0, 1, 2, 3].map(|byte| bytes[at + byte]));
     if !bytes.starts_with(MAGIC) {
         return Err(unreadable("it does not begin as an exported filter"));
@@ -488,13 +435,21 @@ fn read_head(input: &mut dyn Read) -> Result<ExportHead, FilterError> {
         return Err(unreadable("its head is longer than any"));
     }
     bytes.resize(16 + length as usize, 0);
-    input.read_exact(&mut bytes[16..]).map_err(unreadable)?;
+    input.read_exact(&mut bytes[16..]).map_err(unread)?;
     let mut checksum = [0; 8];
-    input.read_exact(&mut checksum).map_err(unreadable)?;
+    input.read_exact(&mut checksum).map_err(unread)?;
     if xxh3_64(&bytes) != u64::from_le_bytes(checksum) {
         return Err(unreadable("the head's checksum does not match"));
     }
     rmp_serde::from_slice(&bytes[16..]).map_err(unreadable)
+}
+
+/// Why a part of the file was not read.
+fn unread(error: io::Error) -> FilterError {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => unreadable("it is cut short"),
+        _ => unreadable(error),
+    }
 }
 
 fn unreadable(what: impl ToString) -> FilterError {
@@ -540,17 +495,6 @@ fn foreign_id(filter: FilterId, layer: LayerId) -> LayerId {
     }
 }
 
-fn legacy_shape(index: u32, layer: &BloomdLayer, error: f64) -> LegacyShape {
-    LegacyShape {
-        index,
-        bytes: layer.bytes(),
-        checksum: xxh3_64(layer.as_bytes()),
-        capacity: layer.capacity(),
-        inserted: layer.count(),
-        error,
-    }
-}
-
 fn describe(parameters: Parameters, seed: Seed) -> String {
     let Parameters {
         capacity,
@@ -562,5 +506,6 @@ fn describe(parameters: Parameters, seed: Seed) -> String {
         Growth::By(factor) => format!("growth {factor}"),
     };
     let seed = xxh3_64(&seed.bytes()) >> 48;
+    let error = Significant(error);
     format!("capacity {capacity}, error {error}, {growth}, seed #{seed:04x}")
 }
