@@ -4,6 +4,8 @@ scratch=$(mktemp -d)
 node_pid=
 trap 'stop_node; rm -rf "$scratch"' EXIT
 grapevine=${GRAPEVINE_BINARY:-target/release/grapevine}
+# The program would take it for a misspelt variable of its own.
+unset GRAPEVINE_BINARY
 [ -x "$grapevine" ] || cargo build --release --locked
 
 # start_node [ARGUMENT...]: on free loopback ports, with its data in $data (or $scratch/data).

@@ -20,7 +20,7 @@ const ANSWER_BYTES_MAX: u64 = 16 << 20;
 /// Largest refusal that is read, in bytes.
 const REFUSAL_BYTES_MAX: u64 = 64 << 10;
 /// The environment variable that names the file with the token.
-const TOKEN_VARIABLE: &str = "GRAPEVINE_TOKEN_FILE";
+const TOKEN_VARIABLE: &str = crate::config::TOKEN_FILE_VARIABLE;
 
 /// Bytes of a request on their way to the socket.
 const OUTPUT_BYTES: usize = 256 << 10;
@@ -56,6 +56,8 @@ pub enum ClientError {
         code: String,
         /// What the node says.
         message: String,
+        /// The path that was asked for.
+        path: String,
     },
     /// It wants a token.
     #[error("{node} wants another token, or one at all: --token-file or {TOKEN_VARIABLE}")]
@@ -81,6 +83,21 @@ impl ClientError {
     #[must_use]
     pub fn is_absent(&self) -> bool {
         matches!(self, ClientError::Refused { code, .. } if code == "not_found" || code == "no_table")
+    }
+
+    /// Whether what was asked for can be no name, key, value or parameter: wrong usage.
+    #[must_use]
+    pub fn is_wrong_argument(&self) -> bool {
+        const CODES: [&str; 7] = [
+            "name",
+            "parameters",
+            "parameter",
+            "key",
+            "value",
+            "ttl",
+            "address",
+        ];
+        matches!(self, ClientError::Refused { code, .. } if CODES.contains(&code.as_str()))
     }
 
     /// Whether it is a row, of a table that is there, that is absent.
@@ -216,7 +233,7 @@ impl Client {
         if (200..300).contains(&status) {
             return Ok((status, body));
         }
-        Err(self.refusal(status, body))
+        Err(self.refusal(status, body, path))
     }
 
     fn run(
@@ -287,7 +304,7 @@ impl Client {
         }
     }
 
-    fn refusal(&self, status: u16, mut body: Body) -> ClientError {
+    fn refusal(&self, status: u16, mut body: Body, path: &str) -> ClientError {
         let text = body.with_config().limit(REFUSAL_BYTES_MAX).read_to_vec();
         let said = text
             .ok()
@@ -298,6 +315,7 @@ impl Client {
                 status,
                 code: error.code,
                 message: error.message,
+                path: path.to_owned(),
             },
             None => self.foreign(status),
         }

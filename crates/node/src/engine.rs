@@ -51,7 +51,7 @@ impl FilterDefaults {
             growth: if wish.fixed {
                 Growth::Fixed
             } else {
-                self.parameters.growth
+                wish.growth.map_or(self.parameters.growth, Growth::By)
             },
         };
         let storage = match wish.in_memory {
@@ -81,6 +81,8 @@ pub struct FilterWish {
     pub error: Option<f64>,
     /// Its keys need not outlive the process.
     pub in_memory: Option<bool>,
+    /// How many times larger each further layer is.
+    pub growth: Option<u32>,
     /// It does not grow.
     pub fixed: bool,
     /// It is kept on this node alone.

@@ -5,10 +5,12 @@
 //! counted.
 
 use std::env;
+use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
-use std::sync::OnceLock;
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
@@ -22,6 +24,8 @@ use crate::config::{LogFormat, Node};
 const FILTER_VARIABLE: &str = "RUST_LOG";
 /// Lines that wait to be read.
 const LINES_WAITING_MAX: usize = 8192;
+/// How long lines wait for a banner.
+const BANNER_PATIENCE: Duration = Duration::from_secs(2);
 /// Counts the lines that were dropped.
 static DROPPED: OnceLock<ErrorCounter> = OnceLock::new();
 /// Words that are levels.
@@ -71,10 +75,44 @@ pub enum LoggingError {
 #[derive(Debug)]
 pub struct LogControl {
     filter: reload::Handle<EnvFilter, Registry>,
+    held: Held,
     _queue: WorkerGuard,
 }
 
+/// Lines that wait until something else was printed. They wait in the queue, and not for long.
+#[derive(Clone, Debug, Default)]
+pub struct Held(Arc<(Mutex<bool>, Condvar)>);
+
+impl Held {
+    /// Lets them go.
+    pub fn release(&self) {
+        let (released, changed) = &*self.0;
+        *released.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        changed.notify_all();
+    }
+
+    /// Waits until they may go, at most until `deadline`.
+    fn wait(&self, deadline: Instant) {
+        let (released, changed) = &*self.0;
+        let guard = released.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = deadline.saturating_duration_since(Instant::now());
+        drop(changed.wait_timeout_while(guard, left, |released| !*released));
+    }
+}
+
+impl Drop for LogControl {
+    fn drop(&mut self) {
+        self.held.release();
+    }
+}
+
 impl LogControl {
+    /// The lines that wait, if [`start_held`] made them.
+    #[must_use]
+    pub fn held(&self) -> Held {
+        self.held.clone()
+    }
+
     /// Takes up `node.log` of a newly read configuration; `RUST_LOG` still overrides it.
     ///
     /// # Errors
@@ -89,17 +127,37 @@ impl LogControl {
 /// # Errors
 /// When the filter is not valid or the process logs already.
 pub fn start(node: &Node) -> Result<LogControl, LoggingError> {
+    let control = start_held(node)?;
+    control.held.release();
+    Ok(control)
+}
+
+/// Starts logging as [`start`] does, but lines wait until they are released, [`BANNER_PATIENCE`] has
+/// passed or this ends: what a person who starts a node is to read first comes first.
+///
+/// # Errors
+/// When the filter is not valid or the process logs already.
+pub fn start_held(node: &Node) -> Result<LogControl, LoggingError> {
+    let held = Held::default();
+    let lines = Lines {
+        file: writer()?,
+        waits: Some((held.clone(), Instant::now() + BANNER_PATIENCE)),
+    };
     let (filter, handle) = reload::Layer::new(filter_of(node, variable())?);
     let (queue, worker) = NonBlockingBuilder::default()
         .buffered_lines_limit(LINES_WAITING_MAX)
         .lossy(true)
         .thread_name("log")
-        .finish(writer()?);
+        .finish(lines);
     // Only one log is installed in a process.
     drop(DROPPED.set(queue.error_counter()));
     let lines = fmt::layer().with_writer(queue);
     let lines = match node.log_format {
-        LogFormat::Text => lines.with_ansi(wants_colours()).boxed(),
+        LogFormat::Text => {
+            let no_color = env::var_os("NO_COLOR");
+            let colours = wants_colours(io::stderr().is_terminal(), no_color);
+            lines.with_ansi(colours).boxed()
+        }
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
     };
     tracing_subscriber::registry()
@@ -108,8 +166,29 @@ pub fn start(node: &Node) -> Result<LogControl, LoggingError> {
         .try_init()?;
     Ok(LogControl {
         filter: handle,
+        held,
         _queue: worker,
     })
+}
+
+/// Where the queue is written to.
+struct Lines {
+    file: File,
+    /// What is waited for, and until when; nothing when that is over.
+    waits: Option<(Held, Instant)>,
+}
+
+impl Write for Lines {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if let Some((held, deadline)) = self.waits.take() {
+            held.wait(deadline);
+        }
+        self.file.write(line)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
 }
 
 /// Standard error without the lock that others of this process take to write to it: it may be held
@@ -120,8 +199,8 @@ fn writer() -> Result<File, LoggingError> {
 }
 
 /// On a terminal, unless `NO_COLOR` says anything (no-color.org).
-fn wants_colours() -> bool {
-    io::stderr().is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+fn wants_colours(terminal: bool, no_color: Option<OsString>) -> bool {
+    terminal && no_color.is_none_or(|value| value.is_empty())
 }
 
 /// Lines of this process's log that were dropped because nobody read those before them.
@@ -235,12 +314,49 @@ mod tests {
     }
 
     #[test]
+    fn colours_are_for_terminals_without_no_color() {
+        let said = |text: &str| Some(OsString::from(text));
+        assert!(wants_colours(true, None));
+        assert!(wants_colours(true, said("")), "empty is not set");
+        assert!(!wants_colours(true, said("1")) && !wants_colours(true, said("0")));
+        assert!(!wants_colours(false, None) && !wants_colours(false, said("")));
+    }
+
+    #[test]
+    fn lines_wait_until_they_are_released() -> io::Result<()> {
+        let mut read = tempfile::tempfile()?;
+        let held = Held::default();
+        let far = Instant::now() + Duration::from_secs(600);
+        let mut lines = Lines {
+            file: read.try_clone()?,
+            waits: Some((held.clone(), far)),
+        };
+        let (begins, begun) = std::sync::mpsc::channel();
+        let writer = std::thread::spawn(move || {
+            begins.send(()).expect("somebody waits");
+            lines.write_all(b"behind\n")
+        });
+        begun.recv().expect("it begins");
+        read.write_all(b"before\n")?;
+        held.release();
+        writer.join().expect("it ends")?;
+        let mut text = String::new();
+        io::Seek::rewind(&mut read)?;
+        io::Read::read_to_string(&mut read, &mut text)?;
+        assert_eq!(text, "before\nbehind\n");
+        // What nobody releases goes when its time has come.
+        Held::default().wait(Instant::now());
+        Ok(())
+    }
+
+    #[test]
     fn the_filter_changes_while_running() -> Result<(), LoggingError> {
         let (layer, handle) = reload::Layer::new(filter_of(&node("info"), None)?);
         let _registry = tracing_subscriber::registry().with(layer);
         let (_, worker) = tracing_appender::non_blocking(io::sink());
         let control = LogControl {
             filter: handle.clone(),
+            held: Held::default(),
             _queue: worker,
         };
         handle.reload(filter_of(&node("trace"), None)?)?;

@@ -84,7 +84,7 @@ fn show_never_prints_a_secret() -> Done {
 }
 
 #[test]
-fn wrong_configuration_is_exit_1_with_every_mistake() -> Done {
+fn wrong_configuration_is_refused_with_every_mistake() -> Done {
     let home = tempfile::tempdir()?;
     let shown = grapevine(home.path())
         .args([
@@ -96,13 +96,76 @@ fn wrong_configuration_is_exit_1_with_every_mistake() -> Done {
             "http.listen=0.0.0.0:80",
         ])
         .output()?;
-    assert_eq!((shown.status.code(), out(&shown).as_str()), (Some(1), ""));
+    // What was typed is wrong usage.
+    assert_eq!((shown.status.code(), out(&shown).as_str()), (Some(2), ""));
     assert_eq!(
         err(&shown),
         "grapevine: --set: unknown key `limits.lime`; the nearest is `limits.line`\n\
          grapevine: --set: `http.listen` = \"0.0.0.0:80\" can be reached from other machines: \
          set http.token_file, or listen on 127.0.0.1\n"
     );
+    let ambient = grapevine(home.path())
+        .env("GRAPEVINE_LIMITS__LIME", "1")
+        .args(["config", "show"])
+        .output()?;
+    assert_eq!(ambient.status.code(), Some(1));
+    Ok(())
+}
+
+/// Commands of each kind: a node, one that talks to a node, one that works on files.
+const COMMANDS: [&[&str]; 4] = [
+    &["serve"],
+    &["filter", "list"],
+    &["verify"],
+    &["group", "members"],
+];
+
+#[test]
+fn a_misspelt_variable_is_refused_by_every_command() -> Done {
+    let home = tempfile::tempdir()?;
+    for command in COMMANDS {
+        for (wrong, nearest) in [
+            ("GRAPEVINE_BLOOMD_TCP", "GRAPEVINE_BLOOMD__TCP"),
+            ("GRAPEVINE_LOG", "GRAPEVINE_NODE__LOG"),
+            ("GRAPEVINE_NODE__NOME", "GRAPEVINE_NODE__NAME"),
+        ] {
+            let refused = grapevine(home.path())
+                .env(wrong, "127.0.0.1:1")
+                .env("GRAPEVINE_NODE", "127.0.0.1:1")
+                .args(command)
+                .output()?;
+            assert_eq!(refused.status.code(), Some(1), "{command:?} {wrong}");
+            let said = err(&refused);
+            assert!(
+                said.contains(wrong) && said.contains(&format!("nearest is `{nearest}`")),
+                "{command:?}: {said}"
+            );
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn what_was_typed_is_checked_by_every_command() -> Done {
+    let home = tempfile::tempdir()?;
+    for command in COMMANDS {
+        let run = |options: &[&str]| grapevine(home.path()).args(options).args(command).output();
+        let misspelt = run(&["--set", "bloomd.tpc=off"])?;
+        assert_eq!(misspelt.status.code(), Some(2), "{command:?}");
+        assert!(
+            err(&misspelt).contains("nearest is `bloomd.tcp`"),
+            "{}",
+            err(&misspelt)
+        );
+        let absent = run(&["--config", "absent.toml"])?;
+        assert_eq!(absent.status.code(), Some(1), "{command:?}");
+        assert!(
+            err(&absent).contains("absent.toml: cannot be read"),
+            "{}",
+            err(&absent)
+        );
+    }
+    assert!(!home.path().join(".local").exists(), "nothing was made");
     Ok(())
 }
 

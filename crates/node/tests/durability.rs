@@ -9,7 +9,7 @@ use harness::{Client, Node, wait_for};
 
 /// Kills, with `kill -9`, in all: a few in the ordinary run, hundreds in `checks/kill`.
 fn rounds() -> usize {
-    std::env::var("GRAPEVINE_KILL_ROUNDS")
+    std::env::var("KILL_ROUNDS")
         .ok()
         .and_then(|text| text.parse().ok())
         .unwrap_or(9)

@@ -309,3 +309,84 @@ fn doctor_says_who_has_a_port() -> Done {
     );
     Ok(())
 }
+
+#[test]
+fn commands_on_files_refuse_a_node_that_is_named() -> Done {
+    let home = tempfile::tempdir()?;
+    for command in [
+        &["verify"][..],
+        &["backup", "copy"],
+        &["restore", "copy"],
+        &["doctor"],
+        &["serve"],
+    ] {
+        let refused = grapevine(home.path(), &[command, &["--node", "127.0.0.1:1"]].concat())?;
+        assert_eq!(refused.status.code(), Some(2), "{command:?}");
+        assert!(err(&refused).contains("--data-dir"), "{}", err(&refused));
+    }
+    // In the environment it is meant for other commands.
+    let verified = Command::new(env!("CARGO_BIN_EXE_grapevine"))
+        .env_clear()
+        .env("HOME", home.path())
+        .env("GRAPEVINE_NODE", "127.0.0.1:1")
+        .arg("verify")
+        .output()?;
+    assert!(
+        err(&verified).contains("no data directory"),
+        "{}",
+        err(&verified)
+    );
+    Ok(())
+}
+
+#[test]
+fn a_copy_is_not_made_inside_of_what_it_copies() -> Done {
+    let home = tempfile::tempdir()?;
+    assert_eq!(
+        import(home.path(), &vectors().join("bloomd-data"))?
+            .status
+            .code(),
+        Some(0)
+    );
+    std::os::unix::fs::symlink("data", home.path().join("link"))?;
+    let before = fs::read_dir(home.path().join("data"))?.count();
+    for place in [
+        "data",
+        "data/copy",
+        "link/copy",
+        "data/filters/copy",
+        "x/../data/copy",
+    ] {
+        let refused = grapevine(home.path(), &["backup", place])?;
+        assert_eq!(refused.status.code(), Some(1), "{place}");
+        let said = format!("{place} is, or is inside, ");
+        assert!(err(&refused).contains(&said), "{}", err(&refused));
+    }
+    assert_eq!(fs::read_dir(home.path().join("data"))?.count(), before);
+    assert_eq!(
+        grapevine(home.path(), &["backup", "copy"])?.status.code(),
+        Some(0)
+    );
+    std::os::unix::fs::symlink("copy", home.path().join("alias"))?;
+    for place in ["copy", "copy/data", "alias/deep/data"] {
+        let refused = Command::new(env!("CARGO_BIN_EXE_grapevine"))
+            .env_clear()
+            .env("HOME", home.path())
+            .current_dir(home.path())
+            .args(["restore", "copy", "--data-dir", place])
+            .output()?;
+        assert_eq!(refused.status.code(), Some(1), "{place}");
+        assert!(
+            err(&refused).contains("is, or is inside, copy"),
+            "{}",
+            err(&refused)
+        );
+    }
+    assert_eq!(
+        grapevine(home.path(), &["--set", "node.name=x", "verify"])?
+            .status
+            .code(),
+        Some(0)
+    );
+    Ok(())
+}

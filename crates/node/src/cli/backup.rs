@@ -21,6 +21,7 @@ pub(super) struct Args {
 /// When the data directory is absent or damaged, or the copy cannot be written; then there is
 /// none.
 pub(super) fn run(args: &Args, context: &Context) -> Result<Outcome, Failure> {
+    context.without_node("backup")?;
     let config = context.config()?;
     let source = data_directory::existing(&config).map_err(Failure::from_error)?;
     let copied = backup(source, &args.directory).map_err(Failure::from_error)?;

@@ -91,6 +91,7 @@ impl Check {
 /// # Errors
 /// When the configuration is wrong.
 pub(super) fn run(args: &Args, context: &Context) -> Result<Outcome, Failure> {
+    context.without_node("doctor")?;
     let config = context.config()?;
     let mut checks = Vec::new();
     storage::check(&config.node.data_dir, &mut checks);

@@ -31,6 +31,9 @@ pub enum Failure {
     /// The configuration is wrong.
     #[error(transparent)]
     Config(#[from] ConfigErrors),
+    /// An argument has a value that it cannot have (exit code 2).
+    #[error(transparent)]
+    Argument(Box<dyn Error + Send + Sync>),
     /// It is not known which node to talk to.
     #[error(transparent)]
     NodeAddress(#[from] NodeAddressError),
@@ -46,6 +49,21 @@ impl Failure {
     /// A failure from a command's own error.
     pub fn from_error(error: impl Error + Send + Sync + 'static) -> Self {
         Self::Command(Box::new(error))
+    }
+
+    /// The error of an argument that cannot have the value it was given.
+    pub fn from_argument(error: impl Error + Send + Sync + 'static) -> Self {
+        Self::Argument(Box::new(error))
+    }
+
+    /// Whether the command line was wrong, and not what it led to.
+    fn is_wrong_usage(&self) -> bool {
+        match self {
+            Failure::Usage(_) | Failure::Argument(_) => true,
+            Failure::Config(errors) => errors.are_typed(),
+            Failure::NodeAddress(error) => error.is_typed(),
+            Failure::Output(_) | Failure::Command(_) => false,
+        }
     }
 }
 
@@ -95,7 +113,11 @@ fn number(ended: Result<Outcome, Failure>, errors: &mut dyn Write) -> u8 {
         failure => {
             // Standard error may be closed; the exit code still tells.
             let _ = print_with_sources(&failure, errors);
-            FAILED
+            if failure.is_wrong_usage() {
+                WRONG_USAGE
+            } else {
+                FAILED
+            }
         }
     }
 }
@@ -138,6 +160,12 @@ mod tests {
         assert_eq!(ended(Ok(Outcome::Done)), (0, String::new()));
         assert_eq!(ended(Ok(Outcome::Failed)), (1, String::new()));
         assert_eq!(ended(Ok(Outcome::Absent)), (3, String::new()));
+    }
+
+    #[test]
+    fn a_wrong_argument_is_wrong_usage() {
+        let wrong = Failure::from_argument(Door(io::Error::other("no key")));
+        assert_eq!(ended(Err(wrong)).0, 2);
     }
 
     #[test]

@@ -64,7 +64,7 @@ enum HbbpError {
     Send(#[from] SendError),
     #[error("standard input: {0}")]
     Input(io::Error),
-    #[error("{0}: there is no such interface")]
+    #[error("interface {0} does not exist; `ip link` lists those that do")]
     Interface(String),
     #[error("port {port}: {source}{}", hint(.source))]
     Listen { port: u16, source: io::Error },
@@ -112,7 +112,7 @@ fn send(
 ) -> Result<Outcome, Failure> {
     let config = context.config()?.hbbp;
     check_key(key.as_bytes())
-        .map_err(|refusal| Failure::from_error(HbbpError::Key(key.to_owned(), refusal)))?;
+        .map_err(|refusal| Failure::from_argument(HbbpError::Key(key.to_owned(), refusal)))?;
     let payload = match payload {
         Some("-") => {
             // One byte more than can go, so that too much is seen.
@@ -127,8 +127,13 @@ fn send(
     let sent = Sender::new(KeyDirectory::new(config.key_dir), config.port)
         .map_err(SendError::from)
         .and_then(|sender| sender.send(interface, key.as_bytes(), &payload));
-    sent.map_err(|error| Failure::from_error(HbbpError::Send(error)))?;
-    Ok(Outcome::Done)
+    match sent {
+        Ok(()) => Ok(Outcome::Done),
+        Err(SendError::NoInterface) => Err(Failure::from_error(HbbpError::Interface(
+            interface.to_owned(),
+        ))),
+        Err(error) => Err(Failure::from_error(HbbpError::Send(error))),
+    }
 }
 
 /// Hands packets to whoever prints them.

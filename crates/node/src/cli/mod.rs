@@ -11,12 +11,15 @@ mod doctor;
 mod download;
 mod examples;
 mod exit;
+pub(crate) mod figures;
 mod filter;
 mod generate;
 mod group;
 mod hbbp;
 mod import;
 mod line_blocks;
+mod listing;
+mod nearest;
 mod node_address;
 mod restore;
 mod serve;
@@ -28,6 +31,7 @@ use std::io::{self, BufWriter, StdoutLock};
 use std::process::ExitCode;
 
 use clap::builder::Resettable;
+use clap::error::ErrorKind;
 use clap::{ArgMatches, Args as _, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::client::Client;
@@ -125,11 +129,31 @@ impl Context {
         NodeAddress::resolve(&self.options, &self.surroundings)
     }
 
+    /// Refuses `--node` for a command that works on a data directory of this machine. A node in the
+    /// environment is meant for the commands that talk to one, and is passed over.
+    ///
+    /// # Errors
+    /// When it was typed.
+    pub fn without_node(&self, command: &str) -> Result<(), Failure> {
+        if self.options.node.is_none() {
+            return Ok(());
+        }
+        let said = format!(
+            "grapevine {command} works on the files of a data directory and asks no node: leave \
+             out --node and name the directory with --data-dir\n"
+        );
+        Err(Failure::Usage(clap::Error::raw(
+            ErrorKind::ArgumentConflict,
+            said,
+        )))
+    }
+
     /// A client of that node.
     ///
     /// # Errors
-    /// When it is not known which node, or the file with the token cannot be used.
+    /// When something that was given is wrong, it is not known which node, or the file with the token cannot be used.
     pub fn client(&self) -> Result<Client, Failure> {
+        Config::check_given(&self.options, &self.surroundings)?;
         Client::new(self.node()?, &self.options, &self.surroundings).map_err(Failure::from_error)
     }
 

@@ -7,13 +7,12 @@ use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use crate::config::{Address, GlobalOptions, Surroundings};
-
-/// Where a node serves HTTP when nobody says otherwise.
-const DEFAULT: &str = "http://127.0.0.1:8675";
+use crate::config::{Address, GlobalOptions, NODE_VARIABLE, Surroundings};
 
 /// The environment variable that names the node.
-const VARIABLE: &str = "GRAPEVINE_NODE";
+const VARIABLE: &str = NODE_VARIABLE;
+/// The option that names it.
+const OPTION: &str = "--node";
 
 /// The file in which a running node writes its addresses.
 const LISTENERS_FILE: &str = "listeners.json";
@@ -58,7 +57,17 @@ pub enum NodeAddressError {
     },
 }
 
+impl NodeAddressError {
+    /// Whether the mistake was made on the command line.
+    pub(super) fn is_typed(&self) -> bool {
+        matches!(self, Self::Invalid { origin: OPTION, .. })
+    }
+}
+
 impl NodeAddress {
+    /// Where a node serves HTTP when nobody says otherwise.
+    pub(crate) const DEFAULT: &str = "http://127.0.0.1:8675";
+
     /// The node to talk to: `--node`, else what `--data-dir` says, else `GRAPEVINE_NODE`, else
     /// the default port on this machine. What was typed goes before what is in the environment.
     ///
@@ -69,7 +78,7 @@ impl NodeAddress {
         surroundings: &Surroundings,
     ) -> Result<Self, NodeAddressError> {
         if let Some(text) = &options.node {
-            return Self::parse("--node", text);
+            return Self::parse(OPTION, text);
         }
         if let Some(directory) = &options.data_dir {
             return Self::of_data_dir(directory);
@@ -78,7 +87,7 @@ impl NodeAddress {
         let variable = variable
             .map(|text| text.to_string_lossy())
             .filter(|text| !text.is_empty());
-        Self::parse(VARIABLE, variable.as_deref().unwrap_or(DEFAULT))
+        Self::parse(VARIABLE, variable.as_deref().unwrap_or(Self::DEFAULT))
     }
 
     fn parse(origin: &'static str, text: &str) -> Result<Self, NodeAddressError> {
@@ -92,7 +101,7 @@ impl NodeAddress {
     }
 
     /// The address that the node of a data directory wrote when it was ready.
-    fn of_data_dir(directory: &Path) -> Result<Self, NodeAddressError> {
+    pub(super) fn of_data_dir(directory: &Path) -> Result<Self, NodeAddressError> {
         let path = directory.join(LISTENERS_FILE);
         let text = match read_bounded(&path) {
             Ok(text) => text,
@@ -173,8 +182,8 @@ mod tests {
             r#"{"http.listen":"127.0.0.1:4001"}"#,
         )?;
         let dir = Some(dir.path());
-        assert_eq!(resolve(None, None, None)?, DEFAULT);
-        assert_eq!(resolve(None, None, Some(""))?, DEFAULT);
+        assert_eq!(resolve(None, None, None)?, NodeAddress::DEFAULT);
+        assert_eq!(resolve(None, None, Some(""))?, NodeAddress::DEFAULT);
         assert_eq!(resolve(None, None, Some("http://b:2"))?, "http://b:2");
         assert_eq!(
             resolve(None, dir, Some("http://b:2"))?,

@@ -26,6 +26,7 @@ pub(super) struct Args {
 /// When the data directory is there already (in place: is not there, or in use), the backup is
 /// damaged, or the disk refuses; then nothing is made.
 pub(super) fn run(args: &Args, context: &Context) -> Result<Outcome, Failure> {
+    context.without_node("restore")?;
     let config = context.config()?;
     let target = &config.node.data_dir;
     let entropy = data_directory::entropy().map_err(Failure::from_error)?;

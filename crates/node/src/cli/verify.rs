@@ -22,6 +22,7 @@ pub(super) struct Args {
 /// # Errors
 /// When there is no data directory or it cannot be listed.
 pub(super) fn run(args: &Args, context: &Context) -> Result<Outcome, Failure> {
+    context.without_node("verify")?;
     let config = context.config()?;
     let path = data_directory::existing(&config).map_err(Failure::from_error)?;
     let io = |source| {

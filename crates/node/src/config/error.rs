@@ -72,6 +72,17 @@ pub enum ConfigError {
         /// Where it is written.
         origin: Origin,
     },
+    /// A variable that stands for nothing.
+    #[error(
+        "{origin}: there is no such variable; the nearest is `{nearest}` (two underscores divide \
+         section and key). Correct it or unset it"
+    )]
+    UnknownVariable {
+        /// Its name.
+        origin: Origin,
+        /// The nearest one there is.
+        nearest: String,
+    },
     /// A key of the file that is in no section.
     #[error("{origin}: `{key}` is in no section; the nearest key is `{nearest}`")]
     OutsideSection {
@@ -158,6 +169,22 @@ pub enum ConfigError {
     },
 }
 
+impl ConfigError {
+    /// Whether the mistake was made on the command line.
+    fn is_typed(&self) -> bool {
+        let origin = match self {
+            Self::BadAssignment { .. } => return true,
+            Self::UnknownSection { origin, .. }
+            | Self::UnknownKey { origin, .. }
+            | Self::BadValue { origin, .. }
+            | Self::NotUnicode { origin }
+            | Self::OffLoopback { origin, .. } => origin,
+            _ => return false,
+        };
+        matches!(origin, Origin::Set | Origin::Flag(_))
+    }
+}
+
 /// A name spelt the way the layer with the mistake spells names.
 struct Nearest<'a>(&'a str, &'a Origin);
 
@@ -198,6 +225,14 @@ impl fmt::Display for Reason<'_> {
 /// Every mistake found, at least one; shown one a line.
 #[derive(Debug)]
 pub struct ConfigErrors(pub Vec<ConfigError>);
+
+impl ConfigErrors {
+    /// Whether every mistake was made on the command line: that is wrong usage.
+    #[must_use]
+    pub fn are_typed(&self) -> bool {
+        self.0.iter().all(ConfigError::is_typed)
+    }
+}
 
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -4,11 +4,12 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::time::Duration;
 
+use grapevine_core::filter::parameters::ERROR_MIN;
 use toml::Value;
 use tracing_subscriber::EnvFilter;
 
 use super::origin::{Given, Raw};
-use super::quantity::{parse_size, parse_time, show_size, show_time};
+use super::quantity::{COUNT_FORMS, parse_count, parse_size, parse_time, show_size, show_time};
 use super::surroundings::Surroundings;
 use crate::logging::misspelt_level;
 
@@ -175,17 +176,19 @@ impl<T: fmt::Debug + Sync> Shape for Integer<T> {
         "whole number"
     }
     fn allowed(&self) -> String {
-        format!("a whole number from {} to {}", self.min, self.max)
+        let forms = if self.max >= 100_000 {
+            format!(", as {COUNT_FORMS}")
+        } else {
+            String::new()
+        };
+        format!("a whole number from {} to {}{forms}", self.min, self.max)
     }
 }
 
 impl<T: TryFrom<u64> + TryInto<i64> + Copy + fmt::Debug + Sync> Kind for Integer<T> {
     type Value = T;
     fn read(&self, _: &'static str, given: &Given, _: &Surroundings) -> Result<T, Refusal> {
-        let number = text_or_number(given)?
-            .trim()
-            .parse()
-            .map_err(|_| Refusal::NotAllowed)?;
+        let number = parse_count(text_or_number(given)?).ok_or(Refusal::NotAllowed)?;
         T::try_from(within(number, self.min, self.max)?).map_err(|_| Refusal::NotAllowed)
     }
     fn show(&self, value: &T) -> Value {
@@ -361,33 +364,37 @@ impl Kind for TimeOrOff {
     }
 }
 
-/// A chance from `min` to `max`.
+/// The chance that a filter errs, within the bounds that the filter itself has.
 #[derive(Debug)]
-pub(crate) struct Probability {
-    pub(crate) min: f64,
-    pub(crate) max: f64,
+pub(crate) struct ErrorRate;
+
+impl ErrorRate {
+    /// Reads it; nothing when no filter can promise it.
+    pub(crate) fn parse(text: &str) -> Option<f64> {
+        let rate = text.trim().parse().ok()?;
+        // What is no number is in no range.
+        (ERROR_MIN..1.0).contains(&rate).then_some(rate)
+    }
+
+    /// What is taken, in words.
+    pub(crate) fn takes() -> String {
+        format!("a probability from {ERROR_MIN:e} to below 1, as 0.0001 or 1e-4")
+    }
 }
 
-impl Shape for Probability {
+impl Shape for ErrorRate {
     fn word(&self) -> &'static str {
         "probability"
     }
     fn allowed(&self) -> String {
-        format!(
-            "a probability from {} to {}, as 0.0001 or 1e-4",
-            self.min, self.max
-        )
+        Self::takes()
     }
 }
 
-impl Kind for Probability {
+impl Kind for ErrorRate {
     type Value = f64;
     fn read(&self, _: &'static str, given: &Given, _: &Surroundings) -> Result<f64, Refusal> {
-        let chance = text_or_number(given)?
-            .trim()
-            .parse()
-            .map_err(|_| Refusal::NotAllowed)?;
-        within(chance, self.min, self.max)
+        Self::parse(text_or_number(given)?).ok_or(Refusal::NotAllowed)
     }
     fn show(&self, value: &f64) -> Value {
         Value::Float(*value)

@@ -14,8 +14,8 @@ use super::origin::{Given, Origin, Raw};
 use super::rules;
 use super::settings::Config;
 use super::show::Entry;
-use super::suggestion::{nearest_key, nearest_section};
-use super::surroundings::Surroundings;
+use super::suggestion::{nearest_key, nearest_section, nearest_variable};
+use super::surroundings::{OTHER_VARIABLES, PREFIX, Surroundings, is_of_service, without_prefix};
 
 /// The file that is read from the data directory when none is named.
 const FILE_NAME: &str = "grapevine.toml";
@@ -34,6 +34,32 @@ pub(crate) struct Layers {
 
 /// Gathers every layer.
 pub(crate) fn gather(options: &GlobalOptions, surroundings: &Surroundings) -> Layers {
+    let over = gather_over_file(options, surroundings);
+    let mut layers = Layers::default();
+    match &options.config {
+        Some(file) => layers.add_file(file, true),
+        None => {
+            if let Some(directory) = over.data_dir(surroundings) {
+                layers.add_file(&directory.join(FILE_NAME), false);
+                layers.found_in = Some(directory);
+            }
+        }
+    }
+    layers.under(over)
+}
+
+/// Gathers what was given to this process, without the file that a node finds by itself: for
+/// commands that talk to a node.
+pub(crate) fn gather_given(options: &GlobalOptions, surroundings: &Surroundings) -> Layers {
+    let mut layers = Layers::default();
+    if let Some(file) = &options.config {
+        layers.add_file(file, true);
+    }
+    layers.under(gather_over_file(options, surroundings))
+}
+
+/// The environment and the command line, which go over a file.
+fn gather_over_file(options: &GlobalOptions, surroundings: &Surroundings) -> Layers {
     let mut over = Layers::default();
     over.add_environment(surroundings);
     for assignment in &options.set {
@@ -46,21 +72,7 @@ pub(crate) fn gather(options: &GlobalOptions, surroundings: &Surroundings) -> La
             _ => over.refuse(ConfigError::NotUnicode { origin }),
         }
     }
-    let mut layers = Layers::default();
-    match &options.config {
-        Some(file) => layers.add_file(file, true),
-        None => {
-            if let Some(directory) = over.data_dir(surroundings) {
-                layers.add_file(&directory.join(FILE_NAME), false);
-                layers.found_in = Some(directory);
-            }
-        }
-    }
-    layers.given.append(&mut over.given);
-    for error in over.errors {
-        layers.refuse(error);
-    }
-    layers
+    over
 }
 
 /// Gathers one file alone.
@@ -71,6 +83,15 @@ pub(crate) fn gather_file(file: &Path) -> Layers {
 }
 
 impl Layers {
+    /// These with stronger ones over them.
+    fn under(mut self, mut over: Layers) -> Self {
+        self.given.append(&mut over.given);
+        for error in over.errors {
+            self.refuse(error);
+        }
+        self
+    }
+
     /// Collects a mistake; past the bound only the fact that there are more.
     pub(crate) fn refuse(&mut self, error: ConfigError) {
         push_bounded(&mut self.errors, error);
@@ -120,20 +141,29 @@ impl Layers {
         }
     }
 
-    /// Takes `GRAPEVINE_SECTION__KEY` variables. Others that start with `GRAPEVINE_`, such as
-    /// `GRAPEVINE_NODE`, are no configuration.
+    /// Takes `GRAPEVINE_SECTION__KEY` variables. Others that begin with `GRAPEVINE_` are mistakes,
+    /// but for `GRAPEVINE_NODE` and `GRAPEVINE_TOKEN_FILE`, and what an orchestrator sets.
     fn add_environment(&mut self, surroundings: &Surroundings) {
         for (variable, value) in &surroundings.variables {
             let Some(variable) = variable.to_str() else {
                 continue;
             };
-            let Some(rest) = variable.strip_prefix("GRAPEVINE_") else {
+            let Some(rest) = without_prefix(variable) else {
                 continue;
             };
-            let Some((section, name)) = rest.split_once("__") else {
+            if OTHER_VARIABLES.contains(&variable) || is_of_service(rest, &value.to_string_lossy())
+            {
                 continue;
-            };
+            }
             let origin = Origin::Environment(variable.to_owned());
+            let divided = rest
+                .split_once("__")
+                .filter(|_| variable.starts_with(PREFIX));
+            let Some((section, name)) = divided else {
+                let nearest = nearest_variable(rest);
+                self.refuse(ConfigError::UnknownVariable { origin, nearest });
+                continue;
+            };
             let Some(value) = value.to_str() else {
                 self.refuse(ConfigError::NotUnicode { origin });
                 continue;
@@ -182,6 +212,29 @@ impl Layers {
             }) if !text.is_empty() => Some(text.into()),
             Some(_) => None,
             None => surroundings.default_data_dir(),
+        }
+    }
+
+    /// Reads every key that was given, for its mistakes alone. What depends on the machine, or on
+    /// several keys, is no matter for a process that is no node.
+    pub(crate) fn check(self, surroundings: &Surroundings) -> Result<(), ConfigErrors> {
+        let mut reader = Reader {
+            given: &self.given,
+            surroundings,
+            errors: self.errors,
+            entries: Vec::new(),
+        };
+        drop(Config::read(&mut reader));
+        let mut errors = reader.errors;
+        errors.retain(|error| {
+            let by_default = |origin: &Origin| !origin.is_configured();
+            !matches!(error, ConfigError::NoDefault { .. })
+                && !matches!(error, ConfigError::BadValue { origin, .. } if by_default(origin))
+        });
+        if errors.is_empty() {
+            Ok(())
+        } else {
+            Err(ConfigErrors(errors))
         }
     }
 

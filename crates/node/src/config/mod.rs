@@ -35,17 +35,19 @@ pub(crate) use division::MemoryDivision;
 pub use error::{ConfigError, ConfigErrors};
 pub use gossip::GossipRound;
 pub use key::{Key, Section};
+pub(crate) use kind::ErrorRate;
 pub use kind::{LogFormat, MemoryLimit, Refusal, SyncMode};
 pub(crate) use options::GLOBAL_OPTIONS;
 pub use options::GlobalOptions;
 pub use origin::Origin;
-pub(crate) use quantity::parse_time;
+pub(crate) use quantity::{COUNT_FORMS, parse_count, parse_time};
 pub use reference::reference_page;
 pub use secret::{Secret, SecretError, read_secret};
 pub use settings::{
     Bloomd, Config, Durability, Filters, Group, Hbbp, Http, Limits, Node, Rmbd, SECTIONS,
 };
 pub use surroundings::Surroundings;
+pub(crate) use surroundings::{NODE_VARIABLE, TOKEN_FILE_VARIABLE};
 
 use std::path::Path;
 
@@ -67,6 +69,19 @@ impl Config {
         surroundings: &Surroundings,
     ) -> Result<Self, ConfigErrors> {
         layers::gather(options, surroundings).into_config(surroundings)
+    }
+
+    /// Checks what was given to this process (environment, `--config`, `--set`, flags) without
+    /// reading the file that a node finds in its data directory: for a command that talks to a
+    /// node, whose own configuration that file is.
+    ///
+    /// # Errors
+    /// Every mistake found in any of these layers.
+    pub fn check_given(
+        options: &GlobalOptions,
+        surroundings: &Surroundings,
+    ) -> Result<(), ConfigErrors> {
+        layers::gather_given(options, surroundings).check(surroundings)
     }
 
     /// Reads one file over the defaults alone, as `config check` does: the environment and the

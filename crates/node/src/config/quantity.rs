@@ -1,4 +1,4 @@
-//! Sizes and times as people write them: a whole number and a unit.
+//! Sizes, times and counts as people write them.
 
 use std::time::Duration;
 
@@ -18,6 +18,44 @@ const TIME_UNITS: [(&str, u64); 5] = [
     ("s", 1_000),
     ("ms", 1),
 ];
+
+/// Units of counts, as powers of ten.
+const COUNT_UNITS: [(char, u32); 5] = [('k', 3), ('K', 3), ('M', 6), ('G', 9), ('T', 12)];
+
+/// How a count may be written, for messages and help.
+pub(crate) const COUNT_FORMS: &str = "100000, 100_000, 100k or 1e5";
+
+/// Reads a count: `1000000`, `1_000_000`, `100k`, `1.5M`, `1e6`. Nothing when it is no whole number
+/// of at most 64 bits.
+pub(crate) fn parse_count(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let unit = COUNT_UNITS.iter().find(|(unit, _)| text.ends_with(*unit));
+    let (number, power) = match (unit, text.split_once(['e', 'E'])) {
+        (Some((unit, power)), None) => (text.strip_suffix(*unit)?, *power),
+        (None, Some((number, power))) => {
+            let power = power.strip_prefix('+').unwrap_or(power);
+            (number, power.parse().ok()?)
+        }
+        (None, None) => (text, 0),
+        (Some(_), Some(_)) => return None,
+    };
+    let (whole, part) = number.split_once('.').unwrap_or((number, "0"));
+    let (whole, part) = (digits(whole)?, digits(part)?);
+    let part = part.trim_end_matches('0');
+    let shift = power.checked_sub(u32::try_from(part.len()).ok()?)?;
+    let number: u64 = format!("{whole}{part}").parse().ok()?;
+    if number == 0 {
+        return Some(0);
+    }
+    number.checked_mul(10u64.checked_pow(shift)?)
+}
+
+/// Digits without the underscores between them.
+fn digits(text: &str) -> Option<String> {
+    let groups = text.split('_');
+    let sound = |group: &str| !group.is_empty() && group.bytes().all(|b| b.is_ascii_digit());
+    groups.clone().all(sound).then(|| groups.collect())
+}
 
 /// Splits `12 MiB` into its number and its unit; refuses signs, fractions and overflow.
 fn split(text: &str) -> Option<(u64, &str)> {
@@ -122,10 +160,58 @@ mod tests {
         }
     }
 
+    #[test]
+    fn counts_take_the_forms_that_people_write() {
+        for (text, count) in [
+            ("0", 0),
+            ("7", 7),
+            ("1_000_000", 1_000_000),
+            ("100k", 100_000),
+            ("100K", 100_000),
+            ("1.5M", 1_500_000),
+            ("2G", 2_000_000_000),
+            ("1e6", 1_000_000),
+            ("1E+6", 1_000_000),
+            ("2.50e3", 2500),
+            (" 12 ", 12),
+            ("1.0", 1),
+            ("0e400", 0),
+            ("18446744073709551615", u64::MAX),
+        ] {
+            assert_eq!(parse_count(text), Some(count), "{text:?}");
+        }
+        for wrong in [
+            "",
+            "k",
+            "-1",
+            "+1",
+            "1.5",
+            "1.2345k",
+            "1e",
+            "1e-3",
+            "1e6k",
+            "_1",
+            "1_",
+            "1__0",
+            "1 000",
+            "0x10",
+            "1e400",
+            "1KiB",
+            "inf",
+            "nan",
+            "18446744073709551616",
+            "1e20",
+            ".5k",
+            "1.k",
+        ] {
+            assert_eq!(parse_count(wrong), None, "{wrong:?}");
+        }
+    }
+
     proptest! {
         #[test]
         fn any_text_is_read_or_refused(text in "\\PC{0,40}") {
-            let _ = (parse_size(&text), parse_time(&text));
+            let _ = (parse_size(&text), parse_time(&text), parse_count(&text));
         }
 
         #[test]

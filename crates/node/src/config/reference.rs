@@ -18,8 +18,15 @@ A node needs no configuration. What is set comes from these layers, a later one 
 
 `grapevine config show --origin` prints every value and where it came from, as a file that reads
 back the same. `grapevine config check FILE` judges a file alone, without the environment, and
-lists everything that is wrong with it. Unknown sections and keys are errors in every layer.
+lists everything that is wrong with it. Unknown sections and keys are errors in every layer. So is
+every other variable that begins with `GRAPEVINE_`, but for `GRAPEVINE_NODE` and
+`GRAPEVINE_TOKEN_FILE`, which commands that talk to a node read, and for those that Kubernetes or
+Docker make for a service of that name (`GRAPEVINE_SERVICE_HOST`, `GRAPEVINE_PORT_8675_TCP`, …).
 
+Commands that talk to a node check the environment, `--config`, `--set` and flags in the same way.
+They do not read `grapevine.toml` in the data directory: it is the node's.
+
+Counts take `100000`, `100_000`, `100k`, `1.5M` or `1e5` (`k`, `M`, `G` and `T` are powers of 1000).
 Sizes take `B`, `KiB`, `MiB`, `GiB`, `TiB` or are plain bytes; times take `ms`, `s`, `m`, `h`, `d`.
 Addresses are `host:port` or `[v6]:port`; port `0` picks a free one, and `\"off\"` or `\"\"` turns the
 listener off. A default port that is taken is reported and skipped; a configured one that is taken

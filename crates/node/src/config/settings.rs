@@ -9,7 +9,7 @@ use super::address::{Address, Listener};
 use super::gossip::{Gossip, GossipRound, LinkTable};
 use super::key::{Default, Key, Section};
 use super::kind::{
-    Choice, Integer, Label, LogFilter, LogFormat, Memory, MemoryLimit, Probability, Size, SyncMode,
+    Choice, ErrorRate, Integer, Label, LogFilter, LogFormat, Memory, MemoryLimit, Size, SyncMode,
     Text, Time, TimeOrOff, Truth,
 };
 use super::layers::Reader;
@@ -167,7 +167,7 @@ sections! {
         /// Keys the first layer of a new filter has room for.
         capacity: u64 = Integer::<u64>::between(1, 1_000_000_000_000), Default::Text("100000");
         /// The chance that a key which was never set is reported as seen.
-        error: f64 = Probability { min: 1e-9, max: 0.1 }, Default::Text("0.0001");
+        error: f64 = ErrorRate, Default::Text("0.0001");
         /// How many times larger each further layer of a filter is.
         growth: u32 = Integer::<u32>::between(2, 16), Default::Text("4");
         /// A filter that nobody uses for this long is taken out of memory until it is used again.

@@ -1,5 +1,7 @@
 //! The values of a configuration, as `config show` prints them.
 
+use std::fmt;
+
 use serde_json::{Map, Value as Json};
 use toml::Value;
 
@@ -23,7 +25,49 @@ impl Entry {
     }
 }
 
+/// Keys that a running node takes up when it reads its configuration again. (Of secrets it reads
+/// the files again; their paths are taken up by a start.)
+const TAKEN_UP: [&str; 1] = ["node.log"];
+/// How much of a value a message repeats, in characters.
+const SHOWN_CHARACTERS_MAX: usize = 120;
+
+/// A key whose value is another than before.
+#[derive(Clone, Debug)]
+pub(crate) struct Change {
+    key: &'static str,
+    before: String,
+    now: String,
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { key, before, now } = self;
+        write!(f, "{key} was {before} and is {now} now")
+    }
+}
+
 impl Config {
+    /// What differs in `other` of the keys that a node takes up when it starts. No secret is among
+    /// the values: of those only the paths are.
+    pub(crate) fn changes_for_a_start(&self, other: &Self) -> Vec<Change> {
+        let shown = |value: &Value| {
+            let text = value.to_string();
+            match text.char_indices().nth(SHOWN_CHARACTERS_MAX) {
+                Some((end, _)) => format!("{} …", &text[..end]),
+                None => text,
+            }
+        };
+        let pairs = self.entries.iter().zip(&other.entries);
+        let differ = pairs
+            .filter(|(before, now)| before.value != now.value && !TAKEN_UP.contains(&before.key));
+        let change = |(before, now): (&Entry, &Entry)| Change {
+            key: before.key,
+            before: shown(&before.value),
+            now: shown(&now.value),
+        };
+        differ.map(change).collect()
+    }
+
     /// Every value as TOML that reads back as this configuration, with the origin of each in a
     /// comment if wanted. Of a secret only the path of its file is there.
     #[must_use]

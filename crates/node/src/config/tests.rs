@@ -9,6 +9,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod given;
+
 type Done = Result<(), Box<dyn std::error::Error>>;
 
 /// A machine with 8 GiB of memory, no environment and a home without files.
@@ -244,10 +246,10 @@ fn every_mistake_of_a_file_is_reported_with_its_line() -> Done {
             "f.toml:1: unknown section `limit`; the nearest is `limits`".to_owned(),
             "f.toml:5: unknown key `bloomd.tpc`; the nearest is `bloomd.tcp`".to_owned(),
             "f.toml:10: `filters.capacity` cannot be a list: it takes a whole number from 1 to \
-             1000000000000"
+             1000000000000, as 100000, 100_000, 100k or 1e5"
                 .to_owned(),
-            "f.toml:9: `filters.error` cannot be 1: it takes a probability from 0.000000001 to \
-             0.1, as 0.0001 or 1e-4"
+            "f.toml:9: `filters.error` cannot be 1: it takes a probability from 1e-15 to below 1, as \
+             0.0001 or 1e-4"
                 .to_owned(),
             format!("f.toml:6: `bloomd.udp` cannot be 7: it takes {listen}"),
             "f.toml:7: `bloomd.open` cannot be \"ja\": it takes true or false".to_owned(),
@@ -273,6 +275,10 @@ fn mistakes_outside_of_files_name_their_place() {
         ("GRAPEVINE_NOD__NAME", "x"),
         ("GRAPEVINE_LIMITS__LINES", "x"),
         ("GRAPEVINE_LIMITS__LINE", "a lot"),
+        ("GRAPEVINE_TOKEN_FILE", "token"),
+        ("GRAPEVINE_SERVICE_HOST", "10.0.0.1"),
+        ("GRAPEVINE_BLOOMD_TCP", "127.0.0.1:1"),
+        ("Grapevine_Node__Name", "x"),
     ]);
     let mut options = set(&["limits", "http.lisen=off", "durability.sync=never"]);
     options.config = None;
@@ -280,10 +286,16 @@ fn mistakes_outside_of_files_name_their_place() {
     assert_eq!(
         found,
         [
+            "environment GRAPEVINE_BLOOMD_TCP: there is no such variable; the nearest is \
+             `GRAPEVINE_BLOOMD__TCP` (two underscores divide section and key). Correct it or unset \
+             it",
             "environment GRAPEVINE_LIMITS__LINES: unknown key `limits.LINES`; the nearest is \
              `GRAPEVINE_LIMITS__LINE`",
             "environment GRAPEVINE_NOD__NAME: unknown section `NOD`; the nearest is \
              `GRAPEVINE_NODE__…`",
+            "environment Grapevine_Node__Name: there is no such variable; the nearest is \
+             `GRAPEVINE_NODE__NAME` (two underscores divide section and key). Correct it or unset \
+             it",
             "--set \"limits\": wants section.key=value",
             "--set: unknown key `http.lisen`; the nearest is `http.listen`",
             "--set: `durability.sync` cannot be \"never\": it takes one of \"interval\", \"os\", \

@@ -100,6 +100,7 @@ struct Wish {
     capacity: Option<u64>,
     error: Option<f64>,
     in_memory: Option<bool>,
+    growth: Option<u32>,
     fixed: bool,
     local: bool,
 }
@@ -120,6 +121,7 @@ pub(super) async fn create(
         capacity: wish.capacity,
         error: wish.error,
         in_memory: wish.in_memory,
+        growth: wish.growth,
         fixed: wish.fixed,
         local: wish.local,
     });

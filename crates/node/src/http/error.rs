@@ -19,6 +19,8 @@ pub(super) enum ApiError {
     Filter(#[from] FilterError),
     #[error(transparent)]
     Table(#[from] TableError),
+    #[error("filter {} does not exist", .0.escape_ascii())]
+    NoFilter(Vec<u8>),
     #[error("table does not exist")]
     NoTable,
     #[error("row does not exist")]
@@ -108,6 +110,7 @@ impl ApiError {
         match self {
             ApiError::Filter(error) => filter_status(error),
             ApiError::Table(error) => table_status(error),
+            ApiError::NoFilter(_) => (S::NOT_FOUND, "not_found"),
             ApiError::NoTable => (S::NOT_FOUND, "no_table"),
             ApiError::NoRow => (S::NOT_FOUND, "not_found"),
             ApiError::Values | ApiError::ValueTab { .. } | ApiError::ValueEncoding { .. } => {

@@ -33,7 +33,7 @@ impl Api {
     /// The filter of that name.
     pub(super) fn filter(&self, name: &FilterName) -> Result<Arc<Handle>, ApiError> {
         let found = self.engine.filters().get(&name.0);
-        Ok(found.ok_or(FilterError::NotFound)?)
+        found.ok_or_else(|| ApiError::NoFilter(name.0.clone()))
     }
 
     /// The same with its bits in memory.

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::Request;
 use axum::handler::Handler;
-use axum::http::{Method, StatusCode};
+use axum::http::{Method, StatusCode, Uri};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::routing::{MethodFilter, MethodRouter, on};
+use grapevine_core::catalogue::NameError;
+use grapevine_core::table::RowError;
 
 use super::error::ApiError;
 use super::{Api, Peer, collection, group, guard, keys, pages, table as tables, transfer};
@@ -115,13 +117,29 @@ fn table_routes() -> Vec<Route> {
     ]
 }
 
+/// Why there is nothing at a path: mostly, because the name in it is empty.
+fn nowhere(path: &str) -> ApiError {
+    let behind = |list| path.strip_prefix(list)?.strip_prefix('/');
+    let empty = |rest: &str, place| rest.split('/').nth(place) == Some("");
+    let mut nameless = [FILTERS, TABLES].into_iter().filter_map(behind);
+    if nameless.any(|rest| empty(rest, 0)) {
+        return ApiError::Filter(NameError::Length(0).into());
+    }
+    match behind(TABLES) {
+        Some(rest) if rest.split('/').nth(1) == Some("rows") && empty(rest, 2) => {
+            ApiError::Table(RowError::KeyLength(0).into())
+        }
+        _ => ApiError::NoPath,
+    }
+}
+
 pub(super) fn router(api: Arc<Api>) -> Router {
     let mut router = Router::new();
     for route in table() {
         router = router.route(route.path, route.handler);
     }
     router
-        .fallback(async || ApiError::NoPath)
+        .fallback(async |uri: Uri| nowhere(uri.path()))
         .method_not_allowed_fallback(async || ApiError::Method)
         .layer(from_fn_with_state(Arc::clone(&api), guard::admit))
         .with_state(api)

@@ -100,6 +100,11 @@ impl Bound {
         self.addresses.get("http.listen").copied()
     }
 
+    /// Whether there is no listener, because each was to have its default address.
+    pub(super) fn serves_nobody(&self) -> bool {
+        self.addresses.is_empty() && self.hbbp.is_empty() && !self.skipped.is_empty()
+    }
+
     /// The addresses that a listener may be bound to; none when it is turned off.
     pub(super) fn candidates(&self, listener: &Listener) -> Result<Vec<SocketAddr>, BindError> {
         let key = listener.key;

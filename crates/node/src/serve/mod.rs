@@ -1,9 +1,11 @@
 //! The composition root: a node from its configuration, until it is told to stop.
 
+pub(crate) mod banner;
 mod listeners;
+mod reload;
 mod signals;
 
-use std::io::{self, IsTerminal, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,6 +51,15 @@ pub enum ServeError {
     /// A listener cannot be bound.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// Every listener has its default address, and each of those is taken.
+    #[error(
+        "nobody would be served, because every default address is taken:\n{taken}\nIs another node \
+         running? `grapevine doctor` names who has them; port 0 picks a free one"
+    )]
+    ServesNobody {
+        /// Each of them, a line each.
+        taken: String,
+    },
     /// The bitmap cannot be shown as configured.
     #[error("rmbd.rows: {0}")]
     Bitmap(#[from] BitmapError),
@@ -149,6 +160,10 @@ fn open_blocking(
     config: &Config,
     service: &Service,
 ) -> Result<(DirectoryLock, Arc<Engine>), ServeError> {
+    if !banner::is_seen() {
+        let (version, place) = (env!("CARGO_PKG_VERSION"), config.node.data_dir.display());
+        tracing::info!("grapevine {version} starts, with the data directory {place}");
+    }
     let Opened {
         collections,
         recovered,
@@ -220,21 +235,21 @@ fn report(filters: &Filters, recovered: &Recovered) {
 fn take_over(filters: &Filters, directory: &Path) {
     let found = match BloomdDirectory::open(directory) {
         Ok(found) => found,
-        Err(error) => return tracing::error!("taking over {}: {error}", directory.display()),
+        Err(error) => return tracing::error!("taking over filters: {error}"),
     };
     for imported in found.into_filters() {
         let entered = imported
             .map_err(|error| error.to_string())
             .and_then(|filter| {
                 let name = filter.name.escape_ascii().to_string();
-                filters
-                    .import_bloomd(filter)
+                let imported = filters.import_bloomd(filter);
+                imported
+                    .map_err(|error| format!("{name}: {error}"))
                     .map(|_| name)
-                    .map_err(|error| error.to_string())
             });
         match entered {
             Ok(name) => tracing::info!("took over filter {name}"),
-            Err(error) => tracing::error!("taking over {}: {error}", directory.display()),
+            Err(error) => tracing::error!("taking over filters: {error}"),
         }
     }
 }
@@ -270,21 +285,34 @@ async fn serve(
     let token = TokenSource::open(config.http.token_file.as_deref())?;
     let mut bound = Bound::bind(config)?;
     let group = start_group(config, engine, &mut bound).await?;
+    if bound.serves_nobody() {
+        let taken = bound.skipped.join("\n");
+        return Err(ServeError::ServesNobody { taken });
+    }
     let file = ListenersFile::write(&config.node.data_dir, &bound)?;
-    let banner = banner(config, engine, &bound);
+    let text = banner::text(config, engine, &bound);
+    if !banner::is_seen() {
+        banner::log(config, engine, &bound);
+    }
     let (stop, stopping) = watch::channel(false);
     let mut tasks = spawn(config, engine, bound, group.clone(), &token, &stopping)?;
+    let held = log.held();
     // A terminal that was stopped takes nothing.
-    tokio::task::spawn_blocking(move || print(&banner));
-    tracing::info!("ready");
+    tokio::task::spawn_blocking(move || {
+        banner::print(&text);
+        held.release();
+    });
     while let Signal::Reload = signals.next().await {
-        apply_reload(log, &token, group.as_deref(), reload).await;
+        reload::apply(config, log, &token, group.as_deref(), reload).await;
     }
     tracing::info!("stopping");
     stop.send_replace(true);
     let all = async { while tasks.join_next().await.is_some() {} };
     if tokio::time::timeout(STOP_GRACE, all).await.is_err() {
-        tracing::warn!("some connections did not end within {STOP_GRACE:?}");
+        tracing::warn!(
+            "some connections did not end within {} s",
+            STOP_GRACE.as_secs()
+        );
     }
     if let Some(group) = group {
         group.stop().await;
@@ -415,66 +443,5 @@ fn link_tables(engine: &Engine, exchanged: &p2ptbl::Settings) {
         if let Err(error) = engine.collections().tables().link(table) {
             tracing::error!("table {}: {error}", table.escape_ascii());
         }
-    }
-}
-
-/// Takes over a new log level and new secrets; the rest of the configuration needs a restart.
-async fn apply_reload(
-    log: &LogControl,
-    token: &TokenSource,
-    group: Option<&Group>,
-    reload: &Reload,
-) {
-    let config = match reload() {
-        Ok(config) => config,
-        Err(error) => return tracing::error!("reloading: {error}"),
-    };
-    if let Err(error) = log.reload(&config.node) {
-        return tracing::error!("reloading the log level: {error}");
-    }
-    if let Err(error) = token.reload() {
-        return tracing::error!("reloading http.token_file: {error}");
-    }
-    if let Some(group) = group
-        && let Err(error) = group.reload().await
-    {
-        return tracing::error!("reloading the group's secrets: {error}");
-    }
-    tracing::info!("reloaded log level and secrets");
-}
-
-fn banner(config: &Config, engine: &Engine, bound: &Bound) -> String {
-    let mut lines = vec![
-        format!("grapevine {}", env!("CARGO_PKG_VERSION")),
-        format!(
-            "  node       {} ({})",
-            config.node.name,
-            engine.filters().identity().origin
-        ),
-        format!("  data       {}", config.node.data_dir.display()),
-    ];
-    for (key, address) in bound.addresses() {
-        lines.push(format!("  {key:<10} {address}"));
-    }
-    if let Some(address) = bound.http_address() {
-        lines.push(format!("  API        http://{address}/"));
-    }
-    for skipped in &bound.skipped {
-        lines.push(format!("  skipped    {skipped}"));
-    }
-    lines.push(String::new());
-    lines.join("\n")
-}
-
-/// On a terminal somebody reads it; elsewhere the log says what matters.
-fn print(banner: &str) {
-    let mut output = io::stdout().lock();
-    if output.is_terminal() {
-        // Nobody is served worse when the terminal has gone.
-        drop(
-            output
-                .write_all(banner.as_bytes())
-                .and_then(|()| output.flush()),
-        );
     }
 }

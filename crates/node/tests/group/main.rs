@@ -7,6 +7,7 @@ mod harness;
 mod clocks;
 mod forks;
 mod hostile;
+mod import;
 mod kept_in_memory;
 mod liar;
 mod lost_rows;

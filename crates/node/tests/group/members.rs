@@ -117,6 +117,9 @@ fn a_dead_member_is_entered_as_left_and_a_live_one_is_not() {
     assert!(text(&refused.stderr).contains("b is connected"));
     let absent = grapevine(&a, &["group", "leave", "nobody", "--yes"]);
     assert_eq!(absent.status.code(), Some(3));
+    let misspelt = grapevine(&a, &["group", "leave", "B", "--yes"]);
+    let said = text(&misspelt.stderr);
+    assert!(said.contains("\"B\"; the nearest is b\n"), "{said}");
     b.kill();
     wait_for_peers(&a, 0);
     let left = grapevine(&a, &["group", "leave", "b", "--yes"]);
@@ -131,9 +134,12 @@ fn a_dead_member_is_entered_as_left_and_a_live_one_is_not() {
 fn joining_where_nobody_is_says_so() {
     let dir = tempfile::tempdir().expect("a directory");
     let a = start(&dir.path().join("a"), &[]);
-    for (address, said) in [("127.0.0.1:1", "127.0.0.1:1"), ("nonsense", "host:port")] {
+    for (address, said, code) in [
+        ("127.0.0.1:1", "127.0.0.1:1", 1),
+        ("nonsense", "host:port", 2),
+    ] {
         let refused = grapevine(&a, &["group", "join", address]);
-        assert_eq!(refused.status.code(), Some(1), "{address}");
+        assert_eq!(refused.status.code(), Some(code), "{address}");
         assert!(text(&refused.stderr).contains(said), "{refused:?}");
     }
 }

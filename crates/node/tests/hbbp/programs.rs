@@ -94,15 +94,18 @@ fn the_commands_refuse_what_no_listener_would_take() {
     };
     for (key, why) in [("/a", "begins with"), ("a/../b", "\"..\""), ("", "empty")] {
         let output = grapevine(&["send", "nonexistent", key, "text"]);
-        assert_eq!(output.status.code(), Some(1));
+        assert_eq!(output.status.code(), Some(2), "wrong usage");
         assert!(said(&output).contains(why), "{output:?}");
     }
     let output = grapevine(&["send", "nonexistent", "task", "text"]);
     assert_eq!(output.status.code(), Some(1));
-    assert_eq!(said(&output), "grapevine: interface not found\n");
+    assert_eq!(
+        said(&output),
+        "grapevine: interface nonexistent does not exist; `ip link` lists those that do\n"
+    );
     let output = grapevine(&["listen", "nonexistent"]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(said(&output).contains("there is no such interface"));
+    assert!(said(&output).contains("interface nonexistent does not exist"));
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().to_str().expect("text");
     assert!(grapevine(&["keygen", path]).status.success());

@@ -100,7 +100,7 @@ fn names_that_cannot_be_are_refused() {
         assert_eq!(refusal.refusal(), (400, "name".to_owned()), "{name}");
     }
     for (path, refusal) in [
-        ("/api/v1/filters/", (404, "no_path")),
+        ("/api/v1/filters/", (400, "name")),
         ("/api/v1/filters/a/b/c", (404, "no_path")),
         ("/api/v1/filters//set", (400, "name")),
     ] {

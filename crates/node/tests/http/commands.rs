@@ -127,9 +127,11 @@ fn what_is_absent_is_exit_code_3() {
     assert_eq!(run(&served, "set a").code, 2);
     assert_eq!(run(&served, "check a").code, 2);
     let refused = run(&served, "create x --error 2");
-    assert_eq!(refused.code, 1);
+    assert_eq!(refused.code, 2);
     assert!(
-        refused.errors.contains("error rate 2"),
+        refused
+            .errors
+            .contains("a probability from 1e-15 to below 1"),
         "{}",
         refused.errors
     );
@@ -320,4 +322,100 @@ fn a_plan_needs_no_node() {
         .args(["plan", "--capacity", "10", "--error", "2"])
         .output();
     assert_eq!(ended(wrong.expect("it runs")).code, 2);
+}
+
+#[test]
+fn what_does_not_exist_is_named_with_the_nearest_that_does() {
+    let served = Served::start();
+    let none = run(&served, "check vistors alice");
+    assert_eq!(none.code, 3);
+    assert_eq!(
+        none.errors,
+        "grapevine: filter vistors does not exist, nor does any other; `grapevine filter create \
+         NAME` makes one\n"
+    );
+    done(&served, "create visitors");
+    done(&served, "create other");
+    for line in ["check vistors alice", "info vistors", "drop vistors --yes"] {
+        let absent = run(&served, line);
+        assert_eq!(absent.code, 3, "{line}");
+        assert_eq!(
+            absent.errors,
+            "grapevine: filter vistors does not exist; the nearest is visitors\n"
+        );
+    }
+    let far = run(&served, "info nothing-like-it");
+    assert!(
+        far.errors.contains("`grapevine filter list` lists"),
+        "{}",
+        far.errors
+    );
+}
+
+#[test]
+fn wrong_arguments_are_wrong_usage() {
+    let served = Served::start();
+    for line in [
+        "create x --error nan",
+        "create x --error inf",
+        "create x --error 1",
+        "create x --error 1e-16",
+        "create x --capacity 0",
+        "create x --capacity 1.5",
+        "create x --capacity many",
+        "plan --capacity 1e6 --error nan",
+        "create  ",
+        "info ",
+        "drop x",
+    ] {
+        let refused = run(&served, line);
+        assert_eq!(refused.code, 2, "{line}: {}", refused.errors);
+        assert_eq!(refused.output, "", "{line}");
+    }
+    assert_eq!(done(&served, "list"), "", "nothing was made");
+    let nameless = run(&served, "info ");
+    assert_eq!(
+        nameless.errors,
+        "grapevine: a name has 1 to 200 bytes, not 0\n"
+    );
+    let mut blank = command(&served.address.to_string());
+    let blank = ended(blank.args(["create", "a b"]).output().expect("it runs"));
+    assert_eq!(blank.code, 2, "{}", blank.errors);
+}
+
+#[test]
+fn counts_and_errors_are_taken_and_shown_as_people_write_them() {
+    let served = Served::start();
+    for (name, capacity) in [("a", "20k"), ("b", "2e4"), ("c", "20_000")] {
+        let line = format!("create {name} --capacity {capacity} --error 0.001");
+        assert_eq!(done(&served, &line), "created\n");
+    }
+    let listed = done(&served, "list");
+    assert_eq!(listed.lines().count(), 3);
+    for line in listed.lines() {
+        let fields: Vec<&str> = line.split('\t').collect();
+        assert_eq!((fields[2], fields[4]), ("20000", "0.001"), "{line}");
+    }
+    assert!(done(&served, "info a").contains("\nlayer.0.error\t0.0009\n"));
+}
+
+#[test]
+fn a_file_that_is_cut_short_is_said_to_be() {
+    let served = Served::start();
+    done(&served, "create a");
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("a.filter");
+    let file = file.to_str().expect("text");
+    done(&served, &format!("export a {file}"));
+    let whole = std::fs::read(file).expect("it is there");
+    for length in [0, 5, 20, whole.len() / 2] {
+        std::fs::write(file, &whole[..length]).expect("written");
+        let refused = run(&served, &format!("load b {file}"));
+        assert_eq!(refused.code, 1, "{length}");
+        assert!(
+            refused.errors.contains("cut short"),
+            "{length}: {}",
+            refused.errors
+        );
+    }
 }

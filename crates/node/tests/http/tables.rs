@@ -185,7 +185,7 @@ fn rows_that_cannot_be_are_refused() {
         );
     }
     let empty = served.request("PUT /api/v1/tables/t/rows/", "", b"{}");
-    assert_eq!(empty.status, 404);
+    assert_eq!(empty.refusal(), (400, "key".to_owned()));
     assert_eq!(served.get("/api/v1/tables/t").json()["rows"], 0);
     // The largest there may be.
     let key = "k".repeat(1024);

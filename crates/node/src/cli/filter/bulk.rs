@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use ureq::http::Method;
 
 use super::super::line_blocks::{LineBlocks, progress};
-use super::{Context, Done, FilterFailure, Outcome, make, path};
+use super::{Context, Done, FilterFailure, Outcome, figures, make, path};
 use crate::client::{Client, ClientError, RequestBody};
 
 #[derive(Debug, clap::Args)]
@@ -44,7 +44,7 @@ pub(super) fn import(args: &ImportArgs, client: &Client, context: &Context) -> D
                 io::stderr(),
                 "grapevine: made the filter, with capacity {} and error {}",
                 parameters["capacity"],
-                parameters["error"]
+                figures::plain(&parameters["error"])
             ));
         }
         info => drop(info?),
@@ -87,7 +87,7 @@ pub(super) fn check(name: &OsStr, input: &OsStr, client: &Client, context: &Cont
         output,
         "{keys} keys: {yes} yes, {} no ({share:.6}; configured {})",
         keys.saturating_sub(yes),
-        info["error"]
+        figures::plain(&info["error"])
     )?;
     output.flush()?;
     Ok(if yes == keys {

@@ -16,7 +16,7 @@ use ureq::http::Method;
 
 use super::download::DownloadError;
 use super::line_blocks::LineBlocksError;
-use super::{Context, Failure, Outcome};
+use super::{Context, Failure, Outcome, figures, listing, nearest};
 use crate::client::{Client, ClientError, RequestBody};
 use crate::http::name;
 
@@ -93,11 +93,11 @@ struct CreateArgs {
     /// Its name: 1 to 200 bytes without blanks
     name: OsString,
     /// Keys its first layer has room for [default: the node's filters.capacity]
-    #[arg(long)]
+    #[arg(long, value_parser = figures::count)]
     capacity: Option<u64>,
     /// Bound on the share of absent keys that are reported as there [default: the node's
     /// filters.error]
-    #[arg(long)]
+    #[arg(long, value_parser = figures::error_rate)]
     error: Option<f64>,
     /// Keep its keys in memory and in no log: a node that restarts gets them back from the other
     /// members that ran meanwhile, or from nobody
@@ -162,8 +162,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Outcome, Failure> {
     };
     match done {
         Err(FilterFailure::Client(error)) if error.is_absent() => {
-            // The exit code tells; standard error may be closed.
-            drop(writeln!(io::stderr(), "grapevine: {error}"));
+            nearest::say_absent(context, &error);
             Ok(Outcome::Absent)
         }
         Err(error) => Err(error.into()),
@@ -186,7 +185,7 @@ enum FilterFailure {
     Download(#[from] DownloadError),
     #[error("after {keys} keys")]
     After { keys: u64, source: Box<Self> },
-    #[error("nobody to ask whether to drop it: say --yes")]
+    #[error("standard input is not a terminal: pass --yes to confirm that the filter is dropped")]
     NotAsked,
 }
 
@@ -198,6 +197,9 @@ impl From<FilterFailure> for Failure {
             FilterFailure::NotAsked => {
                 let said = format!("{failure}\n");
                 Failure::Usage(clap::Error::raw(ErrorKind::MissingRequiredArgument, said))
+            }
+            FilterFailure::Client(error) if error.is_wrong_argument() => {
+                Failure::from_argument(error)
             }
             failure => Failure::from_error(failure),
         }
@@ -250,7 +252,7 @@ fn create(args: &CreateArgs, client: &Client, context: &Context) -> Done {
             io::stderr(),
             "grapevine: note: it has capacity {} and error {}",
             parameters["capacity"],
-            parameters["error"]
+            figures::plain(&parameters["error"])
         ));
     }
     Ok(Outcome::Done)

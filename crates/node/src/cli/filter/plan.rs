@@ -7,7 +7,8 @@ use grapevine_core::filter::parameters::{Growth, LayerShape, Parameters, Paramet
 use grapevine_core::origin::Origin;
 use serde_json::{Value, json};
 
-use super::super::{Context, Failure, Outcome};
+use super::super::listing::{Column, Listing};
+use super::super::{Context, Failure, Outcome, figures};
 
 /// Layers that are shown: the first and what it grows to.
 const LAYERS_SHOWN: u32 = 5;
@@ -15,10 +16,10 @@ const LAYERS_SHOWN: u32 = 5;
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Keys the first layer has room for
-    #[arg(long)]
+    #[arg(long, value_parser = figures::count)]
     capacity: u64,
     /// Bound on the share of absent keys that are reported as there
-    #[arg(long)]
+    #[arg(long, value_parser = figures::error_rate)]
     error: f64,
     /// How many times larger each further layer is
     #[arg(long, default_value_t = 4, conflicts_with = "fixed")]
@@ -60,22 +61,23 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Outcome, Failure> {
         let steps: Vec<Value> = steps.iter().map(|step| step.json(args.error)).collect();
         writeln!(output, "{:#}", json!({ "layers": steps }))?;
     } else {
-        writeln!(
-            output,
-            "layers\tkeys\tbytes\tbits/key\tclassic bits/key\tlines added\terror added"
-        )?;
+        const HEADERS: [&str; 7] = [
+            "layers",
+            "keys",
+            "bytes",
+            "bits/key",
+            "classic bits/key",
+            "lines added",
+            "error added",
+        ];
+        drop(output);
+        let mut rows = Listing::new(context.output(), &[Column::Numbers(""); 7]);
+        rows.row(&HEADERS)?;
         for (number, step) in (1..).zip(&steps) {
-            writeln!(
-                output,
-                "{number}\t{}\t{}\t{:.2}\t{:.2}\t{}\t{:.3e}",
-                step.keys,
-                step.bytes,
-                step.bits_per_key(),
-                classic_bits_per_key(args.error),
-                step.layer.geometry.lines,
-                step.layer.error
-            )?;
+            rows.row(&step.fields(number, args.error))?;
         }
+        rows.end("")?;
+        return Ok(Outcome::Done);
     }
     output.flush()?;
     Ok(Outcome::Done)
@@ -110,6 +112,19 @@ fn classic_bits_per_key(error: f64) -> f64 {
 impl Step {
     fn bits_per_key(&self) -> f64 {
         self.bytes as f64 * 8.0 / self.keys as f64
+    }
+
+    /// In the order of the headers.
+    fn fields(&self, number: usize, error: f64) -> [String; 7] {
+        [
+            number.to_string(),
+            self.keys.to_string(),
+            self.bytes.to_string(),
+            format!("{:.2}", self.bits_per_key()),
+            format!("{:.2}", classic_bits_per_key(error)),
+            self.layer.geometry.lines.to_string(),
+            format!("{:.3e}", self.layer.error),
+        ]
     }
 
     fn json(&self, error: f64) -> Value {

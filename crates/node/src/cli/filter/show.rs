@@ -1,16 +1,25 @@
 //! `filter list` and `filter info`.
 
 use std::ffi::OsString;
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 
 use serde::Deserialize;
 use serde_json::Value;
 use ureq::http::Method;
 
-use super::{Context, Done, Outcome, path};
+use super::listing::{Column, Listing};
+use super::{Context, Done, Outcome, figures, path};
 use crate::client::{Client, RequestBody};
 use crate::http::name;
+
+const COLUMNS: [Column; 5] = [
+    Column::Words("NAME"),
+    Column::Numbers("KEYS"),
+    Column::Numbers("CAPACITY"),
+    Column::Numbers("BYTES"),
+    Column::Numbers("ERROR"),
+];
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ListArgs {
@@ -40,6 +49,7 @@ pub(super) fn list(args: &ListArgs, client: &Client, context: &Context) -> Done 
     let prefix = args.prefix.as_deref().unwrap_or_default();
     let start = format!("/api/v1/filters?prefix={}", name::encode(prefix.as_bytes()));
     let mut output = context.output();
+    let mut rows = (!args.json).then(|| Listing::new(context.output(), &COLUMNS));
     let mut after = None;
     let mut separator = "[";
     // The node's names ascend, so the pages end.
@@ -51,11 +61,12 @@ pub(super) fn list(args: &ListArgs, client: &Client, context: &Context) -> Done 
             RequestBody::Nothing,
         )?;
         for filter in &page.filters {
-            if args.json {
-                write!(output, "{separator}{filter}")?;
-                separator = ",\n";
-            } else {
-                write_row(&mut output, filter)?;
+            match &mut rows {
+                None => {
+                    write!(output, "{separator}{filter}")?;
+                    separator = ",\n";
+                }
+                Some(rows) => rows.row(&row(filter))?,
             }
         }
         after = page.next;
@@ -63,37 +74,33 @@ pub(super) fn list(args: &ListArgs, client: &Client, context: &Context) -> Done 
             break;
         }
     }
-    if args.json {
-        let opening = if separator == "[" { "[" } else { "" };
-        writeln!(output, "{opening}]")?;
+    if let Some(rows) = rows {
+        rows.end("There are no such filters; `grapevine filter create NAME` makes one.")?;
+        return Ok(Outcome::Done);
     }
+    let opening = if separator == "[" { "[" } else { "" };
+    writeln!(output, "{opening}]")?;
     output.flush()?;
     Ok(Outcome::Done)
 }
 
-fn write_row(output: &mut impl Write, filter: &Value) -> std::io::Result<()> {
-    write_name(output, filter)?;
+/// The name's own bytes, the figures, and what is wrong with it.
+fn row(filter: &Value) -> Vec<Vec<u8>> {
+    let mut fields = vec![name_of(filter)];
     for figure in ["inserted", "capacity", "bytes", "error"] {
-        write!(output, "\t{}", filter[figure])?;
+        fields.push(figures::plain(&filter[figure]).into_bytes());
     }
-    if !filter["damaged"].is_null() {
-        write!(output, "\tdamaged")?;
+    for (fault, word) in [("damaged", "damaged"), ("too_large", "too large")] {
+        if !filter[fault].is_null() {
+            fields.push(word.into());
+        }
     }
-    if !filter["too_large"].is_null() {
-        write!(output, "\ttoo large")?;
-    }
-    writeln!(output)
+    fields
 }
 
-/// The name's own bytes; on a terminal nothing that would steer it.
-fn write_name(output: &mut impl Write, filter: &Value) -> std::io::Result<()> {
+fn name_of(filter: &Value) -> Vec<u8> {
     let encoded = filter["encoded"].as_str().and_then(name::decode);
-    let bytes = encoded.unwrap_or_default();
-    if !std::io::stdout().is_terminal() {
-        return output.write_all(&bytes);
-    }
-    let shown = name::display(&bytes).replace(char::is_control, "\u{fffd}");
-    output.write_all(shown.as_bytes())
+    encoded.unwrap_or_default()
 }
 
 pub(super) fn info(args: &InfoArgs, client: &Client, context: &Context) -> Done {
@@ -104,14 +111,20 @@ pub(super) fn info(args: &InfoArgs, client: &Client, context: &Context) -> Done 
         output.flush()?;
         return Ok(Outcome::Done);
     }
-    write!(output, "name\t")?;
-    write_name(&mut output, &info)?;
-    writeln!(output)?;
-    let plain = |value: &Value| match value {
-        Value::String(text) => text.clone(),
-        Value::Null => "-".to_owned(),
-        other => other.to_string(),
-    };
+    drop(output);
+    let mut rows = Listing::new(context.output(), &[Column::Words(""), Column::Words("")]);
+    rows.row(&[b"name".to_vec(), name_of(&info)])?;
+    for (key, value) in facts(&info) {
+        rows.row(&[key, value])?;
+    }
+    rows.end("")?;
+    Ok(Outcome::Done)
+}
+
+/// Everything known of a filter but its name, a key and a value each.
+fn facts(info: &Value) -> Vec<(String, String)> {
+    let mut facts = Vec::new();
+    let mut add = |key: String, value: &Value| facts.push((key, plain(value)));
     for key in [
         "id",
         "storage",
@@ -125,40 +138,35 @@ pub(super) fn info(args: &InfoArgs, client: &Client, context: &Context) -> Done 
         "damaged",
         "too_large",
     ] {
-        writeln!(output, "{key}\t{}", plain(&info[key]))?;
+        add(key.to_owned(), &info[key]);
     }
     for lag in info["copies"]["lag"].as_array().into_iter().flatten() {
         for figure in ["to_send", "to_receive"] {
             let member = plain(&lag["member"]).replace(char::is_control, "\u{fffd}");
-            writeln!(
-                output,
-                "copies.lag.{member}.{figure}\t{}",
-                plain(&lag[figure])
-            )?;
+            add(format!("copies.lag.{member}.{figure}"), &lag[figure]);
         }
     }
     for figure in ["members", "in_step"] {
-        writeln!(
-            output,
-            "copies.{figure}\t{}",
-            plain(&info["copies"][figure])
-        )?;
+        add(format!("copies.{figure}"), &info["copies"][figure]);
     }
     for group in ["parameters", "measured", "usage"] {
         for (key, value) in info[group].as_object().into_iter().flatten() {
-            writeln!(output, "{group}.{key}\t{}", plain(value))?;
+            add(format!("{group}.{key}"), value);
         }
     }
-    for (number, layer) in info["layer_list"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .enumerate()
-    {
+    let layers = info["layer_list"].as_array().into_iter().flatten();
+    for (number, layer) in layers.enumerate() {
         for (key, value) in layer.as_object().into_iter().flatten() {
-            writeln!(output, "layer.{number}.{key}\t{}", plain(value))?;
+            add(format!("layer.{number}.{key}"), value);
         }
     }
-    output.flush()?;
-    Ok(Outcome::Done)
+    facts
+}
+
+fn plain(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null => "-".to_owned(),
+        other => figures::plain(other),
+    }
 }

@@ -10,7 +10,7 @@ use clap::error::ErrorKind;
 use serde_json::{Value, json};
 use ureq::http::Method;
 
-use super::{Context, Failure, Outcome};
+use super::{Context, Failure, Outcome, nearest};
 use crate::client::{Client, ClientError, RequestBody};
 
 /// Arguments of `grapevine group`.
@@ -51,7 +51,7 @@ enum GroupFailure {
     Client(#[from] ClientError),
     #[error("standard output: {0}")]
     Output(#[from] io::Error),
-    #[error("nobody to ask whether to leave: say --yes")]
+    #[error("standard input is not a terminal: pass --yes to confirm")]
     NotAsked,
 }
 
@@ -62,6 +62,9 @@ impl From<GroupFailure> for Failure {
             GroupFailure::NotAsked => {
                 let said = format!("{failure}\n");
                 Failure::Usage(clap::Error::raw(ErrorKind::MissingRequiredArgument, said))
+            }
+            GroupFailure::Client(error) if error.is_wrong_argument() => {
+                Failure::from_argument(error)
             }
             failure => Failure::from_error(failure),
         }
@@ -88,8 +91,13 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Outcome, Failure> {
     };
     match done {
         Err(GroupFailure::Client(error)) if error.is_absent() => {
-            // The exit code tells; standard error may be closed.
-            drop(writeln!(io::stderr(), "grapevine: {error}"));
+            match &args.verb {
+                Verb::Leave {
+                    member: Some(wanted),
+                    ..
+                } => nearest::say_absent_member(&client, wanted, &error),
+                _ => nearest::say_absent(context, &error),
+            }
             Ok(Outcome::Absent)
         }
         Err(error) => Err(error.into()),
@@ -157,7 +165,7 @@ fn agreed(member: Option<&str>) -> Result<bool, GroupFailure> {
     let mut errors = io::stderr();
     drop(match member {
         None => write!(errors, "Leave the group, keeping the data? [y/N] "),
-        Some(member) => write!(errors, "Enter that {member:?} has left for good? [y/N] "),
+        Some(member) => write!(errors, "Enter that {member} has left for good? [y/N] "),
     });
     let mut answer = String::new();
     let read = io::stdin().read_line(&mut answer);

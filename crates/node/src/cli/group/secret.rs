@@ -52,7 +52,7 @@ enum Verb {
 /// Why the secrets stay as they were.
 #[derive(Debug, thiserror::Error)]
 enum SecretFailure {
-    #[error("no file: set group.secret_file or say --file")]
+    #[error("no file of secrets is named: set group.secret_file or pass --file")]
     NoFile,
     #[error(transparent)]
     File(#[from] KeyringFileError),
@@ -78,6 +78,9 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Outcome, Failure> {
     match changed {
         Ok(()) => Ok(Outcome::Done),
         Err(SecretFailure::Output(error)) => Err(Failure::Output(error)),
+        Err(error @ (SecretFailure::NoFile | SecretFailure::Ring(KeyringError::Id { .. }))) => {
+            Err(Failure::from_argument(error))
+        }
         Err(error) => Err(Failure::from_error(error)),
     }
 }

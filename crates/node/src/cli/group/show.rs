@@ -5,8 +5,21 @@ use std::io::Write;
 use serde_json::Value;
 use ureq::http::Method;
 
+use super::super::listing::{Column, Listing};
 use super::{Context, Done, Outcome, plain};
 use crate::client::{Client, RequestBody};
+
+const COLUMNS: [Column; 9] = [
+    Column::Words("NAME"),
+    Column::Words("STATE"),
+    Column::Words("LIVENESS"),
+    Column::Words("CONNECTED"),
+    Column::Numbers("TO SEND"),
+    Column::Numbers("TO RECEIVE"),
+    Column::Words("ADDRESSES"),
+    Column::Words("KEY"),
+    Column::Numbers("CLOCK AHEAD MS"),
+];
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -17,31 +30,34 @@ pub(super) struct Args {
 
 pub(super) fn status(args: &Args, client: &Client, context: &Context) -> Done {
     let status: Value = client.ask(Method::GET, "/api/v1/group", RequestBody::Nothing)?;
-    let mut output = context.output();
     if args.json {
+        let mut output = context.output();
         writeln!(output, "{status:#}")?;
-    } else {
-        for key in ["id", "name", "met", "left", "refused", "connected"] {
-            writeln!(output, "{key}\t{}", plain(&status[key]))?;
-        }
-        for key in ["key", "name", "addresses"] {
-            writeln!(output, "me.{key}\t{}", plain(&status["me"][key]))?;
-        }
-        for key in ["members", "in_step"] {
-            writeln!(output, "copies.{key}\t{}", plain(&status["copies"][key]))?;
-        }
-        for found in status["divergences"].as_array().into_iter().flatten() {
-            let columns = ["member", "kind", "name", "count"].map(|key| plain(&found[key]));
-            writeln!(output, "divergence\t{}", columns.join("\t"))?;
-        }
-        for note in status["notes"].as_array().into_iter().flatten() {
-            writeln!(output, "note\t{}", plain(note))?;
-        }
-        writeln!(output, "forks\t{}", plain(&status["forks"]))?;
-        let ahead = plain(&status["clock"]["off"]["ahead_ms"]);
-        writeln!(output, "clock.off_ms\t{ahead}")?;
+        output.flush()?;
+        return Ok(Outcome::Done);
     }
-    output.flush()?;
+    let mut rows = Listing::new(context.output(), &[Column::Words(""), Column::Words("")]);
+    for key in ["id", "name", "met", "left", "refused", "connected"] {
+        rows.row(&[key.to_owned(), plain(&status[key])])?;
+    }
+    for key in ["key", "name", "addresses"] {
+        rows.row(&[format!("me.{key}"), plain(&status["me"][key])])?;
+    }
+    for key in ["members", "in_step"] {
+        rows.row(&[format!("copies.{key}"), plain(&status["copies"][key])])?;
+    }
+    for found in status["divergences"].as_array().into_iter().flatten() {
+        let [member, kind, name, count] =
+            ["member", "kind", "name", "count"].map(|key| plain(&found[key]));
+        rows.row(&["divergence".to_owned(), member, kind, name, count])?;
+    }
+    for note in status["notes"].as_array().into_iter().flatten() {
+        rows.row(&["note".to_owned(), plain(note)])?;
+    }
+    rows.row(&["forks".to_owned(), plain(&status["forks"])])?;
+    let ahead = plain(&status["clock"]["off"]["ahead_ms"]);
+    rows.row(&["clock.off_ms".to_owned(), ahead])?;
+    rows.end("")?;
     Ok(Outcome::Done)
 }
 
@@ -49,10 +65,12 @@ pub(super) fn members(args: &Args, client: &Client, context: &Context) -> Done {
     let path = "/api/v1/group/members";
     let answer: Value = client.ask(Method::GET, path, RequestBody::Nothing)?;
     let members = &answer["members"];
-    let mut output = context.output();
     if args.json {
+        let mut output = context.output();
         writeln!(output, "{members:#}")?;
+        output.flush()?;
     } else {
+        let mut rows = Listing::new(context.output(), &COLUMNS);
         for member in members.as_array().into_iter().flatten() {
             let connected = match (&member["me"], &member["connected"]) {
                 (Value::Bool(true), _) => "me",
@@ -71,9 +89,9 @@ pub(super) fn members(args: &Args, client: &Client, context: &Context) -> Done {
                 plain(&member["key"]),
                 plain(&link["clock_ahead_ms"]),
             ];
-            writeln!(output, "{}", columns.join("\t"))?;
+            rows.row(&columns)?;
         }
+        rows.end("")?;
     }
-    output.flush()?;
     Ok(Outcome::Done)
 }

@@ -16,7 +16,7 @@ use ureq::http::Method;
 
 use super::download::DownloadError;
 use super::line_blocks::LineBlocksError;
-use super::{Context, Failure, Outcome};
+use super::{Context, Failure, Outcome, nearest};
 use crate::client::{Client, ClientError, RequestBody};
 use crate::config::parse_time;
 use crate::http::name;
@@ -117,8 +117,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Outcome, Failure> {
         // A row that is absent is an answer like another, and the exit code gives it.
         Err(TableFailure::Client(error)) if error.is_absent_row() => Ok(Outcome::Absent),
         Err(TableFailure::Client(error)) if error.is_absent() => {
-            // The exit code tells; standard error may be closed.
-            drop(writeln!(io::stderr(), "grapevine: {error}"));
+            nearest::say_absent(context, &error);
             Ok(Outcome::Absent)
         }
         Err(error) => Err(error.into()),
@@ -160,6 +159,10 @@ impl From<TableFailure> for Failure {
             TableFailure::Output(error) | TableFailure::Download(DownloadError::Output(error)) => {
                 Failure::Output(error)
             }
+            TableFailure::Client(error) if error.is_wrong_argument() => {
+                Failure::from_argument(error)
+            }
+            TableFailure::Row(_) | TableFailure::ValueTab { .. } => Failure::from_argument(failure),
             failure => Failure::from_error(failure),
         }
     }

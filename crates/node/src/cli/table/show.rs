@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use ureq::http::Method;
 
+use super::super::listing::{Column, Listing};
 use super::{
     Context, Done, Outcome, TableFailure, path, row_path, to_terminal, values, write_bytes,
 };
@@ -16,6 +17,12 @@ use crate::http::name;
 
 /// Bytes of lines read at once.
 const READ_BYTES: usize = 256 << 10;
+
+const COLUMNS: [Column; 3] = [
+    Column::Words("NAME"),
+    Column::Numbers("ROWS"),
+    Column::Numbers("DELETED"),
+];
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ListArgs {
@@ -97,14 +104,14 @@ pub(super) fn list(args: &ListArgs, client: &Client, context: &Context) -> Done 
     if args.json {
         return json_list(client, &start, context);
     }
-    let mut output = context.output();
-    let terminal = to_terminal();
+    let mut rows = Listing::new(context.output(), &COLUMNS);
     pages(client, &start, |table| {
         let encoded = table["encoded"].as_str().and_then(name::decode);
-        write_bytes(&mut output, &encoded.unwrap_or_default(), terminal)?;
-        writeln!(output, "\t{}\t{}", table["rows"], table["gone_rows"])
+        let figures = ["rows", "gone_rows"].map(|figure| table[figure].to_string().into_bytes());
+        let [live, gone] = figures;
+        rows.row(&[encoded.unwrap_or_default(), live, gone])
     })?;
-    output.flush()?;
+    rows.end("There are no such tables; `grapevine table create NAME` makes one.")?;
     Ok(Outcome::Done)
 }
 
