@@ -33,7 +33,7 @@ async fn main() -> Outcome {
 
 async fn node(number: u8, carriers: Carriers) -> Outcome<(Handle, Events)> {
     let settings = Settings {
-        listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
+        listen: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
         discover: false,
         keyring: Keyring::new(Key::new("measured", [7; KEY_BYTES])?),
         greeting: Bytes::new(),

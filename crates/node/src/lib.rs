@@ -24,3 +24,4 @@ pub mod logging;
 pub mod metrics;
 mod replies;
 pub mod serve;
+mod sockets;

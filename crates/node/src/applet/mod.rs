@@ -36,6 +36,10 @@ const APPLETS: &[Applet] = &[
         run: hbbp::daemon::run,
     },
     Applet {
+        name: "hbbpp",
+        run: hbbp::client::run_plain,
+    },
+    Applet {
         name: "p2ptbl",
         run: p2ptbl::run,
     },

@@ -3,18 +3,20 @@
 
 use std::ffi::OsString;
 use std::io::{self, Write};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::net::{Ipv4Addr, Ipv6Addr, ToSocketAddrs};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use grapevine_core::wire::rmbd::ROWS_ORIGINAL;
+use tokio::net::UdpSocket;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use crate::config::{Address, AddressError};
 use crate::gateway::rmbd::{Gateway, MemoryBitmap, Settings};
 use crate::metrics::RmbdMetrics;
-use crate::serve::bind_udp;
+use crate::sockets::{bind_all, listen_udp};
 
 const USAGE: &str = "usage: rmbd HOST:PORT";
 
@@ -72,7 +74,7 @@ async fn serve_at(place: &Place) -> Result<(), RmbdError> {
     };
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-    let socket = place.bind().map_err(|source| RmbdError::Bind {
+    let sockets = place.bind().map_err(|source| RmbdError::Bind {
         address: place.to_string(),
         source,
     })?;
@@ -81,6 +83,7 @@ async fn serve_at(place: &Place) -> Result<(), RmbdError> {
     let settings = Settings {
         sync_delay: Duration::from_millis(500),
         peers: Vec::new(),
+        announce: false,
     };
     let gateway = Gateway::new(Arc::new(collection), settings, RmbdMetrics::default());
     let (stop, stopping) = watch::channel(false);
@@ -91,7 +94,7 @@ async fn serve_at(place: &Place) -> Result<(), RmbdError> {
         }
         stop.send_replace(true);
     };
-    tokio::join!(gateway.serve(socket, stopping), stopped);
+    tokio::join!(gateway.serve(sockets, stopping), stopped);
     Ok(())
 }
 
@@ -128,22 +131,22 @@ impl Place {
         })
     }
 
-    fn bind(&self) -> io::Result<tokio::net::UdpSocket> {
-        let mut candidates: Vec<SocketAddr> = if self.host.is_empty() {
+    /// Binds every address that the host stands for.
+    fn bind(&self) -> io::Result<Vec<UdpSocket>> {
+        let places = if self.host.is_empty() {
             vec![(Ipv4Addr::UNSPECIFIED, self.port).into()]
         } else {
-            (self.host.as_str(), self.port).to_socket_addrs()?.collect()
-        };
-        // The other nodes name peers by IPv4 addresses.
-        candidates.sort_by_key(SocketAddr::is_ipv6);
-        let mut refused = io::ErrorKind::NotFound.into();
-        for candidate in candidates {
-            match bind_udp(candidate) {
-                Ok((socket, _)) => return Ok(socket),
-                Err(error) => refused = error,
+            match Address::parse(&self.to_string()).map(|address| address.places()) {
+                Some(Ok(places)) => places,
+                Some(Err(AddressError::Unresolved { source, .. })) => return Err(source),
+                Some(Err(error)) => return Err(io::Error::other(error)),
+                // The system's resolver also takes forms such as `127.1`.
+                None => (self.host.as_str(), self.port).to_socket_addrs()?.collect(),
             }
-        }
-        Err(refused)
+        };
+        let bound = bind_all(&places, listen_udp).map_err(|refused| refused.source)?;
+        let sockets = bound.sockets.into_iter();
+        Ok(sockets.map(|(socket, _)| socket).collect())
     }
 }
 

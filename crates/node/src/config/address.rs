@@ -2,12 +2,15 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 
 use super::origin::Origin;
 
 /// The longest host name, in bytes (RFC 1035, section 2.3.4).
 const HOST_BYTES_MAX: usize = 253;
+
+/// Addresses that one listener may have.
+const PLACES_MAX: usize = 16;
 
 /// A host and a port. A host name stays a name until something binds to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,16 +36,16 @@ pub enum AddressError {
         /// What the resolver said.
         source: io::Error,
     },
-    /// A name of the local machine that resolves to an address of a network: the refusals for
-    /// listeners off loopback were skipped for it, so it may not be used.
+    /// The name has too many addresses to listen on.
     #[error(
-        "{address} names the local machine but resolves to {found}; write that IP address instead"
+        "{address} has {found} addresses, a listener at most {PLACES_MAX}; write one IP address, \
+         or [::] for all of this machine"
     )]
-    NotLoopback {
+    TooMany {
         /// The address as configured.
         address: Address,
-        /// The first address that is no loopback address.
-        found: SocketAddr,
+        /// How many it has.
+        found: usize,
     },
 }
 
@@ -87,37 +90,65 @@ impl Address {
     pub fn is_loopback(&self) -> bool {
         match &self.host {
             Host::Ip(ip) => ip.to_canonical().is_loopback(),
-            Host::Name(name) => name.trim_end_matches('.').eq_ignore_ascii_case("localhost"),
+            Host::Name(name) => is_localhost(name),
         }
     }
 
-    /// The socket addresses to bind, resolving a host name. Blocks while it resolves.
+    /// What the host stands for: itself, the addresses of a name in the resolver's order, or, for
+    /// `localhost`, both loopback addresses, whatever a resolver says. Blocks while it resolves.
     ///
     /// # Errors
-    /// When the name is not found, or is `localhost` and resolves to another machine's address.
+    /// When the name is not found.
     pub fn resolve(&self) -> Result<Vec<SocketAddr>, AddressError> {
-        let name = match &self.host {
-            Host::Ip(ip) => return Ok(vec![SocketAddr::new(*ip, self.port)]),
-            Host::Name(name) => name,
+        let found = match &self.host {
+            Host::Ip(ip) => vec![*ip],
+            Host::Name(name) if is_localhost(name) => {
+                vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
+            }
+            Host::Name(name) => {
+                let found = (name.as_str(), self.port).to_socket_addrs();
+                let found = found.map_err(|source| AddressError::Unresolved {
+                    address: self.clone(),
+                    source,
+                })?;
+                return Ok(found.collect());
+            }
         };
-        let found: Vec<SocketAddr> = (name.as_str(), self.port)
-            .to_socket_addrs()
-            .map_err(|source| AddressError::Unresolved {
-                address: self.clone(),
-                source,
-            })?
-            .collect();
-        match found
-            .iter()
-            .find(|address| !address.ip().to_canonical().is_loopback())
-        {
-            Some(other) if self.is_loopback() => Err(AddressError::NotLoopback {
-                address: self.clone(),
-                found: *other,
-            }),
-            _ => Ok(found),
-        }
+        let found = found.into_iter();
+        Ok(found.map(|ip| SocketAddr::new(ip, self.port)).collect())
     }
+
+    /// The socket addresses to listen on, each once: those of [`resolve`](Self::resolve), where
+    /// `[::]` is every address of IPv6 and of IPv4. Blocks while it resolves.
+    ///
+    /// # Errors
+    /// When the name is not found, or has more than 16 addresses.
+    pub fn places(&self) -> Result<Vec<SocketAddr>, AddressError> {
+        let mut places: Vec<SocketAddr> = Vec::new();
+        for mut place in self.resolve()? {
+            if let IpAddr::V4(ip) = place.ip().to_canonical() {
+                place = SocketAddr::new(ip.into(), place.port());
+            }
+            let every = place.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+            let ipv4 = every.then(|| SocketAddr::from((Ipv4Addr::UNSPECIFIED, place.port())));
+            for place in [Some(place), ipv4].into_iter().flatten() {
+                if !places.contains(&place) {
+                    places.push(place);
+                }
+            }
+        }
+        if places.len() > PLACES_MAX {
+            return Err(AddressError::TooMany {
+                address: self.clone(),
+                found: places.len(),
+            });
+        }
+        Ok(places)
+    }
+}
+
+fn is_localhost(name: &str) -> bool {
+    name.trim_end_matches('.').eq_ignore_ascii_case("localhost")
 }
 
 fn is_host_name(text: &str) -> bool {
@@ -226,6 +257,25 @@ mod tests {
             found,
             Some(Some(vec![SocketAddr::from((Ipv6Addr::LOCALHOST, 7))]))
         );
+    }
+
+    #[test]
+    fn a_listener_has_every_address_that_its_host_stands_for() {
+        let places = |text| {
+            let address = Address::parse(text).expect("an address");
+            let places = address.places().expect("it resolves");
+            let places = places.iter().map(ToString::to_string);
+            places.collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(places("[::]:7"), "[::]:7 0.0.0.0:7");
+        assert_eq!(places("0.0.0.0:7"), "0.0.0.0:7");
+        for localhost in ["localhost:7", "LocalHost.:7"] {
+            assert_eq!(places(localhost), "127.0.0.1:7 [::1]:7");
+        }
+        assert_eq!(places("[::ffff:127.0.0.1]:7"), "127.0.0.1:7");
+        assert_eq!(places("10.0.0.1:7"), "10.0.0.1:7");
+        let wrong = Address::parse("no-such-host.invalid:7").map(|address| address.places());
+        assert!(matches!(wrong, Some(Err(AddressError::Unresolved { .. }))));
     }
 
     proptest! {

@@ -201,6 +201,9 @@ sections! {
             Default::Text("500ms");
         /// Peers that are sent all rows every round, whether they answer or not.
         peers: Vec<Address> = List(Remote), Default::Text("");
+        /// Ask these peers to send their rows to this node while they take its rows and send
+        /// none: after a restart of either side.
+        announce: bool = Truth, Default::Text("true");
         /// Serve rmbd without authentication on a non-loopback address. Without it such an
         /// address is refused.
         open: bool = Truth, Default::Text("false");

@@ -24,7 +24,7 @@ mod status;
 pub mod transport;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -75,14 +75,17 @@ pub enum GroupError {
 }
 
 impl GroupError {
-    /// Whether somebody else listens where the group should.
+    /// The address where somebody else listens and the group should.
     #[must_use]
-    pub fn is_address_taken(&self) -> bool {
-        matches!(
-            self,
-            GroupError::Transport(StartError::Listen { source, .. })
-                if source.kind() == io::ErrorKind::AddrInUse
-        )
+    pub fn taken_address(&self) -> Option<SocketAddr> {
+        match self {
+            GroupError::Transport(StartError::Listen { listen, source })
+                if source.kind() == io::ErrorKind::AddrInUse =>
+            {
+                Some(*listen)
+            }
+            _ => None,
+        }
     }
 }
 
@@ -96,15 +99,15 @@ pub struct Group {
 }
 
 impl Group {
-    /// Starts the group within the current tokio runtime; it listens when this returns. Clocks that
-    /// differ by more than `clock_drift` are reported.
+    /// Starts the group within the current tokio runtime; it listens at every address of `listen`
+    /// that this machine has when this returns. Clocks that differ by more than `clock_drift` are reported.
     ///
     /// # Errors
     /// It cannot listen, or must not; a secret cannot be read.
     pub async fn start(
         settings: &GroupSettings,
         node_name: &str,
-        listen: SocketAddr,
+        listen: Vec<SocketAddr>,
         collections: Arc<Collections>,
         clock_drift: Duration,
     ) -> Result<Arc<Self>, GroupError> {
@@ -119,7 +122,7 @@ impl Group {
             addresses: Vec::new(),
         };
         let transport = Settings {
-            listen: Some(listen),
+            listen,
             discover: settings.discover,
             keyring: keyring(settings.secret_file.as_deref())?,
             greeting: greeting.encode().into(),
@@ -278,13 +281,22 @@ fn addresses(settings: &GroupSettings, handle: &Handle) -> Vec<String> {
     if !settings.advertise.is_empty() {
         return settings.advertise.iter().map(ToString::to_string).collect();
     }
-    let all = handle.addresses();
-    let mut addresses: Vec<_> = all.iter().filter(|a| !a.ip().is_loopback()).collect();
-    if addresses.is_empty() {
-        addresses = all.iter().collect();
-    }
-    let most = addresses.iter().take(transport::ADDRESSES_MAX);
-    most.map(ToString::to_string).collect()
+    let most = reachable(handle.addresses());
+    let most = most.take(transport::ADDRESSES_MAX);
+    most.map(|address| address.to_string()).collect()
+}
+
+/// The addresses at which others can call: none that needs an interface's name beside it, and
+/// loopback only when there is nothing else.
+fn reachable(all: &[SocketAddr]) -> impl Iterator<Item = SocketAddr> {
+    let needs_interface = |ip| matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
+    let callable = move |address: &&SocketAddr| {
+        let ip = address.ip();
+        !ip.is_unspecified() && !needs_interface(ip)
+    };
+    let only_loopback = all.iter().filter(callable).all(|a| a.ip().is_loopback());
+    let wanted = move |address: &&SocketAddr| only_loopback || !address.ip().is_loopback();
+    all.iter().filter(callable).filter(wanted).copied()
 }
 
 /// The status before the thread has looked.
@@ -308,4 +320,28 @@ fn nobody(introduction: &Introduction, handle: &Handle) -> Status {
 fn milliseconds() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     now.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_learn_the_addresses_at_which_they_can_call() {
+        let reached = |all: &[&str]| {
+            let all: Vec<SocketAddr> = all.iter().map(|a| a.parse().expect("one")).collect();
+            reachable(&all).map(|a| a.to_string()).collect::<Vec<_>>()
+        };
+        let all = [
+            "127.0.0.1:1",
+            "10.0.0.1:1",
+            "[::1]:1",
+            "[fd00::1]:1",
+            "[fe80::1]:1",
+        ];
+        assert_eq!(reached(&all), ["10.0.0.1:1", "[fd00::1]:1"]);
+        let alone = ["127.0.0.1:1", "[::1]:1", "[fe80::1]:1"];
+        assert_eq!(reached(&alone), ["127.0.0.1:1", "[::1]:1"]);
+        assert!(reached(&[]).is_empty());
+    }
 }

@@ -59,7 +59,7 @@ fn refusal(api: &Api, request: &Request) -> Option<ApiError> {
         if !token.is_some_and(|token| api.token.matches(token)) {
             return Some(ApiError::Token);
         }
-    } else if !names_this_machine(host(request), api.bound) {
+    } else if !names_this_machine(host(request), &api.bound) {
         return Some(ApiError::Host);
     }
     let reads = matches!(
@@ -99,14 +99,14 @@ fn host(request: &Request) -> Option<&str> {
     }
 }
 
-fn names_this_machine(host: Option<&str>, bound: Option<IpAddr>) -> bool {
+fn names_this_machine(host: Option<&str>, bound: &[IpAddr]) -> bool {
     let Some(host) = host else { return false };
     let name = without_port(host);
     let address = name
         .strip_prefix('[')
         .and_then(|name| name.strip_suffix(']'));
     match address.unwrap_or(name).parse::<IpAddr>() {
-        Ok(ip) => ip.to_canonical().is_loopback() || Some(ip) == bound,
+        Ok(ip) => ip.to_canonical().is_loopback() || bound.contains(&ip),
         Err(_) => name.trim_end_matches('.').eq_ignore_ascii_case("localhost"),
     }
 }
@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn hosts_of_this_machine_are_known() {
-        let bound = Some("10.1.2.3".parse().expect("an address"));
+        let bound = ["10.1.2.2", "10.1.2.3"].map(|ip| ip.parse().expect("an address"));
         for host in [
             "127.0.0.1:8675",
             "127.8.8.8",
@@ -155,7 +155,7 @@ mod tests {
             "localhost.",
             "10.1.2.3:8675",
         ] {
-            assert!(names_this_machine(Some(host), bound), "{host}");
+            assert!(names_this_machine(Some(host), &bound), "{host}");
         }
         for host in [
             "",
@@ -168,11 +168,11 @@ mod tests {
             "127.0.0.1:80:80",
             "a@127.0.0.1",
         ] {
-            let allowed = names_this_machine(Some(host), bound);
+            let allowed = names_this_machine(Some(host), &bound);
             // An IPv6 address without brackets is ambiguous, and no client writes one.
             assert!(!allowed || host == "::1", "{host}");
         }
-        assert!(!names_this_machine(None, bound));
+        assert!(!names_this_machine(None, &bound));
     }
 
     #[test]

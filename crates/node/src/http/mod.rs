@@ -38,7 +38,7 @@ use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
 
 use crate::descriptors::{HEALTH_CONNECTIONS, Spare, are_used_up};
@@ -46,6 +46,7 @@ use crate::engine::Engine;
 use crate::group::Group;
 use crate::metrics::Metrics;
 use crate::replies::{Patient, Replies, Room};
+use crate::sockets::TcpListeners;
 use error::ApiError;
 pub use token::TokenSource;
 
@@ -116,8 +117,8 @@ struct Api {
     /// How long a client may take nothing of an answer.
     write_timeout: Duration,
     group: Option<Arc<Group>>,
-    /// The address of the listener, when it is known.
-    bound: Option<IpAddr>,
+    /// The addresses of the listeners.
+    bound: Vec<IpAddr>,
     transfers: Arc<Semaphore>,
     watchers: Arc<Semaphore>,
     stopping: AtomicBool,
@@ -161,8 +162,10 @@ impl Server {
         self
     }
 
-    /// Serves `listener` until `stop` turns true and the requests that were begun are answered.
-    pub async fn serve(self, listener: TcpListener, mut stop: watch::Receiver<bool>) {
+    /// Serves a listener, or several, until `stop` turns true and the requests that were begun are
+    /// answered.
+    pub async fn serve(self, listeners: impl Into<TcpListeners>, mut stop: watch::Receiver<bool>) {
+        let mut listeners = listeners.into();
         let open = Arc::new(Semaphore::new(self.limits.connections));
         let api = Arc::new(Api {
             engine: self.engine,
@@ -173,7 +176,7 @@ impl Server {
             scrapes: Replies::of_count(SCRAPES_MAX),
             write_timeout: self.write_timeout,
             group: self.group,
-            bound: listener.local_addr().ok().map(|address| address.ip()),
+            bound: listeners.addresses(),
             transfers: Arc::new(Semaphore::new(TRANSFERS_MAX)),
             watchers: Arc::new(Semaphore::new(WATCHERS_MAX)),
             stopping: AtomicBool::new(false),
@@ -186,7 +189,7 @@ impl Server {
         loop {
             let accepted = tokio::select! {
                 _ = stop.wait_for(|stop| *stop) => break,
-                accepted = listener.accept() => accepted,
+                accepted = listeners.accept() => accepted,
             };
             let stream = match accepted {
                 Ok((stream, _)) => stream,
@@ -228,7 +231,7 @@ impl Server {
             });
         }
         api.stopping.store(true, Ordering::Relaxed);
-        drop(listener);
+        drop(listeners);
         // All permits are back when the last connection has ended.
         let all = u32::try_from(api.limits.connections).unwrap_or(u32::MAX);
         drop(open.acquire_many(all).await);

@@ -8,16 +8,12 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use grapevine_store::disk::is_full;
-use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, UdpSocket};
 
 use crate::config::{Address, AddressError, Config, Hbbp, Listener};
 use crate::gateway::hbbp::{self, Change, Ear, Place};
+use crate::sockets::{Refused, bind_all, listen_tcp, listen_udp};
 
-/// Connections that may wait to be accepted.
-const BACKLOG: i32 = 1024;
-/// Receive buffer asked for datagrams, in bytes; the system may grant less.
-const DATAGRAM_BUFFER_BYTES: usize = 4 << 20;
 /// Name of the file in the data directory.
 pub(crate) const LISTENERS_FILE: &str = "listeners.json";
 
@@ -37,7 +33,7 @@ pub enum BindError {
     Bind {
         /// The configuration key.
         key: &'static str,
-        /// The address.
+        /// The address, of several perhaps.
         address: SocketAddr,
         /// The system's answer.
         source: io::Error,
@@ -65,15 +61,16 @@ pub enum BindError {
 /// All listeners of a node.
 #[derive(Debug, Default)]
 pub(super) struct Bound {
-    pub(super) bloomd_tcp: Option<TcpListener>,
-    pub(super) bloomd_udp: Option<UdpSocket>,
-    pub(super) rmbd_udp: Option<UdpSocket>,
+    pub(super) bloomd_tcp: Vec<TcpListener>,
+    pub(super) bloomd_udp: Vec<UdpSocket>,
+    pub(super) rmbd_udp: Vec<UdpSocket>,
     /// One for each interface, bound when the interface is there.
     pub(super) hbbp: Vec<(Ear, Option<std::net::UdpSocket>)>,
-    pub(super) http: Option<TcpListener>,
+    pub(super) http: Vec<TcpListener>,
     /// Defaults that are taken, with the reason.
     pub(super) skipped: Vec<String>,
-    addresses: BTreeMap<String, SocketAddr>,
+    /// By key, the first of each is the one in `listeners.json`.
+    addresses: BTreeMap<String, Vec<SocketAddr>>,
 }
 
 impl Bound {
@@ -81,23 +78,23 @@ impl Bound {
     pub(super) fn bind(config: &Config) -> Result<Self, BindError> {
         let mut bound = Bound::default();
         let bloomd = &config.bloomd;
-        bound.bloomd_tcp = bound.one(&bloomd.tcp, tcp)?;
-        bound.bloomd_udp = bound.one(&bloomd.udp, udp)?;
-        bound.rmbd_udp = bound.one(&config.rmbd.udp, udp)?;
+        bound.bloomd_tcp = bound.all_of(&bloomd.tcp, listen_tcp)?;
+        bound.bloomd_udp = bound.all_of(&bloomd.udp, listen_udp)?;
+        bound.rmbd_udp = bound.all_of(&config.rmbd.udp, listen_udp)?;
         bound.listen_on_links(&config.hbbp)?;
-        bound.http = bound.one(&config.http.listen, tcp)?;
+        bound.http = bound.all_of(&config.http.listen, listen_tcp)?;
         Ok(bound)
     }
 
-    /// Where each listener is, by its key.
+    /// Where each listener is, by its key: all addresses of one that has several.
     pub(super) fn addresses(&self) -> impl Iterator<Item = (&str, SocketAddr)> {
         let addresses = self.addresses.iter();
-        addresses.map(|(key, address)| (key.as_str(), *address))
+        addresses.flat_map(|(key, all)| all.iter().map(|address| (key.as_str(), *address)))
     }
 
     /// Where HTTP is served.
     pub(super) fn http_address(&self) -> Option<SocketAddr> {
-        self.addresses.get("http.listen").copied()
+        self.addresses.get("http.listen")?.first().copied()
     }
 
     /// Whether there is no listener, because each was to have its default address.
@@ -105,18 +102,19 @@ impl Bound {
         self.addresses.is_empty() && self.hbbp.is_empty() && !self.skipped.is_empty()
     }
 
-    /// The addresses that a listener may be bound to; none when it is turned off.
-    pub(super) fn candidates(&self, listener: &Listener) -> Result<Vec<SocketAddr>, BindError> {
+    /// The addresses to bind a listener to; none when it is turned off.
+    pub(super) fn places(&self, listener: &Listener) -> Result<Vec<SocketAddr>, BindError> {
         let key = listener.key;
-        let resolved = listener.address.as_ref().map(Address::resolve);
-        let resolved = resolved.transpose();
-        let resolved = resolved.map_err(|source| BindError::Address { key, source })?;
-        Ok(resolved.unwrap_or_default())
+        let places = listener.address.as_ref().map(Address::places);
+        let places = places.transpose();
+        let places = places.map_err(|source| BindError::Address { key, source })?;
+        Ok(places.unwrap_or_default())
     }
 
-    /// Something else has bound a listener.
-    pub(super) fn serves(&mut self, key: &'static str, address: SocketAddr) {
-        self.addresses.insert(key.to_owned(), address);
+    /// Something has bound a listener, perhaps one of several.
+    pub(super) fn serves(&mut self, key: &str, address: SocketAddr) {
+        let addresses = self.addresses.entry(key.to_owned()).or_default();
+        addresses.push(address);
     }
 
     /// A default address is taken: goes on without that listener.
@@ -152,46 +150,43 @@ impl Bound {
             };
             if let Some(number) = ear.bound().and_then(NonZeroU32::new) {
                 let address = hbbp::everybody(number, config.port);
-                self.addresses
-                    .insert(format!("hbbp.{interface}"), address.into());
+                self.serves(&format!("hbbp.{interface}"), address.into());
             }
             self.hbbp.push((ear, socket));
         }
         Ok(())
     }
 
-    fn one<T>(
+    /// Binds a listener at all of its addresses.
+    fn all_of<T>(
         &mut self,
         listener: &Listener,
         bind: impl Fn(SocketAddr) -> io::Result<(T, SocketAddr)>,
-    ) -> Result<Option<T>, BindError> {
+    ) -> Result<Vec<T>, BindError> {
         let key = listener.key;
-        let mut refused = None;
-        for address in self.candidates(listener)? {
-            match bind(address) {
-                Ok((socket, address)) => {
-                    self.addresses.insert(key.to_owned(), address);
-                    return Ok(Some(socket));
-                }
-                Err(source) => {
-                    refused = Some(BindError::Bind {
-                        key,
-                        address,
-                        source,
-                    })
-                }
+        let bound = match bind_all(&self.places(listener)?, bind) {
+            Ok(bound) => bound,
+            Err(refused) if refused.is_taken() && !listener.is_configured() => {
+                self.skip(key, refused.address);
+                return Ok(Vec::new());
             }
-        }
-        match refused {
-            Some(BindError::Bind {
-                source, address, ..
-            }) if source.kind() == io::ErrorKind::AddrInUse && !listener.is_configured() => {
-                self.skip(key, address);
-                Ok(None)
+            Err(Refused { address, source }) => {
+                return Err(BindError::Bind {
+                    key,
+                    address,
+                    source,
+                });
             }
-            Some(error) => Err(error),
-            None => Ok(None),
+        };
+        for missing in bound.missing {
+            tracing::warn!("{key}: {missing}; the listener's other addresses are served");
         }
+        let mut sockets = Vec::new();
+        for (socket, address) in bound.sockets {
+            self.serves(key, address);
+            sockets.push(socket);
+        }
+        Ok(sockets)
     }
 }
 
@@ -201,40 +196,6 @@ fn will_not_pass(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied
     )
-}
-
-fn tcp(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
-    // A restart must not wait for connections of the last process to time out.
-    socket.set_reuse_address(true)?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    socket.set_nonblocking(true)?;
-    let listener = TcpListener::from_std(socket.into())?;
-    let address = listener.local_addr()?;
-    Ok((listener, address))
-}
-
-/// Binds a socket for datagrams; gives it with its address.
-pub(crate) fn udp(address: SocketAddr) -> io::Result<(UdpSocket, SocketAddr)> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::DGRAM,
-        Some(Protocol::UDP),
-    )?;
-    socket.set_recv_buffer_size(DATAGRAM_BUFFER_BYTES)?;
-    socket.bind(&address.into())?;
-    socket.set_nonblocking(true)?;
-    let socket = UdpSocket::from_std(socket.into())?;
-    let address = socket.local_addr()?;
-    Ok((socket, address))
 }
 
 /// `listeners.json`, there while the node serves.
@@ -247,9 +208,11 @@ impl ListenersFile {
     /// Writes the addresses, atomically: whoever waits for the file finds it whole.
     pub(super) fn write(data_dir: &Path, bound: &Bound) -> Result<Self, BindError> {
         let path = data_dir.join(LISTENERS_FILE);
+        // One address for each key: programs take it as it is.
         let addresses: BTreeMap<_, _> = bound
-            .addresses()
-            .map(|(key, address)| (key, address.to_string()))
+            .addresses
+            .iter()
+            .filter_map(|(key, all)| Some((key, all.first()?.to_string())))
             .collect();
         let temporary = data_dir.join(format!("{LISTENERS_FILE}.new"));
         let mut text = serde_json::to_vec_pretty(&addresses).expect("addresses are plain text");

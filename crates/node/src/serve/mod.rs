@@ -32,7 +32,6 @@ use crate::http::{self, TokenSource};
 use crate::logging::LogControl;
 use crate::metrics::Metrics;
 use crate::replies::Replies;
-pub(crate) use listeners::udp as bind_udp;
 use listeners::{BindError, Bound, ListenersFile};
 use signals::{Signal, Signals};
 
@@ -329,24 +328,27 @@ async fn start_group(
     bound: &mut Bound,
 ) -> Result<Option<Arc<Group>>, ServeError> {
     let settings = &config.group;
-    let mut refused = None;
-    for listen in bound.candidates(&settings.listen)? {
-        let collections = Arc::clone(engine.collections());
-        let drift = config.limits.clock_drift;
-        match Group::start(settings, &config.node.name, listen, collections, drift).await {
-            Ok(group) => {
-                let address = group.addresses().first().copied().unwrap_or(listen);
-                bound.serves(settings.listen.key, address);
-                return Ok(Some(group));
-            }
-            Err(error) if error.is_address_taken() && !settings.listen.is_configured() => {
-                bound.skip(settings.listen.key, listen);
-                return Ok(None);
-            }
-            Err(error) => refused = Some(error),
-        }
+    let listen = bound.places(&settings.listen)?;
+    if listen.is_empty() {
+        return Ok(None);
     }
-    refused.map_or(Ok(None), |error| Err(error.into()))
+    let collections = Arc::clone(engine.collections());
+    let drift = config.limits.clock_drift;
+    match Group::start(settings, &config.node.name, listen, collections, drift).await {
+        Ok(group) => {
+            for address in group.addresses() {
+                bound.serves(settings.listen.key, *address);
+            }
+            Ok(Some(group))
+        }
+        Err(error) => match error.taken_address() {
+            Some(address) if !settings.listen.is_configured() => {
+                bound.skip(settings.listen.key, address);
+                Ok(None)
+            }
+            _ => Err(error.into()),
+        },
+    }
 }
 
 fn spawn(
@@ -374,17 +376,18 @@ fn spawn(
         metrics.bloomd.clone(),
     );
     let mut tasks = JoinSet::new();
-    if let Some(listener) = bound.bloomd_tcp {
-        tasks.spawn(Arc::clone(&gateway).serve_tcp(listener, stopping.clone()));
+    if !bound.bloomd_tcp.is_empty() {
+        let listeners = bound.bloomd_tcp.into();
+        tasks.spawn(Arc::clone(&gateway).serve_tcp(listeners, stopping.clone()));
     }
-    if let Some(socket) = bound.bloomd_udp {
-        tasks.spawn(gateway.serve_udp(socket, stopping.clone()));
+    for socket in bound.bloomd_udp {
+        tasks.spawn(Arc::clone(&gateway).serve_udp(socket, stopping.clone()));
     }
-    if let Some(socket) = bound.rmbd_udp {
+    if !bound.rmbd_udp.is_empty() {
         let bitmap = rmbd::DurableBitmap::new(Arc::clone(engine), config.rmbd.rows)?;
         let settings = rmbd::Settings::from(&config.rmbd);
         let gateway = rmbd::Gateway::new(Arc::new(bitmap), settings, metrics.rmbd.clone());
-        tasks.spawn(gateway.serve(socket, stopping.clone()));
+        tasks.spawn(gateway.serve(bound.rmbd_udp, stopping.clone()));
     }
     if !bound.hbbp.is_empty() {
         let settings = hbbp::Settings::from(&config.hbbp);
@@ -406,7 +409,7 @@ fn spawn(
             tasks.spawn(Arc::clone(&gateway).serve(ear, socket, stopping.clone()));
         }
     }
-    if let Some(listener) = bound.http {
+    if !bound.http.is_empty() {
         let limits = http::Limits {
             connections,
             line: config.limits.line,
@@ -416,7 +419,7 @@ fn spawn(
             .with_replies(replies, config.limits.write_timeout)
             .with_group(group);
         let stopping = stopping.clone();
-        tasks.spawn(async move { server.serve(listener, stopping).await });
+        tasks.spawn(async move { server.serve(bound.http, stopping).await });
     }
     Ok(tasks)
 }

@@ -52,7 +52,7 @@ impl Liar {
     fn call(node: &Node, secret: &Path, key: u8, greeting: Vec<u8>) -> (Liar, Admitted) {
         let runtime = Runtime::new().expect("a runtime");
         let settings = Settings {
-            listen: None,
+            listen: Vec::new(),
             discover: false,
             keyring: read_keyring(secret).expect("the secret"),
             greeting: greeting.into(),

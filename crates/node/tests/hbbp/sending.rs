@@ -1,4 +1,4 @@
-//! What `hbbpc` sends, as the original did. The link is in `tests/network/`.
+//! What `hbbpc` and `hbbpp` send, as the originals did. The link is in `tests/network/`.
 
 use std::process::{Command, Output, Stdio};
 
@@ -14,9 +14,12 @@ use crate::reader::{bytes, list, vectors};
 const FITS_NOW: &str = "1232 refused";
 
 fn hbbpc(arguments: &[&str], input: &[u8]) -> Output {
-    let keys = Keys::empty();
+    run("hbbpc", &Keys::empty(), arguments, input)
+}
+
+fn run(program: &str, keys: &Keys, arguments: &[&str], input: &[u8]) -> Output {
     let mut child = Command::new(env!("CARGO_BIN_EXE_grapevine"))
-        .args(["applet", "hbbpc"])
+        .args(["applet", program])
         .args(arguments)
         .env("HBBP_KEYDIR", keys.path())
         .stdin(Stdio::piped())
@@ -75,7 +78,13 @@ fn the_refusals_are_those_of_the_original() {
         if vector["rc"] != 1 || name == FITS_NOW {
             continue;
         }
-        let output = hbbpc(&arguments(&vector), &input(&vector));
+        let program = vector["prog"].as_str().unwrap_or("hbbpc");
+        let output = run(
+            program,
+            &Keys::empty(),
+            &arguments(&vector),
+            &input(&vector),
+        );
         assert_eq!(output.status.code(), Some(1), "{name}");
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(said, vector["stderr"].as_str().expect("text"), "{name}");
@@ -89,4 +98,32 @@ fn the_length_is_looked_at_before_the_interface() {
     let said = hbbpc(&["nonexistent", "task", &long], b"").stderr;
     let said = String::from_utf8_lossy(&said);
     assert_eq!(said, "payload to long: max 1232 bytes, was 1237\n");
+}
+
+#[test]
+fn the_older_sender_takes_the_same_arguments_and_knows_no_keys() {
+    let half = Keys::empty();
+    half.put("default", "recv.pub", &[7; 32]);
+    let said = |program: &str, arguments: &[&str], input: &[u8]| {
+        let output = run(program, &half, arguments, input);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        assert!(output.stdout.is_empty());
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    // There is nowhere to send to: what is refused before that is about the keys.
+    let fits = "m".repeat(DATAGRAM_BYTES_MAX - "task\0".len());
+    for (message, input) in [("text", ""), ("-", &fits)] {
+        let arguments = ["nonexistent", "task", message];
+        assert!(said("hbbpc", &arguments, input.as_bytes()).contains("missing key"));
+        let plain = said("hbbpp", &arguments, input.as_bytes());
+        assert_eq!(plain, "interface not found\n");
+    }
+    let usage = "usage: hbbpp interface task [message|-]\n";
+    assert_eq!(said("hbbpp", &["lo"], b""), usage);
+    assert_eq!(said("hbbpp", &["lo", "a", "b", "c"], b""), usage);
+    let too_long = format!("{fits}m");
+    let refused = said("hbbpp", &["nonexistent", "task", "-"], too_long.as_bytes());
+    assert_eq!(refused, "payload to long: max 1232 bytes\n");
+    let refused = said("hbbpp", &["nonexistent", "task", &too_long], b"");
+    assert_eq!(refused, "payload to long: max 1232 bytes, was 1233\n");
 }

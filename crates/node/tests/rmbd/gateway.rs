@@ -19,7 +19,9 @@ const DELAY: Duration = Duration::from_millis(20);
 
 /// A running gateway.
 pub(crate) struct Served<B = MemoryBitmap> {
+    /// The first of its addresses.
     pub(crate) address: SocketAddr,
+    pub(crate) addresses: Vec<SocketAddr>,
     pub(crate) collection: Arc<B>,
     pub(crate) metrics: RmbdMetrics,
     runtime: Runtime,
@@ -34,35 +36,52 @@ impl Served {
 
     /// One that listens on `address` and has `peers` in its configuration.
     pub(crate) fn at(address: &str, peers: &[SocketAddr]) -> Served {
+        Served::on(&[address], peers)
+    }
+
+    /// One that listens on several addresses.
+    pub(crate) fn on(addresses: &[&str], peers: &[SocketAddr]) -> Served {
         let collection = MemoryBitmap::new(5).expect("five rows");
-        Served::over(Arc::new(collection), address, peers)
+        Served::over_all(Arc::new(collection), addresses, peers)
     }
 }
 
 impl<B: SharedBitmap + 'static> Served<B> {
     pub(crate) fn over(collection: Arc<B>, address: &str, peers: &[SocketAddr]) -> Served<B> {
+        Served::over_all(collection, &[address], peers)
+    }
+
+    fn over_all(collection: Arc<B>, addresses: &[&str], peers: &[SocketAddr]) -> Served<B> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
             .build()
             .expect("threads");
-        let socket = runtime
-            .block_on(tokio::net::UdpSocket::bind(address))
-            .expect("a port");
+        let bind = |address: &str| runtime.block_on(tokio::net::UdpSocket::bind(address));
+        let sockets = addresses
+            .iter()
+            .map(|address| bind(*address).expect("a port"));
+        let sockets: Vec<_> = sockets.collect();
+        let addresses: Vec<_> = sockets
+            .iter()
+            .map(|socket| socket.local_addr().expect("an address"))
+            .collect();
         let peer = |peer: &SocketAddr| Address::parse(&peer.to_string()).expect("an address");
         let settings = Settings {
             sync_delay: DELAY,
             peers: peers.iter().map(peer).collect(),
+            announce: true,
         };
         let metrics = RmbdMetrics::default();
         let shared: Arc<dyn SharedBitmap> = Arc::clone(&collection) as _;
         let gateway = Gateway::new(shared, settings, metrics.clone());
         let (stop, stopping) = watch::channel(false);
         Served {
-            address: socket.local_addr().expect("an address"),
+            address: addresses[0],
+            addresses,
             collection,
             metrics,
-            served: runtime.spawn(gateway.serve(socket, stopping)),
+            served: runtime.spawn(gateway.serve(sockets, stopping)),
             stop,
             runtime,
         }

@@ -5,6 +5,7 @@ mod harness;
 #[path = "../../../core/tests/vectors/reader.rs"]
 mod reader;
 
+mod addresses;
 mod clients;
 mod durability;
 mod gateway;

@@ -165,6 +165,33 @@ fn a_configured_peer_that_was_restarted_is_filled_again() {
     b.stop();
 }
 
+/// One side names the other in its configuration; the other names nobody.
+#[test]
+fn a_peer_that_one_side_names_fills_it_again_after_a_restart_of_either() {
+    let b = Served::start();
+    let address = b.address;
+    let a = Served::at("127.0.0.1:0", &[address]);
+    let own = a.address;
+    Client::of(address).add(b"of b");
+    Client::of(own).wait_for_key(b"of b");
+    // The one that was named restarts, as an original empty and without peers, so soon that no
+    // round is missed, and takes rows as before.
+    b.stop();
+    let b = Served::at(&address.to_string(), &[]);
+    Client::of(address).add(b"of b, restarted");
+    Client::of(own).wait_for_key(b"of b, restarted");
+    // The other one restarts, after it has been dropped.
+    a.stop();
+    let dropped = || (b.metrics.peers.get() == 0).then_some(());
+    wait_for("the peer to be dropped", dropped);
+    Client::of(address).add(b"of b, meanwhile");
+    let a = Served::at(&own.to_string(), &[address]);
+    Client::of(own).wait_for_key(b"of b, meanwhile");
+    assert_eq!(a.bits(), b.bits());
+    a.stop();
+    b.stop();
+}
+
 #[test]
 fn a_node_is_not_its_own_peer() {
     let served = Served::at("0.0.0.0:0", &[]);

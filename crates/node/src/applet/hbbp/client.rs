@@ -1,4 +1,5 @@
-//! `hbbpc INTERFACE TASK [MESSAGE|-]`: sends one message.
+//! `hbbpc INTERFACE TASK [MESSAGE|-]`: sends one message. `hbbpp` is its predecessor, by which
+//! deployed p2ptbl scripts send: the same but for keys, of which it knows nothing.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
@@ -11,22 +12,50 @@ use super::{called, key_directory, say, say_unusable};
 use crate::gateway::hbbp::program::reason;
 use crate::gateway::hbbp::{SendError, Sender};
 
+/// Which of the two programs.
+#[derive(Clone, Copy)]
+enum Program {
+    /// Seals what there are keys for.
+    Hbbpc,
+    /// Sends everything in the clear.
+    Hbbpp,
+}
+
+impl Program {
+    fn name(self) -> &'static str {
+        match self {
+            Program::Hbbpc => "hbbpc",
+            Program::Hbbpp => "hbbpp",
+        }
+    }
+}
+
+/// Runs `hbbpc`.
 pub(in crate::applet) fn run(arguments: &[OsString]) -> ExitCode {
-    match send(arguments) {
+    exit_code(Program::Hbbpc, arguments)
+}
+
+/// Runs `hbbpp`.
+pub(in crate::applet) fn run_plain(arguments: &[OsString]) -> ExitCode {
+    exit_code(Program::Hbbpp, arguments)
+}
+
+fn exit_code(program: Program, arguments: &[OsString]) -> ExitCode {
+    match send(program, arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(()) => ExitCode::FAILURE,
     }
 }
 
 /// Sends, or says why not.
-fn send(arguments: &[OsString]) -> Result<(), ()> {
+fn send(program: Program, arguments: &[OsString]) -> Result<(), ()> {
     let (interface, key, message) = match arguments {
         [interface, key] => (interface, key, None),
         [interface, key, message] => (interface, key, Some(message)),
         _ => {
             say(format_args!(
                 "usage: {} interface task [message|-]",
-                called("hbbpc")
+                called(program.name())
             ));
             return Err(());
         }
@@ -46,20 +75,27 @@ fn send(arguments: &[OsString]) -> Result<(), ()> {
         }
         Some(message) => message.as_bytes().to_vec(),
     };
-    send_message(interface, key, &message)
+    send_as(program, interface, key, &message)
 }
 
-/// Sends a message, or says why not.
+/// Sends a message as `hbbpc`, or says why not.
 pub(in crate::applet) fn send_message(
     interface: &OsStr,
     key: &OsStr,
     message: &[u8],
 ) -> Result<(), ()> {
+    send_as(Program::Hbbpc, interface, key, message)
+}
+
+fn send_as(program: Program, interface: &OsStr, key: &OsStr, message: &[u8]) -> Result<(), ()> {
     // No interface has a name that is no text.
     let interface = interface.to_str().unwrap_or_default();
     let sender = Sender::new(key_directory(), PORT);
     let sender = sender.map_err(|error| say(format_args!("socket: {}", reason(&error))))?;
-    let sent = sender.send(interface, key.as_bytes(), message);
+    let sent = match program {
+        Program::Hbbpc => sender.send(interface, key.as_bytes(), message),
+        Program::Hbbpp => sender.send_plain(interface, key.as_bytes(), message),
+    };
     sent.map_err(|error| complain(&error))
 }
 

@@ -1,5 +1,5 @@
-//! HBBP's programs: `hbbpc` sends, `hbbpd` runs a program for each packet, `hbbp_keygen` makes
-//! keys. Words and exit codes are the original's; where they do better than it, the page
+//! HBBP's programs: `hbbpc` sends, `hbbpp` too, never sealed, `hbbpd` runs a program for each
+//! packet, `hbbp_keygen` makes keys. Words and exit codes are the original's; where they do better than it, the page
 //! `docs/protocols/hbbp.md` says so.
 
 pub(super) mod client;

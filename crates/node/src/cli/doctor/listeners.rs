@@ -1,14 +1,14 @@
 //! Whether the addresses can be bound, and who has those that cannot.
 
 use std::fs;
-use std::io;
-use std::net::{Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{Ipv6Addr, SocketAddr, TcpListener};
 use std::path::Path;
 
 use grapevine_store::disk::lock_holder;
 
 use super::Check;
 use crate::config::{Config, Listener};
+use crate::sockets::{self, Refused, bind_all};
 
 /// Processes whose open files are looked through.
 const PROCESSES_MAX: usize = 10_000;
@@ -35,29 +35,25 @@ fn one(listener: &Listener, node: Option<u32>) -> Check {
         return Check::ok(listener.key, "off");
     };
     let subject = format!("{} {address}", listener.key);
-    let places = match address.resolve() {
+    let places = match address.places() {
         Ok(places) => places,
         Err(error) => return Check::fail(subject, error.to_string(), "correct the address"),
     };
     let udp = listener.key.ends_with(".udp");
-    for place in places {
-        let Err(error) = bind(udp, place) else {
-            continue;
-        };
-        if error.kind() != io::ErrorKind::AddrInUse {
-            let advice = "choose an address of this machine, and a port that its user may bind";
-            return Check::fail(subject, error.to_string(), advice);
-        }
-        let holder = holder(udp, place.port());
-        return match holder {
-            Some((pid, _)) if Some(pid) == node => Check::ok(
-                subject,
-                format!("served by this directory's node (pid {pid})"),
-            ),
-            holder => taken(listener, subject, holder),
-        };
+    let Err(refused) = bind(udp, &places) else {
+        return Check::ok(subject, "free");
+    };
+    if !refused.is_taken() {
+        let advice = "choose an address of this machine, and a port that its user may bind";
+        return Check::fail(subject, refused.to_string(), advice);
     }
-    Check::ok(subject, "free")
+    match holder(udp, refused.address.port()) {
+        Some((pid, _)) if Some(pid) == node => Check::ok(
+            subject,
+            format!("served by this directory's node (pid {pid})"),
+        ),
+        holder => taken(listener, subject, holder),
+    }
 }
 
 fn taken(listener: &Listener, subject: String, holder: Option<(u32, String)>) -> Check {
@@ -73,11 +69,12 @@ fn taken(listener: &Listener, subject: String, holder: Option<(u32, String)>) ->
     }
 }
 
-fn bind(udp: bool, place: SocketAddr) -> io::Result<()> {
+/// Binds as a node would, and lets go again.
+fn bind(udp: bool, places: &[SocketAddr]) -> Result<(), Refused> {
     if udp {
-        UdpSocket::bind(place).map(drop)
+        bind_all(places, sockets::udp).map(drop)
     } else {
-        TcpListener::bind(place).map(drop)
+        bind_all(places, sockets::tcp).map(drop)
     }
 }
 
@@ -129,6 +126,9 @@ fn inode_of_port(table: &str, port: u16, udp: bool) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+    use std::net::UdpSocket;
+
     use super::*;
 
     #[test]

@@ -13,12 +13,13 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::{Semaphore, watch};
 
 use crate::engine::Engine;
 use crate::metrics::BloomdMetrics;
 use crate::replies::Replies;
+use crate::sockets::TcpListeners;
 use connection::Connection;
 
 /// Why a connection was ended.
@@ -69,7 +70,7 @@ impl Gateway {
     /// answered.
     pub async fn serve_tcp(
         self: Arc<Self>,
-        listener: TcpListener,
+        mut listeners: TcpListeners,
         mut stop: watch::Receiver<bool>,
     ) {
         let open = Arc::new(Semaphore::new(self.limits.connections));
@@ -77,7 +78,7 @@ impl Gateway {
         loop {
             let accepted = tokio::select! {
                 _ = stop.wait_for(|stop| *stop) => break,
-                accepted = listener.accept() => accepted,
+                accepted = listeners.accept() => accepted,
             };
             let stream = match accepted {
                 Ok((stream, _)) => stream,
@@ -105,7 +106,7 @@ impl Gateway {
                 }
             }
         }
-        drop(listener);
+        drop(listeners);
         // All permits are back when the last connection has ended.
         let all = u32::try_from(self.limits.connections).unwrap_or(u32::MAX);
         drop(open.acquire_many(all).await);

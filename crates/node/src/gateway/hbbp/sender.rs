@@ -63,10 +63,21 @@ impl Sender {
     /// # Errors
     /// When nothing was sent, in this order: too long, keys, too long once sealed, interface.
     pub fn send(&self, interface: &str, key: &[u8], payload: &[u8]) -> Result<(), SendError> {
-        let datagram = seal(&self.keys, key, payload)?;
+        self.send_datagram(interface, &seal(&self.keys, key, payload)?)
+    }
+
+    /// The same in the clear, whatever keys there are.
+    ///
+    /// # Errors
+    /// When nothing was sent, in this order: too long, interface.
+    pub fn send_plain(&self, interface: &str, key: &[u8], payload: &[u8]) -> Result<(), SendError> {
+        self.send_datagram(interface, &Packet { key, payload }.encode()?)
+    }
+
+    fn send_datagram(&self, interface: &str, datagram: &[u8]) -> Result<(), SendError> {
         let number = interfaces::number(interface)?.ok_or(SendError::NoInterface)?;
         self.socket
-            .send_to(&datagram, socket::everybody(number, self.port))?;
+            .send_to(datagram, socket::everybody(number, self.port))?;
         Ok(())
     }
 }

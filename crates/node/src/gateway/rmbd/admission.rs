@@ -1,7 +1,7 @@
 //! Which peers a stranger may name. A `peer` message makes a node send a stream of rows to the
-//! address in it, and nothing in the protocol says who sent the message. Without a rule a node on
-//! the open network sends fifty times what it is sent, to whomever an attacker names, and reaches
-//! services that the attacker cannot.
+//! address in it, and nothing in the protocol says who sent the message. Without a rule a node
+//! that others can reach sends hundreds of times what it is sent, to whomever an attacker names,
+//! and reaches services that the attacker cannot.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -25,6 +25,9 @@ pub(super) enum Refusal {
     /// The host is neither an address nor a name, or its name was not found.
     #[error("no such host")]
     Host,
+    /// This node listens on no address of that family.
+    #[error("this node listens on no address of that family")]
+    Family,
     /// Many or nobody would receive: broadcast, multicast, reserved addresses.
     #[error("not the address of one node")]
     NotOne,
@@ -61,11 +64,24 @@ pub(super) fn judge(from: IpAddr, target: SocketAddr) -> Admission {
     // No datagram comes from an address without scope; if one did, it is a stranger's.
     match scope(from).unwrap_or(Scope::Public) {
         Scope::Machine => Admission::Direct,
-        asker if near < asker => Admission::Refused(Refusal::Nearer),
-        _ if near == Scope::Public => Admission::Proof,
         // A neighbour may name neighbours, but not what serves this machine alone.
-        _ => Admission::Direct,
+        asker if near < asker => Admission::Refused(Refusal::Nearer),
+        // Whoever sent it may have written another's address into it.
+        _ => Admission::Proof,
     }
+}
+
+/// Whether `peer` may be told to send to `own`, an address of this node from which it got rows
+/// that it has acknowledged. An original that is told of an address to which it has no route
+/// never sends again, to anyone: where a private address reached a public one, something between
+/// them has replaced it, and the peer knows this node by another.
+pub(super) fn may_introduce(own: SocketAddr, peer: IpAddr) -> bool {
+    let names_interface = matches!(own.ip(), IpAddr::V6(ip) if ip.is_unicast_link_local());
+    let near_enough = match (scope(own.ip()), scope(peer)) {
+        (Some(own), Some(peer)) => own >= peer,
+        _ => false,
+    };
+    own.port() != 0 && !own.ip().is_unspecified() && !names_interface && near_enough
 }
 
 fn scope(ip: IpAddr) -> Option<Scope> {
@@ -128,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn neighbours_may_name_neighbours() {
+    fn neighbours_may_name_neighbours_that_answer() {
         for target in [
             "192.168.1.1:8000",
             "10.0.0.1:1",
@@ -136,13 +152,13 @@ mod tests {
             "[fd00::1]:1",
             "[fe80::1]:1",
         ] {
-            assert_eq!(judged("10.0.0.2", target), Admission::Direct, "{target}");
+            assert_eq!(judged("10.0.0.2", target), Admission::Proof, "{target}");
         }
         for target in ["127.0.0.1:1", "0.0.0.0:1", "[::1]:1"] {
             let refused = Admission::Refused(Refusal::Nearer);
             assert_eq!(judged("10.0.0.2", target), refused, "{target}");
         }
-        assert_eq!(judged("100.64.0.1", "100.127.0.1:1"), Admission::Direct);
+        assert_eq!(judged("100.64.0.1", "100.127.0.1:1"), Admission::Proof);
     }
 
     #[test]
@@ -175,5 +191,34 @@ mod tests {
         }
         let refused = Admission::Refused(Refusal::Port);
         assert_eq!(judged("127.0.0.1", "127.0.0.1:0"), refused);
+    }
+
+    #[test]
+    fn peers_are_told_of_addresses_that_they_can_reach() {
+        let may = |own: &str, peer: &str| {
+            may_introduce(
+                own.parse().expect("an address and a port"),
+                peer.parse().expect("an address"),
+            )
+        };
+        for (own, peer) in [
+            ("127.0.0.1:8000", "127.0.0.2"),
+            ("10.0.0.1:8000", "10.0.0.2"),
+            ("203.0.113.1:8000", "203.0.113.2"),
+            ("203.0.113.1:8000", "10.0.0.2"),
+            ("[fd00::1]:8000", "fd00::2"),
+        ] {
+            assert!(may(own, peer), "{own} to {peer}");
+        }
+        for (own, peer) in [
+            ("127.0.0.1:8000", "10.0.0.2"),
+            ("10.0.0.1:8000", "203.0.113.2"),
+            ("0.0.0.0:8000", "127.0.0.1"),
+            ("10.0.0.1:0", "10.0.0.2"),
+            ("255.255.255.255:8000", "10.0.0.2"),
+            ("[fe80::1]:8000", "fe80::2"),
+        ] {
+            assert!(!may(own, peer), "{own} to {peer}");
+        }
     }
 }

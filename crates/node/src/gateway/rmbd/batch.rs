@@ -1,24 +1,24 @@
 //! The datagrams that wait in the socket together: their bits are set by one call, and what they
 //! are answered is sent once that may be acknowledged.
 
-use std::net::SocketAddr;
-
 use grapevine_core::bitmap::{FirstRows, ROW_BITS};
 use grapevine_core::wire::rmbd::{ACK, HASHES, KEY_DATAGRAM_BYTES, encode_has_reply, positions};
+
+use super::sockets::Way;
 
 /// What waits for the bits to be settled.
 pub(super) enum Reply {
     /// The acknowledgement of a row.
     Ack {
-        /// Who sent the row.
-        to: SocketAddr,
+        /// How the row came.
+        way: Way,
         /// Whether it set bits that were not set.
         new: bool,
     },
     /// The answer to a question.
     Answer {
-        /// Who asked.
-        to: SocketAddr,
+        /// How the question came.
+        way: Way,
         /// The reply, its verdict included.
         datagram: Box<[u8; KEY_DATAGRAM_BYTES]>,
         /// The bits that decide the verdict.
@@ -27,11 +27,11 @@ pub(super) enum Reply {
 }
 
 impl Reply {
-    /// What to send, and where.
-    pub(super) fn datagram(&self) -> (&[u8], SocketAddr) {
+    /// What to send, and what it answers.
+    pub(super) fn datagram(&self) -> (&[u8], &Way) {
         match self {
-            Reply::Ack { to, .. } => (&ACK, *to),
-            Reply::Answer { to, datagram, .. } => (&datagram[..], *to),
+            Reply::Ack { way, .. } => (&ACK, way),
+            Reply::Answer { way, datagram, .. } => (&datagram[..], way),
         }
     }
 }
@@ -70,11 +70,11 @@ impl Batch {
     }
 
     /// Answers whether a key is there.
-    pub(super) fn ask(&mut self, bitmap: FirstRows<'_>, key: &[u8], to: SocketAddr) {
+    pub(super) fn ask(&mut self, bitmap: FirstRows<'_>, key: &[u8], way: Way) {
         let bits = positions(key, bitmap.bits());
         let present = bits.iter().all(|bit| self.contains(bitmap, *bit));
         self.replies.push(Reply::Answer {
-            to,
+            way,
             datagram: Box::new(encode_has_reply(key, present)),
             bits,
         });
@@ -86,7 +86,7 @@ impl Batch {
         bitmap: FirstRows<'_>,
         row: u16,
         bits: &[u8; ROW_BITS],
-        to: SocketAddr,
+        way: Way,
     ) -> bool {
         if row >= bitmap.rows() {
             return false;
@@ -96,7 +96,7 @@ impl Batch {
         for (column, _) in (0..).zip(bits).filter(|(_, byte)| **byte != 0) {
             new |= self.set(bitmap, first + column);
         }
-        self.replies.push(Reply::Ack { to, new });
+        self.replies.push(Reply::Ack { way, new });
         true
     }
 
@@ -144,6 +144,8 @@ impl Batch {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use grapevine_core::bitmap::Bitmap;
     use grapevine_core::wire::rmbd::HasReply;
 
@@ -151,8 +153,12 @@ mod tests {
 
     const KEY: &[u8] = b"sensor/20";
 
-    fn client() -> SocketAddr {
-        SocketAddr::from(([127, 0, 0, 1], 1))
+    fn client() -> Way {
+        Way {
+            from: SocketAddr::from(([127, 0, 0, 1], 1)),
+            to: None,
+            socket: 0,
+        }
     }
 
     fn empty() -> Bitmap {
@@ -195,7 +201,7 @@ mod tests {
         assert!(!batch.merge(bitmap.whole(), 5, &row_zero(|_| true), client()));
         assert_eq!(batch.new_bits(), [0, 1, 2]);
         let sent: Vec<_> = batch.replies().iter().map(Reply::datagram).collect();
-        assert_eq!(sent, [(&ACK[..], client()), (&ACK[..], client())]);
+        assert_eq!(sent, [(&ACK[..], &client()), (&ACK[..], &client())]);
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! rmbd's protocol over UDP: `docs/protocols/rmbd.md`.
 //!
-//! One socket does everything: clients are answered from it, rows leave from it and their
-//! acknowledgements come back to it. `station` is the task that owns the socket; it reads what
-//! has arrived into a `batch`, and sends the rounds that `peers` decides on. Reading order:
+//! The socket of an address does everything: clients are answered from it, rows leave from it and
+//! their acknowledgements come back to it. `station` is the task that owns the `sockets`; it reads
+//! what has arrived into a `batch`, and sends the rounds that `peers` decides on. Reading order:
 //! `peers` (who is sent rows, and when), `admission` (which peers strangers may name), `batch`,
 //! `station`.
 
@@ -13,6 +13,7 @@ mod host;
 mod memory;
 mod peers;
 mod resolver;
+mod sockets;
 mod station;
 
 use std::future::Future;
@@ -62,6 +63,8 @@ pub struct Settings {
     pub sync_delay: Duration,
     /// Peers that are never dropped.
     pub peers: Vec<Address>,
+    /// Whether they are asked to send their rows as well.
+    pub announce: bool,
 }
 
 impl From<&Rmbd> for Settings {
@@ -69,6 +72,7 @@ impl From<&Rmbd> for Settings {
         Settings {
             sync_delay: config.sync_delay,
             peers: config.peers.clone(),
+            announce: config.announce,
         }
     }
 }
@@ -97,9 +101,10 @@ impl Gateway {
         })
     }
 
-    /// Serves clients and peers until `stop` turns true and what had arrived is answered.
-    pub async fn serve(self: Arc<Self>, socket: UdpSocket, stop: watch::Receiver<bool>) {
-        match station::Station::new(&self, socket) {
+    /// Serves clients and peers of all sockets until `stop` turns true and what had arrived is
+    /// answered.
+    pub async fn serve(self: Arc<Self>, sockets: Vec<UdpSocket>, stop: watch::Receiver<bool>) {
+        match station::Station::new(&self, sockets) {
             Ok(mut station) => station.serve(stop).await,
             Err(error) => tracing::error!("rmbd.udp: {error}"),
         }

@@ -34,6 +34,32 @@ pub(super) enum Asker {
     Configured(usize),
 }
 
+/// The families of addresses that the gateway's sockets send to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Families {
+    pub(super) ipv4: bool,
+    pub(super) ipv6: bool,
+}
+
+impl Families {
+    /// Those of the addresses that sockets are bound to.
+    pub(super) fn of(bound: &[SocketAddr]) -> Self {
+        Families {
+            ipv4: bound.iter().any(SocketAddr::is_ipv4),
+            ipv6: bound.iter().any(SocketAddr::is_ipv6),
+        }
+    }
+
+    /// Whether something can be sent to `address`.
+    pub(super) fn have(self, address: &SocketAddr) -> bool {
+        if address.is_ipv4() {
+            self.ipv4
+        } else {
+            self.ipv6
+        }
+    }
+}
+
 /// What a lookup came to.
 #[derive(Debug)]
 pub(super) struct Found {
@@ -43,8 +69,7 @@ pub(super) struct Found {
 
 /// Looks names up and gives what was found in the order of being found.
 pub(super) struct Resolver {
-    /// Whether IPv6 addresses are of use.
-    ipv6: bool,
+    families: Families,
     strangers: Arc<Semaphore>,
     configured: Arc<Semaphore>,
     allowance: Allowance,
@@ -53,10 +78,10 @@ pub(super) struct Resolver {
 }
 
 impl Resolver {
-    pub(super) fn new(ipv6: bool, now: Instant) -> Self {
+    pub(super) fn new(families: Families, now: Instant) -> Self {
         let (results, found) = mpsc::channel(FOUND_MAX);
         Resolver {
-            ipv6,
+            families,
             strangers: Arc::new(Semaphore::new(LOOKUPS_MAX)),
             configured: Arc::new(Semaphore::new(CONFIGURED_LOOKUPS_MAX)),
             allowance: Allowance::new(LOOKUPS_PER_SECOND, now),
@@ -95,12 +120,12 @@ impl Resolver {
         let Ok(permit) = Arc::clone(permits).try_acquire_owned() else {
             return false;
         };
-        let (results, ipv6) = (self.results.clone(), self.ipv6);
+        let (results, families) = (self.results.clone(), self.families);
         tokio::task::spawn_blocking(move || {
             let found = addresses().into_iter().flatten();
             let mut found =
                 found.map(|address| SocketAddr::new(address.ip().to_canonical(), address.port()));
-            let address = found.find(|address| ipv6 || address.is_ipv4());
+            let address = found.find(|address| families.have(address));
             // Nobody takes it when the gateway has stopped.
             drop(results.blocking_send(Found { asker, address }));
             drop(permit);
@@ -230,8 +255,8 @@ mod tests {
     #[tokio::test]
     async fn names_are_looked_up_a_few_at_a_time() {
         let now = Instant::now();
-        let mut resolver = Resolver::new(false, now);
         let from = SocketAddr::from(([127, 0, 0, 1], 9));
+        let mut resolver = Resolver::new(Families::of(&[from]), now);
         let begun = (0..20)
             .filter(|_| resolver.look_up(from, "localhost".to_owned(), 7, now))
             .count();

@@ -1,11 +1,12 @@
-//! The task that owns the socket.
+//! The task that owns the sockets.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use grapevine_core::wire::rmbd::{
-    HasReply, KEY_DATAGRAM_BYTES, Message, SYNC_DATAGRAM_BYTES, encode_has, encode_sync, parse,
+    HasReply, KEY_DATAGRAM_BYTES, Message, SYNC_DATAGRAM_BYTES, encode_has, encode_peer,
+    encode_sync, parse,
 };
 use grapevine_store::filters::FilterError;
 use tokio::net::UdpSocket;
@@ -16,7 +17,8 @@ use super::admission::Refusal;
 use super::batch::Batch;
 use super::host::Host;
 use super::peers::{NONCE_BYTES, Nonce, Peers, Requested};
-use super::resolver::{Asker, Configured, Found, Resolver};
+use super::resolver::{Asker, Configured, Families, Found, Resolver};
+use super::sockets::{Sockets, Way};
 
 /// Longer than every message whose length counts; of a longer datagram the rest is cut off, and
 /// what is left is too long.
@@ -25,17 +27,16 @@ const BUFFER_BYTES: usize = 512;
 const DATAGRAMS_PER_BATCH: usize = 256;
 /// Batches taken in before a round begins, and after the node was told to stop.
 const BATCHES_WAITING_MAX: usize = 16;
-/// Rows sent before the socket is looked at again.
+/// Rows sent before the sockets are looked at again.
 const ROWS_PER_TURN: usize = 64;
-/// The pause after the socket could not be read, and the time to find what had arrived at the end.
+/// The pause after no socket could be read, and the time to find what had arrived at the end.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// The socket and everything that it alone changes.
+/// The sockets and everything that they alone change.
 pub(super) struct Station<'g> {
     gateway: &'g Gateway,
-    socket: UdpSocket,
-    /// Whether the socket takes IPv6 addresses only, IPv4 ones inside them.
-    ipv6: bool,
+    sockets: Sockets,
+    families: Families,
     peers: Peers,
     configured: Configured,
     resolver: Resolver,
@@ -44,18 +45,20 @@ pub(super) struct Station<'g> {
 }
 
 impl<'g> Station<'g> {
-    pub(super) fn new(gateway: &'g Gateway, socket: UdpSocket) -> io::Result<Self> {
+    pub(super) fn new(gateway: &'g Gateway, sockets: Vec<UdpSocket>) -> io::Result<Self> {
         let now = Instant::now();
-        let bound = socket.local_addr()?;
+        let sockets = Sockets::new(sockets)?;
+        let own = sockets.addresses();
+        let families = Families::of(&own);
         let rows = gateway.collection.bitmap().rows();
         let settings = &gateway.settings;
         Ok(Station {
             gateway,
-            ipv6: bound.is_ipv6(),
-            peers: Peers::new(canonical(bound), rows, settings.sync_delay, now),
+            sockets,
+            families,
+            peers: Peers::new(own, rows, settings, now),
             configured: Configured::new(&settings.peers, now),
-            resolver: Resolver::new(bound.is_ipv6(), now),
-            socket,
+            resolver: Resolver::new(families, now),
             batch: Batch::default(),
             buffer: [0; BUFFER_BYTES],
         })
@@ -73,9 +76,9 @@ impl<'g> Station<'g> {
                 .map_or(deadline, |due| deadline.min(due));
             tokio::select! {
                 () = async { drop(stop.wait_for(|stop| *stop).await) } => break,
-                received = self.socket.recv_from(&mut self.buffer) => match received {
-                    Ok((length, from)) => {
-                        self.take(length, from);
+                received = self.sockets.receive(&mut self.buffer) => match received {
+                    Ok((length, way)) => {
+                        self.take(length, &way);
                         self.take_waiting(DATAGRAMS_PER_BATCH - 1);
                         self.finish().await;
                     }
@@ -88,8 +91,8 @@ impl<'g> Station<'g> {
                 () = tokio::time::sleep_until(deadline.into()) => self.send_rows().await,
             }
         }
-        // The socket says that it can be read only once the runtime has looked at it.
-        drop(tokio::time::timeout(PAUSE, self.socket.readable()).await);
+        // A socket says that it can be read only once the runtime has looked at it.
+        drop(tokio::time::timeout(PAUSE, self.sockets.readable()).await);
         self.answer_waiting().await;
     }
 
@@ -104,19 +107,20 @@ impl<'g> Station<'g> {
         }
     }
 
-    /// Takes in what waits in the socket, up to `most` datagrams.
+    /// Takes in what waits in the sockets, up to `most` datagrams.
     fn take_waiting(&mut self, most: usize) -> usize {
         for taken in 0..most {
-            let Ok((length, from)) = self.socket.try_recv_from(&mut self.buffer) else {
+            let Ok((length, way)) = self.sockets.try_receive(&mut self.buffer) else {
                 return taken;
             };
-            self.take(length, from);
+            self.take(length, &way);
         }
         most
     }
 
     /// Takes in the datagram in the buffer.
-    fn take(&mut self, length: usize, from: SocketAddr) {
+    fn take(&mut self, length: usize, way: &Way) {
+        let from = canonical(way.from);
         let metrics = &self.gateway.metrics;
         metrics.datagrams.inc();
         let bitmap = self.gateway.collection.bitmap();
@@ -129,10 +133,11 @@ impl<'g> Station<'g> {
             }
             Some(Message::Has { key }) => {
                 metrics.checks.inc();
-                self.batch.ask(bitmap, key, from);
+                self.batch.ask(bitmap, key, *way);
             }
             Some(Message::Sync { row, bits }) => {
-                if self.batch.merge(bitmap, row, bits, from) {
+                self.peers.filled(from, Instant::now());
+                if self.batch.merge(bitmap, row, bits, *way) {
                     metrics.rows_received.inc();
                 } else {
                     metrics.ignored.inc();
@@ -140,19 +145,18 @@ impl<'g> Station<'g> {
             }
             Some(Message::Peer { host, port }) => {
                 metrics.peer_requests.inc();
-                let from = canonical(from);
                 if let Err(refusal) = self.request(from, host, port) {
                     self.refused(from, refusal);
                 }
             }
             Some(Message::Ack) => {
-                if self.peers.ack(canonical(from)) {
+                if self.peers.ack(from, self.sockets.own_address(way)) {
                     metrics.acks.inc();
                 } else {
                     metrics.acks_ignored.inc();
                 }
             }
-            None => self.take_answer(datagram, canonical(from)),
+            None => self.take_answer(datagram, from),
         }
     }
 
@@ -172,7 +176,7 @@ impl<'g> Station<'g> {
     fn request(&mut self, from: SocketAddr, host: &[u8], port: u32) -> Result<(), Refusal> {
         let port = u16::try_from(port).ok().filter(|port| *port != 0);
         let port = port.ok_or(Refusal::Port)?;
-        match Host::parse(host, self.ipv6).ok_or(Refusal::Host)? {
+        match Host::parse(host, self.families.ipv6).ok_or(Refusal::Host)? {
             Host::Address(ip) => self.register(from, SocketAddr::new(ip, port)),
             Host::Name(name) => {
                 let begun = self.resolver.look_up(from, name, port, Instant::now());
@@ -182,6 +186,9 @@ impl<'g> Station<'g> {
     }
 
     fn register(&mut self, from: SocketAddr, target: SocketAddr) -> Result<(), Refusal> {
+        if !self.families.have(&target) {
+            return Err(Refusal::Family);
+        }
         match self.peers.request(from, target, nonce(), Instant::now()) {
             Requested::Added => {
                 tracing::debug!("rmbd peer {target}, named by {from}");
@@ -220,10 +227,18 @@ impl<'g> Station<'g> {
 
     /// Asks whether an rmbd is there.
     fn ask(&self, target: SocketAddr, nonce: &Nonce) {
-        let sent = self
-            .socket
-            .try_send_to(&encode_has(nonce), self.on_wire(target));
-        if let Err(error) = sent {
+        self.send_now(&encode_has(nonce), target);
+    }
+
+    /// Asks a peer to send its rows as well, to the address at which it reaches this node.
+    fn introduce(&self, own: SocketAddr, peer: SocketAddr) {
+        tracing::debug!("asking rmbd peer {peer} to send its rows to {own}");
+        let host = own.ip().to_string();
+        self.send_now(&encode_peer(host.as_bytes(), own.port().into()), peer);
+    }
+
+    fn send_now(&self, datagram: &[u8], target: SocketAddr) {
+        if let Err(error) = self.sockets.try_send(datagram, target) {
             self.failed_to_send(target, &error);
         }
     }
@@ -245,9 +260,9 @@ impl<'g> Station<'g> {
             }
         }
         for reply in self.batch.replies() {
-            let (datagram, to) = reply.datagram();
-            if let Err(error) = self.socket.send_to(datagram, to).await {
-                self.failed_to_send(to, &error);
+            let (datagram, way) = reply.datagram();
+            if let Err(error) = self.sockets.reply(datagram, way).await {
+                self.failed_to_send(way.from, &error);
             }
         }
         self.batch.clear();
@@ -272,6 +287,9 @@ impl<'g> Station<'g> {
             for (peer, nonce) in begun.probes {
                 self.ask(peer, &nonce);
             }
+            for (peer, own) in begun.introductions {
+                self.introduce(own, peer);
+            }
             self.count_peers();
         }
         let mut encoded: Option<(u16, [u8; SYNC_DATAGRAM_BYTES])> = None;
@@ -289,8 +307,8 @@ impl<'g> Station<'g> {
                 }
             };
             encoded = Some((row, datagram));
-            match self.socket.send_to(&datagram, self.on_wire(peer)).await {
-                Ok(_) => {
+            match self.sockets.send(&datagram, peer).await {
+                Ok(()) => {
                     self.gateway.metrics.rows_sent.inc();
                 }
                 Err(error) => {
@@ -315,16 +333,6 @@ impl<'g> Station<'g> {
     fn count_peers(&self) {
         let count = i64::try_from(self.peers.count()).unwrap_or(i64::MAX);
         self.gateway.metrics.peers.set(count);
-    }
-
-    /// The address as the socket takes it.
-    fn on_wire(&self, address: SocketAddr) -> SocketAddr {
-        match address.ip() {
-            IpAddr::V4(ip) if self.ipv6 => {
-                SocketAddr::new(ip.to_ipv6_mapped().into(), address.port())
-            }
-            _ => address,
-        }
     }
 }
 

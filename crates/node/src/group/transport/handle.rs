@@ -8,8 +8,8 @@ use bytes::Bytes;
 use grapevine_core::wire::group::GREETING_BYTES_MAX;
 use tokio::sync::{mpsc, oneshot};
 
-use super::address::is_loopback;
 use super::link::Context;
+use super::start::refuse_reachable;
 use super::switch::{Command, Registry};
 use super::{
     Address, Counters, Goodbye, Keyring, PeerKey, SendError, SessionId, StartError, TargetError,
@@ -22,7 +22,7 @@ pub struct Handle {
     registry: Arc<Registry>,
     context: Arc<Context>,
     addresses: Arc<[SocketAddr]>,
-    listen: Option<SocketAddr>,
+    listen: Arc<[SocketAddr]>,
 }
 
 /// A peer with a session.
@@ -60,14 +60,14 @@ impl Handle {
         registry: Arc<Registry>,
         context: Arc<Context>,
         addresses: Vec<SocketAddr>,
-        listen: Option<SocketAddr>,
+        listen: Vec<SocketAddr>,
     ) -> Self {
         Handle {
             commands,
             registry,
             context,
             addresses: addresses.into(),
-            listen,
+            listen: listen.into(),
         }
     }
 
@@ -202,11 +202,8 @@ impl Handle {
     /// # Errors
     /// There is none, and others could reach this node; or the transport has stopped.
     pub async fn set_keyring(&self, ring: Keyring) -> Result<(), HandleError> {
-        if let Some(listen) = self.listen
-            && ring.is_empty()
-            && !is_loopback(&listen)
-        {
-            return Err(StartError::NoSecret { listen }.into());
+        if ring.is_empty() {
+            refuse_reachable(&self.listen)?;
         }
         self.command(Command::Keyring(Arc::new(ring))).await
     }

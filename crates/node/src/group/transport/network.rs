@@ -2,8 +2,9 @@
 //! talks to strangers by itself. There is no identify and no ping: the first tells everybody what
 //! a node is, and a heartbeat in the stream does the work of the second.
 
+use std::collections::HashMap;
 use std::io;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::SocketAddr;
 use std::num::NonZeroU8;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use libp2p::connection_limits::{self, ConnectionLimits};
 use libp2p::core::muxing::StreamMuxerBox;
+use libp2p::core::transport::ListenerId;
 use libp2p::core::transport::timeout::TransportTimeout;
 use libp2p::core::transport::{Boxed, OrTransport};
 use libp2p::core::upgrade::Version;
@@ -26,9 +28,7 @@ use super::limits::{
 };
 use super::muxer::Multiplex;
 use super::{Carriers, NodeKey, Settings, StartError};
-
-/// How often a free port is looked for that is free for TCP and for UDP.
-const PORT_TRIES: usize = 32;
+use crate::sockets::{self, Refused, bind_all};
 
 /// Between two questions on the local network who is there, after the first. Whoever hears the
 /// answers to another's question asks none of its own for as long, so they stay as many as there
@@ -114,52 +114,55 @@ fn transport(
     Ok(TransportTimeout::new(both, ADMISSION_TIME).boxed())
 }
 
-/// Starts to listen at one port for all carriers; returns how many listeners there are.
+/// Starts to listen at one port of all addresses for all carriers; returns the listeners, each
+/// with its address.
 pub(super) fn listen(
     swarm: &mut Swarm<Behaviour>,
-    listen: SocketAddr,
+    listen: &[SocketAddr],
     carriers: Carriers,
-) -> Result<usize, StartError> {
-    let refused = |source| StartError::Listen { listen, source };
-    let address = free_port(listen, carriers).map_err(refused)?;
-    let each = carriers.each();
-    for carrier in &each {
-        swarm
-            .listen_on(multiaddr(address, *carrier))
-            .map_err(|error| refused(io::Error::other(error)))?;
-    }
-    Ok(each.len())
-}
-
-/// The address itself once it is known to be free, with a port of its own if it had none. libp2p
-/// listens so that several programs may share a port, which is never meant here.
-fn free_port(listen: SocketAddr, carriers: Carriers) -> io::Result<SocketAddr> {
-    let mut tries = 0;
-    loop {
-        tries += 1;
-        match both_free(listen, carriers) {
-            Err(error) if listen.port() != 0 || tries == PORT_TRIES => return Err(error),
-            Err(_) => {}
-            Ok(address) => return Ok(address),
+) -> Result<HashMap<ListenerId, SocketAddr>, StartError> {
+    let mut listeners = HashMap::new();
+    for address in free_addresses(listen, carriers)? {
+        for carrier in carriers.each() {
+            let listener = swarm.listen_on(multiaddr(address, carrier));
+            let listener = listener.map_err(|error| StartError::Listen {
+                listen: address,
+                source: io::Error::other(error),
+            })?;
+            listeners.insert(listener, address);
         }
     }
+    Ok(listeners)
 }
 
-fn both_free(listen: SocketAddr, carriers: Carriers) -> io::Result<SocketAddr> {
-    let mut address = listen;
-    let tcp = if carriers.tcp {
-        let held = TcpListener::bind(address)?;
-        address = held.local_addr()?;
-        Some(held)
-    } else {
-        None
-    };
-    if carriers.quic {
-        let held = UdpSocket::bind(address)?;
-        address = held.local_addr()?;
+/// The addresses once they are known to be free, with one port for all if they had none. libp2p
+/// listens so that several programs may share a port, which is never meant here.
+fn free_addresses(
+    listen: &[SocketAddr],
+    carriers: Carriers,
+) -> Result<Vec<SocketAddr>, StartError> {
+    let free = bind_all(listen, |mut address| {
+        let mut tcp = None;
+        if carriers.tcp {
+            let (held, bound) = sockets::tcp(address)?;
+            (tcp, address) = (Some(held), bound);
+        }
+        let mut udp = None;
+        if carriers.quic {
+            let (held, bound) = sockets::udp(address)?;
+            (udp, address) = (Some(held), bound);
+        }
+        Ok(((tcp, udp), address))
+    });
+    let free = free.map_err(|Refused { address, source }| StartError::Listen {
+        listen: address,
+        source,
+    })?;
+    for missing in free.missing {
+        tracing::warn!("group.listen: {missing}; the listener's other addresses are served");
     }
-    drop(tcp);
-    Ok(address)
+    let addresses = free.sockets.iter().map(|(_, address)| *address);
+    Ok(addresses.collect())
 }
 
 impl Carriers {

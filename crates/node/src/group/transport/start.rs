@@ -1,7 +1,8 @@
 //! How a transport begins.
 
+use std::collections::{BTreeSet, HashMap};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -9,10 +10,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use grapevine_core::wire::group::GREETING_BYTES_MAX;
 use libp2p::Swarm;
+use libp2p::core::transport::ListenerId;
 use libp2p::futures::StreamExt as _;
 use libp2p::swarm::SwarmEvent;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use super::address::{is_loopback, socket_address};
 use super::counters::Counters;
@@ -25,6 +27,10 @@ use super::{Events, Keyring, NodeKey, event};
 
 /// Time for the listeners to say where they listen.
 const LISTEN_TIME: Duration = Duration::from_secs(5);
+/// The same for those that listen on all interfaces: there may be none of their family.
+const INTERFACES_TIME: Duration = Duration::from_secs(1);
+/// When no interface was named for so long, all were.
+const INTERFACES_PAUSE: Duration = Duration::from_millis(50);
 
 /// How bytes travel. Both are on unless one is in the way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,8 +63,8 @@ impl Carriers {
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Where to be called, by TCP and QUIC at the same port; port 0 takes one that is free for
-    /// both. None calls others and is called by nobody.
-    pub listen: Option<SocketAddr>,
+    /// both at each address. An empty list calls others and is called by nobody.
+    pub listen: Vec<SocketAddr>,
     /// Whether to look for others on the local network, and to be seen there, by mDNS.
     pub discover: bool,
     /// The secrets of the group. An empty one keeps to this machine's loopback.
@@ -119,19 +125,14 @@ pub async fn start(settings: Settings, key: &NodeKey) -> Result<(Handle, Events)
     if settings.greeting.len() > GREETING_BYTES_MAX {
         return Err(StartError::GreetingTooLong(settings.greeting.len()));
     }
-    if let Some(listen) = settings.listen
-        && settings.keyring.is_empty()
-        && !is_loopback(&listen)
-    {
-        return Err(StartError::NoSecret { listen });
+    if settings.keyring.is_empty() {
+        refuse_reachable(&settings.listen)?;
     }
     let loopback_only = Arc::new(AtomicBool::new(settings.keyring.is_empty()));
     let mut swarm = network::build(&settings, key, Arc::clone(&loopback_only))?;
     let mut early = Vec::new();
-    let addresses = match settings.listen {
-        Some(listen) => listening(&mut swarm, listen, carriers, &mut early).await?,
-        None => Vec::new(),
-    };
+    let listeners = network::listen(&mut swarm, &settings.listen, carriers)?;
+    let addresses = listening(&mut swarm, listeners, &mut early).await?;
     let (sink, events) = event::queue();
     let counters = Arc::new(Counters::default());
     let context = Arc::new(Context {
@@ -160,38 +161,66 @@ pub async fn start(settings: Settings, key: &NodeKey) -> Result<(Handle, Events)
     Ok((handle, events))
 }
 
-/// Listens; the addresses of all interfaces that the listeners know of when each knows one. What
-/// else happens meanwhile goes into `early`: whoever is found or comes then is not told again.
+/// Refuses addresses that other machines can reach.
+///
+/// # Errors
+/// The first of them.
+pub(super) fn refuse_reachable(listen: &[SocketAddr]) -> Result<(), StartError> {
+    match listen.iter().find(|address| !is_loopback(address)) {
+        Some(listen) => Err(StartError::NoSecret { listen: *listen }),
+        None => Ok(()),
+    }
+}
+
+/// Waits for the listeners; gives their addresses, those of all interfaces of one that listens
+/// everywhere. What else happens meanwhile goes into `early`: whoever is found or comes then is
+/// not told again.
 async fn listening(
     swarm: &mut Swarm<Behaviour>,
-    listen: SocketAddr,
-    carriers: Carriers,
+    listeners: HashMap<ListenerId, SocketAddr>,
     early: &mut Vec<SwarmEvent<BehaviourEvent>>,
 ) -> Result<Vec<SocketAddr>, StartError> {
-    let expected = network::listen(swarm, listen, carriers)?;
-    let mut listeners = std::collections::HashSet::new();
-    let mut addresses = std::collections::BTreeSet::new();
-    let all = async {
-        while listeners.len() < expected {
-            match swarm.select_next_some().await {
-                SwarmEvent::NewListenAddr {
-                    listener_id,
-                    address,
-                } => {
-                    listeners.insert(listener_id);
-                    addresses.extend(socket_address(&address));
-                }
-                SwarmEvent::ListenerClosed {
-                    reason: Err(source),
-                    ..
-                } => return Err(source),
-                event => early.push(event),
+    let started = Instant::now();
+    let everywhere = |address: &SocketAddr| address.ip().is_unspecified();
+    let any_everywhere = listeners.values().any(everywhere);
+    let mut silent = listeners.clone();
+    let mut addresses = BTreeSet::new();
+    loop {
+        // A machine may have no address of a family: its listener never names one.
+        let end = match silent.values().find(|address| !everywhere(address)) {
+            Some(_) => started + LISTEN_TIME,
+            None if !silent.is_empty() => started + INTERFACES_TIME,
+            None if any_everywhere => Instant::now() + INTERFACES_PAUSE,
+            None => break,
+        };
+        match timeout_at(end, swarm.select_next_some()).await {
+            Ok(SwarmEvent::NewListenAddr {
+                listener_id,
+                address,
+            }) => {
+                silent.remove(&listener_id);
+                addresses.extend(socket_address(&address));
             }
+            Ok(SwarmEvent::ListenerClosed {
+                listener_id,
+                reason: Err(source),
+                ..
+            }) => {
+                let listen = listeners.get(&listener_id).copied();
+                let listen = listen.unwrap_or((Ipv4Addr::UNSPECIFIED, 0).into());
+                return Err(StartError::Listen { listen, source });
+            }
+            Ok(event) => early.push(event),
+            Err(_) => match silent.values().find(|address| !everywhere(address)) {
+                Some(listen) => {
+                    return Err(StartError::Listen {
+                        listen: *listen,
+                        source: io::ErrorKind::TimedOut.into(),
+                    });
+                }
+                None => break,
+            },
         }
-        Ok(())
-    };
-    let outcome = timeout(LISTEN_TIME, all).await;
-    let outcome = outcome.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-    outcome.map_err(|source| StartError::Listen { listen, source })?;
+    }
     Ok(addresses.into_iter().collect())
 }

@@ -4,9 +4,9 @@
 //! As in the original: a round sends every row to every peer; a peer of whom not one
 //! acknowledgement came since its first row is dropped when the next round begins, and stays
 //! dropped until somebody names it again. Unlike in the original: peers of the configuration
-//! stay; a peer that cannot be sent to is dropped and does not end the rounds; peers on the open
-//! network have to show that an rmbd is there (see `admission`), now and then again; all tables
-//! are bounded. An acknowledgement carries nothing that could be checked, so what it may do is
+//! stay, and are asked to send their rows as well while they do not; a peer that cannot be sent to
+//! is dropped and does not end the rounds; peers that another machine has named have to show that
+//! an rmbd is there (see `admission`), now and then again; all tables are bounded. An acknowledgement carries nothing that could be checked, so what it may do is
 //! small: keep one peer, that was sent rows in this round, for one round more.
 
 #[cfg(test)]
@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use super::Settings;
 use super::admission::{self, Admission, Refusal};
 
 /// Most peers beside those of the configuration. Each is sent all rows each round.
@@ -24,10 +25,17 @@ pub(super) const PEERS_MAX: usize = 256;
 pub(super) const NEWCOMERS_MAX: usize = 128;
 /// Most addresses that are being asked for a proof.
 pub(super) const PROBES_MAX: usize = 256;
-/// How long an answer to a proof may take. The question is not repeated before.
+/// How long an answer to a proof may take. A request does not begin another one before.
 pub(super) const PROBE_TIME: Duration = Duration::from_secs(5);
+/// How often one request has its question sent, in successive rounds: datagrams get lost. As
+/// many as stay below three times the bytes of the request.
+pub(super) const QUESTIONS_PER_PROBE: u8 = 3;
 /// How long a proof holds: so long at most rows go to an address that has changed hands.
 pub(super) const PROOF_TIME: Duration = Duration::from_secs(60);
+/// A peer of the configuration that has sent no row for so long is asked to.
+pub(super) const ROWS_WITHIN: Duration = Duration::from_secs(2);
+/// Between two such requests to a peer that acknowledges every round.
+pub(super) const INTRODUCE_EVERY: Duration = Duration::from_secs(5);
 /// Bytes of the key that proves an address.
 pub(super) const NONCE_BYTES: usize = 32;
 
@@ -54,8 +62,10 @@ pub(super) enum Requested {
 pub(super) struct Begun {
     /// Peers that were dropped.
     pub(super) dropped: usize,
-    /// Peers that are to be asked again whether they have a key.
+    /// Who is to be asked again whether it has a key.
     pub(super) probes: Vec<(SocketAddr, Nonce)>,
+    /// Peers that are to be asked to send their rows, and to which address of this node.
+    pub(super) introductions: Vec<(SocketAddr, SocketAddr)>,
 }
 
 /// A peer.
@@ -69,6 +79,12 @@ struct Peer {
     ever_acked: bool,
     /// Whether sending to it failed in this round.
     failed: bool,
+    /// The address of this node that its last acknowledgement came to.
+    reached: Option<SocketAddr>,
+    /// When it last sent a row.
+    filled: Option<Instant>,
+    /// When it was last asked to; nothing once it has missed a round.
+    introduced: Option<Instant>,
     /// When it last showed that it is there, and what it is asked next. Not wanted of peers that
     /// are believed.
     proof: Option<Proof>,
@@ -87,6 +103,8 @@ struct Proof {
 struct Probe {
     nonce: Nonce,
     asked: Instant,
+    /// How often it was sent.
+    questions: u8,
 }
 
 /// The round that is being sent: row by row, each to all peers.
@@ -99,9 +117,11 @@ struct Round {
 
 /// The peers and the rounds.
 pub(super) struct Peers {
-    own: SocketAddr,
+    own: Vec<SocketAddr>,
     rows: u16,
     delay: Duration,
+    /// Whether peers of the configuration are asked to send their rows.
+    announce: bool,
     configured: BTreeSet<SocketAddr>,
     peers: BTreeMap<SocketAddr, Peer>,
     probes: BTreeMap<SocketAddr, Probe>,
@@ -110,13 +130,14 @@ pub(super) struct Peers {
 }
 
 impl Peers {
-    /// No peers; the first round is due at once. `own` is the socket's address. All addresses
-    /// here are canonical: no IPv4 inside IPv6.
-    pub(super) fn new(own: SocketAddr, rows: u16, delay: Duration, now: Instant) -> Self {
+    /// No peers; the first round is due at once. `own` are the addresses of the sockets. All
+    /// addresses here are canonical: no IPv4 inside IPv6.
+    pub(super) fn new(own: Vec<SocketAddr>, rows: u16, settings: &Settings, now: Instant) -> Self {
         Peers {
             own,
             rows,
-            delay,
+            delay: settings.sync_delay,
+            announce: settings.announce,
             configured: BTreeSet::new(),
             peers: BTreeMap::new(),
             probes: BTreeMap::new(),
@@ -134,7 +155,9 @@ impl Peers {
     /// no longer among them is an ordinary peer from then on.
     pub(super) fn configure(&mut self, configured: BTreeSet<SocketAddr>) {
         self.configured = configured;
-        self.configured.remove(&self.own);
+        for own in &self.own {
+            self.configured.remove(own);
+        }
     }
 
     /// Takes a request of `from` to peer with `target`. `nonce` is for a question, if one is
@@ -188,7 +211,12 @@ impl Peers {
         if self.probes.len() >= PROBES_MAX {
             return Requested::Refused(Refusal::Full);
         }
-        self.probes.insert(address, Probe { nonce, asked: now });
+        let probe = Probe {
+            nonce,
+            asked: now,
+            questions: 1,
+        };
+        self.probes.insert(address, probe);
         Requested::Probe(nonce)
     }
 
@@ -222,15 +250,24 @@ impl Peers {
         self.admit(from, peer).is_ok()
     }
 
-    /// Takes an acknowledgement: whether it is one of a row that was sent in this round.
-    pub(super) fn ack(&mut self, from: SocketAddr) -> bool {
+    /// Takes an acknowledgement, which came to the address `own`: whether it is one of a row that
+    /// was sent in this round.
+    pub(super) fn ack(&mut self, from: SocketAddr, own: Option<SocketAddr>) -> bool {
         match self.peers.get_mut(&from) {
             Some(peer) if peer.sent => {
                 peer.acked = true;
                 peer.ever_acked = true;
+                peer.reached = own;
                 true
             }
             _ => false,
+        }
+    }
+
+    /// Notes that `from` has sent a row.
+    pub(super) fn filled(&mut self, from: SocketAddr, now: Instant) {
+        if let Some(peer) = self.peers.get_mut(&from) {
+            peer.filled = Some(now);
         }
     }
 
@@ -249,7 +286,8 @@ impl Peers {
         self.round.is_none() && now >= self.next_round
     }
 
-    /// Begins a round: drops who did not answer the last one, and asks for proofs that are old.
+    /// Begins a round: drops who did not answer the last one, asks for proofs that are old, again
+    /// for those that have not come, and for rows.
     pub(super) fn begin(&mut self, now: Instant, mut nonce: impl FnMut() -> Nonce) -> Begun {
         let before = self.peers.len();
         let configured = &self.configured;
@@ -262,7 +300,8 @@ impl Peers {
         });
         let mut begun = Begun {
             dropped: before - self.peers.len(),
-            probes: Vec::new(),
+            probes: self.questions_again(now),
+            introductions: self.introductions(now),
         };
         for address in &self.configured {
             self.peers.entry(*address).or_default();
@@ -287,6 +326,47 @@ impl Peers {
             next: 0,
         });
         begun
+    }
+
+    /// The questions that may have been lost.
+    fn questions_again(&mut self, now: Instant) -> Vec<(SocketAddr, Nonce)> {
+        let mut again = Vec::new();
+        for (address, probe) in &mut self.probes {
+            let waits = now.saturating_duration_since(probe.asked) < PROBE_TIME;
+            if waits && probe.questions < QUESTIONS_PER_PROBE {
+                probe.questions += 1;
+                again.push((*address, probe.nonce));
+            }
+        }
+        again
+    }
+
+    /// The peers of the configuration that take rows and send none: those that have restarted, or
+    /// have dropped this node while it was away. One that does not acknowledge is left alone.
+    fn introductions(&mut self, now: Instant) -> Vec<(SocketAddr, SocketAddr)> {
+        let mut introductions = Vec::new();
+        if !self.announce {
+            return introductions;
+        }
+        let since = |at: Option<Instant>| at.map(|at| now.saturating_duration_since(at));
+        for address in &self.configured {
+            let Some(peer) = self.peers.get_mut(address) else {
+                continue;
+            };
+            if !peer.acked {
+                peer.introduced = None;
+                continue;
+            }
+            let reached = peer.reached;
+            let own = reached.filter(|own| admission::may_introduce(*own, address.ip()));
+            let lacks_rows = since(peer.filled).is_none_or(|time| time > ROWS_WITHIN);
+            let due = since(peer.introduced).is_none_or(|time| time > INTRODUCE_EVERY);
+            if let (Some(own), true, true) = (own, lacks_rows, due) {
+                peer.introduced = Some(now);
+                introductions.push((*address, own));
+            }
+        }
+        introductions
     }
 
     /// The next row to send, and to whom. After the last one the round is over, and the next one
@@ -327,9 +407,9 @@ impl Peers {
     fn is_own(&self, address: SocketAddr) -> bool {
         let here =
             |address: SocketAddr| address.ip().is_loopback() || address.ip().is_unspecified();
-        address == self.own
-            || (address.port() == self.own.port()
-                && here(address)
-                && self.own.ip().is_unspecified())
+        self.own.iter().any(|own| {
+            address == *own
+                || (address.port() == own.port() && here(address) && own.ip().is_unspecified())
+        })
     }
 }

@@ -16,7 +16,7 @@ impl World {
     fn new() -> World {
         let now = Instant::now();
         World {
-            peers: Peers::new(local(8000), 5, DELAY, now),
+            peers: Peers::new(vec![local(8000)], 5, &settings(), now),
             now,
             nonces: 0,
         }
@@ -54,6 +54,14 @@ impl World {
 
     fn rows(&mut self) -> Vec<(u16, SocketAddr)> {
         std::iter::from_fn(|| self.peers.next_row(self.now)).collect()
+    }
+}
+
+fn settings() -> Settings {
+    Settings {
+        sync_delay: DELAY,
+        peers: Vec::new(),
+        announce: true,
     }
 }
 
@@ -118,7 +126,7 @@ fn a_peer_that_never_acknowledges_gets_five_rows_and_is_gone() {
     assert!(world.rows().is_empty());
     assert_eq!(world.peers.count(), 0);
     // A late acknowledgement does not bring it back, a request does.
-    assert!(!world.peers.ack(local(1)));
+    assert!(!world.peers.ack(local(1), None));
     assert!(world.round().is_empty());
     world.add(local(1));
     assert_eq!(world.round(), all_rows(local(1)));
@@ -130,7 +138,7 @@ fn one_acknowledgement_keeps_a_peer_for_one_round() {
     world.add(local(1));
     for _ in 0..3 {
         assert_eq!(world.round(), all_rows(local(1)));
-        assert!(world.peers.ack(local(1)));
+        assert!(world.peers.ack(local(1), None));
     }
     assert_eq!(world.round(), all_rows(local(1)));
     assert!(
@@ -144,9 +152,9 @@ fn acknowledgements_count_from_the_registered_address_alone() {
     let mut world = World::new();
     world.add(local(1));
     world.round();
-    assert!(!world.peers.ack(local(2)), "another port");
+    assert!(!world.peers.ack(local(2), None), "another port");
     let other = SocketAddr::from(([127, 0, 0, 2], 1));
-    assert!(!world.peers.ack(other), "another address");
+    assert!(!world.peers.ack(other, None), "another address");
     assert!(world.round().is_empty());
     assert_eq!(world.peers.count(), 0, "strangers are not remembered");
 }
@@ -155,12 +163,12 @@ fn acknowledgements_count_from_the_registered_address_alone() {
 fn acknowledgements_before_the_rows_do_not_count() {
     let mut world = World::new();
     world.add(local(1));
-    assert!(!world.peers.ack(local(1)));
+    assert!(!world.peers.ack(local(1), None));
     world.round();
-    assert!(world.peers.ack(local(1)));
+    assert!(world.peers.ack(local(1), None));
     world.begin();
     assert!(
-        !world.peers.ack(local(1)),
+        !world.peers.ack(local(1), None),
         "the new round has sent nothing yet"
     );
     world.rows();
@@ -182,9 +190,10 @@ fn the_own_address_is_no_peer() {
     world.peers.configure([local(8000)].into());
     assert!(world.round().is_empty());
     let any = SocketAddr::from(([0, 0, 0, 0], 8000));
-    world.peers = Peers::new(any, 5, DELAY, world.now);
+    world.peers = Peers::new(vec![any, public(1)], 5, &settings(), world.now);
     assert_eq!(world.request(local(1), any), Requested::Own);
     assert_eq!(world.request(local(1), local(8000)), Requested::Own);
+    assert_eq!(world.request(local(1), public(1)), Requested::Own);
     assert_eq!(world.request(local(1), local(8001)), Requested::Added);
 }
 
@@ -216,7 +225,7 @@ fn a_peer_that_cannot_be_sent_to_does_not_end_the_rounds() {
     assert_eq!(world.peers.next_row(world.now), Some((0, local(1))));
     assert!(world.peers.fail(local(1)));
     assert_eq!(world.rows(), all_rows(local(2)));
-    assert!(world.peers.ack(local(2)));
+    assert!(world.peers.ack(local(2), None));
     assert_eq!(world.round(), all_rows(local(2)));
 }
 
@@ -240,13 +249,13 @@ fn invented_peers_leave_room_for_those_that_answer() {
     };
     assert_eq!(fill(&mut world), NEWCOMERS_MAX);
     for (_, peer) in world.round() {
-        world.peers.ack(peer);
+        world.peers.ack(peer, None);
     }
     assert_eq!(fill(&mut world), PEERS_MAX - NEWCOMERS_MAX);
     // Those that answered stay, and silent ones make room.
     assert_eq!(world.round().len(), 5 * PEERS_MAX);
     for port in 10_001..10_001 + NEWCOMERS_MAX as u16 {
-        assert!(world.peers.ack(local(port)));
+        assert!(world.peers.ack(local(port), None));
     }
     assert_eq!(world.begin().dropped, PEERS_MAX - NEWCOMERS_MAX);
     assert_eq!(fill(&mut world), PEERS_MAX - NEWCOMERS_MAX);
@@ -287,6 +296,105 @@ fn on_the_open_network_only_who_answers_is_sent_rows() {
     assert!(world.peers.answer(public(1), &nonce, world.now));
     assert_eq!(world.round(), all_rows(public(1)));
     assert!(!world.peers.answer(public(2), &nonce, world.now));
+}
+
+#[test]
+fn a_neighbour_is_sent_at_most_three_times_the_request_before_it_answers() {
+    use grapevine_core::wire::rmbd::{encode_has, encode_peer};
+    let neighbour = |last| SocketAddr::from(([10, 0, 0, last], 8000));
+    let mut world = World::new();
+    let asked = encode_peer(b"10.0.0.1", 8000).len();
+    let Requested::Probe(nonce) = world.request(neighbour(9), neighbour(1)) else {
+        panic!("it is to be asked");
+    };
+    let question = encode_has(&nonce).len();
+    let mut sent = question;
+    let end = world.now + PROBE_TIME;
+    loop {
+        let begun = world.begin();
+        assert!(world.rows().is_empty(), "no row before it answers");
+        if world.now >= end {
+            break;
+        }
+        sent += question * begun.probes.len();
+        let same = |probe: &(SocketAddr, Nonce)| *probe == (neighbour(1), nonce);
+        assert!(begun.probes.iter().all(same));
+        let again = world.request(neighbour(9), neighbour(1));
+        assert_eq!(again, Requested::Known, "no other request begins one");
+    }
+    assert!(sent > question, "a question that was lost is sent again");
+    assert!(sent <= 3 * asked, "{sent} bytes for {asked}");
+    // One that answers, the original too, is sent all rows.
+    let Requested::Probe(nonce) = world.request(neighbour(9), neighbour(1)) else {
+        panic!("it is to be asked");
+    };
+    assert!(world.peers.answer(neighbour(1), &nonce, world.now));
+    assert_eq!(world.round(), all_rows(neighbour(1)));
+}
+
+#[test]
+fn configured_peers_that_send_no_rows_are_asked_to() {
+    let (peer, own) = (local(1), local(8000));
+    let mut world = World::new();
+    world.peers.configure([peer].into());
+    let round = |world: &mut World, acknowledged: bool, fills: bool| {
+        let begun = world.begin();
+        assert_eq!(world.rows(), all_rows(peer));
+        if acknowledged {
+            assert!(world.peers.ack(peer, Some(own)));
+        }
+        if fills {
+            world.peers.filled(peer, world.now);
+        }
+        begun.introductions
+    };
+    let asked = [(peer, own)];
+    assert!(round(&mut world, false, false).is_empty(), "not seen yet");
+    assert!(round(&mut world, true, false).is_empty(), "it is not there");
+    assert_eq!(round(&mut world, true, true), asked, "it has come");
+    for _ in 0..100 {
+        assert!(round(&mut world, true, true).is_empty(), "it sends rows");
+    }
+    // It has restarted between two rounds, and has forgotten this node.
+    let start = world.now;
+    let again = std::iter::repeat_with(|| round(&mut world, true, false));
+    let rounds = again.take_while(Vec::is_empty).take(100).count();
+    assert!(rounds < 10, "{rounds} rounds");
+    assert!(world.now - start > ROWS_WITHIN);
+    // It does not listen to that: it is not asked in every round.
+    let more = (0..100).filter(|_| !round(&mut world, true, false).is_empty());
+    let more = more.count();
+    assert!((5..=10).contains(&more), "{more} times in 50 s");
+    // It was away over a round: it is asked as soon as it is back.
+    assert!(round(&mut world, false, false).is_empty());
+    assert!(round(&mut world, true, false).is_empty());
+    assert_eq!(round(&mut world, true, false), asked);
+}
+
+#[test]
+fn only_configured_peers_are_asked_for_rows_and_only_as_configured() {
+    let own = Some(local(8000));
+    let mut world = World::new();
+    world.add(local(1));
+    for _ in 0..3 {
+        world.round();
+        assert!(world.peers.ack(local(1), own));
+    }
+    assert!(world.begin().introductions.is_empty());
+    for (announce, reached) in [(false, own), (true, None), (true, Some(local(0)))] {
+        let settings = Settings {
+            announce,
+            ..settings()
+        };
+        world.peers = Peers::new(vec![local(8000)], 5, &settings, world.now);
+        world.peers.configure([local(1)].into());
+        world.round();
+        assert!(world.peers.ack(local(1), reached));
+        assert!(
+            world.begin().introductions.is_empty(),
+            "{announce} {reached:?}"
+        );
+    }
 }
 
 #[test]
@@ -332,7 +440,7 @@ fn forged_acknowledgements_do_not_outlive_the_proof() {
             break;
         }
         assert_eq!(world.rows(), all_rows(public(1)));
-        assert!(world.peers.ack(public(1)), "forged");
+        assert!(world.peers.ack(public(1), None), "forged");
     }
     assert!(world.rows().is_empty());
     let after = world.now - start;
@@ -353,7 +461,7 @@ fn forged_acknowledgements_do_not_outlive_the_proof() {
             assert!(world.peers.answer(address, &nonce, world.now));
         }
         assert_eq!(world.rows(), all_rows(public(1)));
-        assert!(world.peers.ack(public(1)));
+        assert!(world.peers.ack(public(1), None));
     }
 }
 

@@ -57,13 +57,13 @@ async fn without_a_secret_nodes_of_one_machine_meet() {
 async fn without_a_secret_it_does_not_listen_to_others() {
     for listen in ["0.0.0.0:0", "192.0.2.1:8676", "[::]:0"] {
         let mut open = settings(Keyring::default(), Carriers::BOTH);
-        open.listen = Some(listen.parse().unwrap());
+        open.listen = vec!["127.0.0.1:0".parse().unwrap(), listen.parse().unwrap()];
         let refused = start(open, &NodeKey::from_bytes([1; 32])).await;
         let text = refused.err().expect("a refusal").to_string();
         assert!(text.contains("group.secret_file"), "{text}");
     }
     let mut guarded = settings(ring(1), Carriers::BOTH);
-    guarded.listen = Some("0.0.0.0:0".parse().unwrap());
+    guarded.listen = vec!["0.0.0.0:0".parse().unwrap()];
     let node = node_with(1, guarded).await;
     let refused = node.handle.set_keyring(Keyring::default()).await;
     assert!(matches!(

@@ -67,7 +67,7 @@ async fn both_carriers_listen_at_one_port() {
     assert!(std::net::TcpListener::bind(address).is_err());
     // Somebody else who wants it gets an error, not half of its connections.
     let mut taken = settings(ring(1), Carriers::TCP);
-    taken.listen = Some(address);
+    taken.listen = vec![address];
     let refused = start(taken, &NodeKey::from_bytes([2; 32])).await;
     assert!(matches!(refused, Err(StartError::Listen { .. })));
 }

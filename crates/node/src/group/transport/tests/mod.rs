@@ -33,7 +33,7 @@ fn key(byte: u8) -> Key {
 
 fn settings(keyring: Keyring, carriers: Carriers) -> Settings {
     Settings {
-        listen: Some("127.0.0.1:0".parse().unwrap()),
+        listen: vec!["127.0.0.1:0".parse().unwrap()],
         discover: false,
         keyring,
         greeting: Bytes::from_static(b"group lab, node secret-name"),

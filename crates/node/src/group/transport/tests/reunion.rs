@@ -65,7 +65,7 @@ async fn a_restarted_peer_is_closed_and_admitted_anew() {
         // As after a crash: no goodbye.
         drop(b);
         let again = Settings {
-            listen: Some(address),
+            listen: vec![address],
             ..settings
         };
         let mut b = restarted(again).await;
@@ -116,7 +116,7 @@ async fn a_restarted_peer_that_calls_first_replaces_its_old_session() {
 #[tokio::test]
 async fn one_side_that_can_call_is_enough() {
     let mut silent = settings(ring(1), Carriers::BOTH);
-    silent.listen = None;
+    silent.listen = Vec::new();
     let (mut a, mut b) = pair(silent, settings(ring(1), Carriers::BOTH)).await;
     assert!(a.handle.addresses().is_empty());
     assert!(talk(&mut a, &mut b).await && talk(&mut b, &mut a).await);
@@ -133,7 +133,7 @@ async fn a_node_that_comes_late_is_found() {
     a.handle.want(peer, vec![address.into()]).await.unwrap();
     a.dial_failed().await;
     let late = Settings {
-        listen: Some(address),
+        listen: vec![address],
         ..settings
     };
     let mut b = restarted(late).await;

@@ -37,7 +37,7 @@ impl Stranger {
     pub(super) async fn try_meet(number: u8, node: &Node, carriers: Carriers) -> Option<Stranger> {
         let key = NodeKey::from_bytes([number; 32]);
         let mut settings = settings(Keyring::default(), carriers);
-        settings.listen = None;
+        settings.listen = Vec::new();
         let free = Arc::new(AtomicBool::new(false));
         let mut swarm = network::build(&settings, &key, free).unwrap();
         let way = multiaddr(node.handle.addresses()[0], carriers.each()[0]);

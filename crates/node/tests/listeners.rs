@@ -1,0 +1,157 @@
+//! Nodes whose listeners have several addresses: `[::]` and `localhost`.
+
+mod harness;
+
+use std::fs::Permissions;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use harness::{Client, Node, http, wait_for};
+
+/// The loopback addresses of this machine.
+fn loopback() -> Vec<IpAddr> {
+    let six = IpAddr::from(Ipv6Addr::LOCALHOST);
+    let six = UdpSocket::bind((six, 0)).ok().map(|_| six);
+    std::iter::once(Ipv4Addr::LOCALHOST.into())
+        .chain(six)
+        .collect()
+}
+
+/// The setting with a new secret of a group.
+fn group_secret(directory: &Path) -> String {
+    let file = directory.join("secret");
+    let made = grapevine()
+        .args(["group", "secret", "new", "--file"])
+        .arg(&file)
+        .output();
+    let made = made.expect("it runs");
+    assert!(made.status.success(), "{made:?}");
+    format!("group.secret_file={}", file.display())
+}
+
+/// The setting with a token for HTTP.
+fn http_token(directory: &Path) -> String {
+    let file = directory.join("token");
+    std::fs::write(&file, "correct horse").expect("written");
+    std::fs::set_permissions(&file, Permissions::from_mode(0o600)).expect("its own");
+    format!("http.token_file={}", file.display())
+}
+
+fn grapevine() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_grapevine"));
+    command.stdin(Stdio::null());
+    command
+}
+
+/// The node answers bloomd's clients over TCP and UDP, and HTTP's, at every loopback address.
+fn serves_at_all(node: &Node) {
+    let port = |key| node.address(key).port();
+    for ip in loopback() {
+        let mut client = Client::connect((ip, port("bloomd.tcp")).into());
+        client.ask("create f capacity=20000");
+        let name = format!("over-{ip}");
+        let any: IpAddr = if ip.is_ipv4() {
+            Ipv4Addr::UNSPECIFIED.into()
+        } else {
+            Ipv6Addr::UNSPECIFIED.into()
+        };
+        let datagrams = UdpSocket::bind((any, 0)).expect("a port");
+        let to = SocketAddr::from((ip, port("bloomd.udp")));
+        let line = format!("s f {name}\n");
+        let sent = datagrams.send_to(line.as_bytes(), to);
+        sent.expect("it is sent");
+        wait_for("a key that was sent as a datagram", || {
+            (client.ask(&format!("c f {name}")) == "Yes\n").then_some(())
+        });
+        let (status, _) = http((ip, port("http.listen")).into(), "GET /livez", "");
+        assert_eq!(status, 200, "{ip}");
+    }
+}
+
+/// A node joins at every loopback address of the group's port.
+fn is_joined_at_all(node: &Node, directory: &Path, settings: &[&str]) {
+    for (index, ip) in loopback().into_iter().enumerate() {
+        let address = SocketAddr::from((ip, node.address("group.listen").port()));
+        let join = format!("group.join={address}");
+        let mut settings = settings.to_vec();
+        settings.push(&join);
+        let other = Node::start(&directory.join(index.to_string()), &settings);
+        let mut client = other.bloomd();
+        wait_for("the group's filter to be there", || {
+            (client.ask("c f x") == "No\n").then_some(())
+        });
+        assert!(other.stop().success());
+    }
+}
+
+#[test]
+fn on_every_address_all_listeners_serve_both_families() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let secret_file = group_secret(directory.path());
+    let token_file = http_token(directory.path());
+    let settings = [
+        secret_file.as_str(),
+        &token_file,
+        "bloomd.open=true",
+        "bloomd.tcp=[::]:0",
+        "bloomd.udp=[::]:0",
+        "http.listen=[::]:0",
+        "group.listen=[::]:0",
+    ];
+    let node = Node::start(&directory.path().join("node"), &settings);
+    serves_at_all(&node);
+    is_joined_at_all(&node, directory.path(), &[&secret_file]);
+    assert!(node.stop().success());
+}
+
+#[test]
+fn localhost_is_both_loopback_addresses() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let data_dir = directory.path().join("node");
+    let settings = [
+        "bloomd.tcp=localhost:0",
+        "bloomd.udp=localhost:0",
+        "http.listen=localhost:0",
+        "group.listen=localhost:0",
+    ];
+    let node = Node::start(&data_dir, &settings);
+    serves_at_all(&node);
+    is_joined_at_all(&node, directory.path(), &[]);
+    // Programs find one address for each listener, and commands find the node by it.
+    assert!(node.address("http.listen").ip().is_loopback());
+    let listed = grapevine()
+        .args(["filter", "list", "--data-dir"])
+        .arg(&data_dir)
+        .output()
+        .expect("it runs");
+    assert!(listed.status.success(), "{listed:?}");
+    assert!(node.stop().success());
+}
+
+#[test]
+fn a_configured_port_that_is_taken_at_one_address_is_an_error() {
+    for ip in loopback() {
+        let tcp = TcpListener::bind((ip, 0)).expect("a port");
+        let port = tcp.local_addr().expect("an address").port();
+        let udp = UdpSocket::bind((ip, port)).expect("the same port");
+        for listener in [
+            "bloomd.tcp",
+            "bloomd.udp",
+            "http.listen",
+            "group.listen",
+            "rmbd.udp",
+        ] {
+            let directory = tempfile::tempdir().expect("a directory");
+            let setting = format!("{listener}=localhost:{port}");
+            let mut node = Node::spawn(directory.path(), &[&setting]);
+            assert_eq!(node.wait().code(), Some(1), "{setting}");
+            let errors = node.errors();
+            let address = SocketAddr::from((ip, port)).to_string();
+            assert!(errors.contains(listener), "{errors}");
+            assert!(errors.contains(&address), "{errors}");
+        }
+        drop((tcp, udp));
+    }
+}
