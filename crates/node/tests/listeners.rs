@@ -133,9 +133,15 @@ fn localhost_is_both_loopback_addresses() {
 #[test]
 fn a_configured_port_that_is_taken_at_one_address_is_an_error() {
     for ip in loopback() {
-        let tcp = TcpListener::bind((ip, 0)).expect("a port");
+        let (tcp, udp) = wait_for("a port that is free at every address", || {
+            let tcp = TcpListener::bind((ip, 0)).ok()?;
+            let port = tcp.local_addr().ok()?.port();
+            let udp = UdpSocket::bind((ip, port)).ok()?;
+            let mut others = loopback().into_iter().filter(|other| *other != ip);
+            let free = |other| TcpListener::bind((other, port)).is_ok();
+            others.all(free).then_some((tcp, udp))
+        });
         let port = tcp.local_addr().expect("an address").port();
-        let udp = UdpSocket::bind((ip, port)).expect("the same port");
         for listener in [
             "bloomd.tcp",
             "bloomd.udp",

@@ -30,13 +30,16 @@ Counts take `100000`, `100_000`, `100k`, `1.5M` or `1e5` (`k`, `M`, `G` and `T` 
 Sizes take `B`, `KiB`, `MiB`, `GiB`, `TiB` or are plain bytes; times take `ms`, `s`, `m`, `h`, `d`.
 Addresses are `host:port` or `[v6]:port`; port `0` picks a free one, and `\"off\"` or `\"\"` turns the
 listener off. A default port that is taken is reported and skipped; a configured one that is taken
-is an error. `[::]` is every address of the machine, IPv6 and IPv4; `0.0.0.0` is every IPv4 address;
-`localhost` is `127.0.0.1` and `::1`; any other name is all of its addresses, 16 at most. A listener
-has one port at all of its addresses, a free one too. Addresses that the machine does not have are
-left out with a warning, as long as it has one of them. `listeners.json` in the data directory has
-one address for each listener, the first; the banner has all. A list is a TOML array of strings; in the environment and with `--set` its elements are
+is an error. A list is a TOML array of strings; in the environment and with `--set` its elements are
 separated by commas. A relative path in a file is taken from the file's directory, elsewhere from
 the working directory.
+
+A listener has one port at all of its addresses. `[::]` is every address of the machine, IPv6 and
+IPv4, `0.0.0.0` every IPv4 address; `localhost` is `127.0.0.1` and `::1`, whatever a resolver says;
+any other name is all of its addresses, 16 at most. Addresses that the machine does not have are
+left out with a warning, as long as it has one of them; a port that is taken at one of them is
+treated as taken. `listeners.json` in the data directory has one address for each listener, the
+first of several; the banner has all.
 
 Every listener is on loopback by default. One that other machines can reach is refused unless the
 keys below protect it or, for protocols without authentication, acknowledge that nothing does. A

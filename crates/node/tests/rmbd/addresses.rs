@@ -1,8 +1,8 @@
 //! Gateways and nodes that listen on several addresses, and from which of them they answer.
 
-use std::net::{Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
-use grapevine_core::wire::rmbd::{HasReply, encode_add, encode_has};
+use grapevine_core::wire::rmbd::{ACK, HasReply, encode_add, encode_has, encode_peer, encode_sync};
 
 use crate::gateway::{Client, Served};
 use crate::harness::{DEADLINE, Node};
@@ -50,7 +50,7 @@ fn answers_leave_from_the_address_that_was_asked() {
         adds(SocketAddr::from((host, port)), &host);
     }
     // So do acknowledgements, of which a peer takes only those of the address that it sends to.
-    let row = grapevine_core::wire::rmbd::encode_sync(0, &[false; 400]);
+    let row = encode_sync(0, &[false; 400]);
     let peer = connected(SocketAddr::from(([127, 0, 0, 2], port)));
     peer.send(&row).expect("it is sent");
     assert_eq!(peer.recv(&mut [0; 8]).expect("an acknowledgement"), 1);
@@ -110,4 +110,52 @@ fn on_localhost_it_is_on_both_loopback_addresses_at_one_port() {
         ));
     }
     assert!(node.stop().success());
+}
+
+/// The addresses by which this machine would send to others, if it has a network.
+fn own_addresses() -> Vec<IpAddr> {
+    let documentation = [
+        (IpAddr::from(Ipv4Addr::UNSPECIFIED), "203.0.113.1:9"),
+        (Ipv6Addr::UNSPECIFIED.into(), "[2001:db8::1]:9"),
+        (Ipv6Addr::UNSPECIFIED.into(), "[fd00::1]:9"),
+    ];
+    let source = |(any, to): (IpAddr, &str)| {
+        let socket = UdpSocket::bind((any, 0)).ok()?;
+        // Nothing is sent by that.
+        socket.connect(to).ok()?;
+        let ip = socket.local_addr().ok()?.ip();
+        (!ip.is_loopback()).then_some(ip)
+    };
+    documentation.into_iter().filter_map(source).collect()
+}
+
+#[test]
+fn a_neighbour_that_proves_nothing_is_sent_three_times_what_it_sent_at_most() {
+    for own in own_addresses() {
+        let (any, loopback): (_, IpAddr) = if own.is_ipv4() {
+            ("0.0.0.0:0", Ipv4Addr::LOCALHOST.into())
+        } else {
+            ("[::]:0", Ipv6Addr::LOCALHOST.into())
+        };
+        let served = Served::at(any, &[]);
+        let port = served.address.port();
+        let silent = UdpSocket::bind((own, 0)).expect("a port");
+        silent.connect((own, port)).expect("connected");
+        let named = silent.local_addr().expect("an address");
+        let request = encode_peer(named.ip().to_string().as_bytes(), named.port().into());
+        silent.send(&request).expect("it is sent");
+        // Another peer is sent ten rounds meanwhile.
+        let peer = Client::of(SocketAddr::from((loopback, port)));
+        peer.peer(peer.address());
+        for _ in 0..10 {
+            (0..5).for_each(|_| assert_eq!(peer.receive().len(), 403));
+            peer.send(&ACK);
+        }
+        silent.set_nonblocking(true).expect("it does not wait");
+        let received = std::iter::from_fn(|| silent.recv(&mut [0; 512]).ok());
+        let received: usize = received.sum();
+        assert!(received > 0, "{own} is asked");
+        assert!(received <= 3 * request.len(), "{own}: {received} bytes");
+        served.stop();
+    }
 }

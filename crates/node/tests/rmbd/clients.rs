@@ -109,17 +109,20 @@ fn ipv6_works() {
 }
 
 #[test]
-fn an_ipv6_socket_serves_ipv4_peers_too() {
-    let served = Served::at("[::]:0", &[]);
-    let v4 = ([127, 0, 0, 1], served.address.port()).into();
-    let client = Client::of(v4);
-    client.add(b"four");
-    assert!(client.has(b"four"));
-    let peer = Client::of(v4);
-    client.peer(peer.address());
+fn a_gateway_of_both_families_serves_peers_of_both() {
+    let served = Served::on(&["[::1]:0", "127.0.0.1:0"], &[]);
+    let clients: Vec<Client> = served.addresses.iter().copied().map(Client::of).collect();
+    clients[0].add(b"six");
+    clients[1].wait_for_key(b"six");
+    let peers: Vec<Client> = served.addresses.iter().copied().map(Client::of).collect();
+    // Each is named over the other family, and its rows leave from its own.
+    clients[1].peer(peers[0].address());
+    clients[0].peer(peers[1].address());
     for _ in 0..20 {
-        assert_eq!(peer.receive().len(), 403);
-        peer.send(&ACK);
+        for peer in &peers {
+            assert_eq!(peer.receive().len(), 403);
+            peer.send(&ACK);
+        }
     }
     served.stop();
 }

@@ -60,7 +60,7 @@ impl<B: SharedBitmap + 'static> Served<B> {
         let bind = |address: &str| runtime.block_on(tokio::net::UdpSocket::bind(address));
         let sockets = addresses
             .iter()
-            .map(|address| bind(*address).expect("a port"));
+            .map(|address| bind(address).expect("a port"));
         let sockets: Vec<_> = sockets.collect();
         let addresses: Vec<_> = sockets
             .iter()

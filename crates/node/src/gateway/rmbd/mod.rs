@@ -102,7 +102,7 @@ impl Gateway {
     }
 
     /// Serves clients and peers of all sockets until `stop` turns true and what had arrived is
-    /// answered.
+    /// answered. A socket of IPv6 is to take no IPv4: that has sockets of its own.
     pub async fn serve(self: Arc<Self>, sockets: Vec<UdpSocket>, stop: watch::Receiver<bool>) {
         match station::Station::new(&self, sockets) {
             Ok(mut station) => station.serve(stop).await,
