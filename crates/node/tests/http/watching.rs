@@ -1,15 +1,19 @@
 //! Changes of tables as events.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::sync::Arc;
 
+use grapevine::http::TokenSource;
+use grapevine_store::disk::RealDisk;
 use serde_json::{Value, json};
 
 use super::server::Served;
 use super::tables::{create_table, import, set_row};
 
-/// An open stream of events.
-struct Stream(BufReader<TcpStream>);
+/// An open stream of events, and its head.
+struct Stream(BufReader<TcpStream>, String);
 
 #[derive(Debug)]
 struct Event {
@@ -25,11 +29,16 @@ impl Stream {
             "GET /api/v1/tables/t/watch{query} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n"
         );
         stream.write_all(head.as_bytes()).expect("sent");
-        let mut stream = Stream(BufReader::new(stream));
+        let mut stream = Stream(BufReader::new(stream), String::new());
         let status = stream.line();
         assert!(status.contains(" 200 "), "{status}");
-        while stream.line() != "\r\n" {}
-        stream
+        loop {
+            let line = stream.line();
+            if line == "\r\n" {
+                return stream;
+            }
+            stream.1 += &line;
+        }
     }
 
     fn line(&mut self) -> String {
@@ -76,6 +85,19 @@ impl Stream {
         }
     }
 
+    /// Reads on until that many keys were told of, and gives the last word on each. The table may not
+    /// be sent again.
+    fn follow(&mut self, count: usize) -> BTreeMap<String, String> {
+        let mut known = BTreeMap::new();
+        while known.len() < count {
+            let event = self.event();
+            assert!(matches!(&*event.name, "row" | "gone"), "{event:?}");
+            let key = event.data["key"].as_str().expect("text").to_owned();
+            known.insert(key, event.name);
+        }
+        known
+    }
+
     /// The next events as words.
     fn words(&mut self, count: usize) -> String {
         let word = |event: Event| match event.data["key"].as_str() {
@@ -89,6 +111,11 @@ impl Stream {
 
 fn set(served: &Served, key: &str) {
     set_row(served, &format!("t/rows/{key}"), &json!({"values": ["v"]}));
+}
+
+/// A file of rows whose keys are numbers.
+fn lines(count: usize, version: i64) -> String {
+    (0..count).map(|n| format!("{n}\t{version}\tv\n")).collect()
 }
 
 fn watchers(served: &Served) -> String {
@@ -221,7 +248,7 @@ fn what_expires_is_told_when_it_does() {
 }
 
 #[test]
-fn who_reads_slowly_misses_nothing_and_who_is_far_behind_is_sent_the_rows() {
+fn who_reads_slowly_misses_nothing_and_is_not_sent_the_table_again() {
     let served = Served::start();
     create_table(&served, "t");
     let mut stream = Stream::open(&served, "", "");
@@ -232,21 +259,73 @@ fn who_reads_slowly_misses_nothing_and_who_is_far_behind_is_sent_the_rows() {
         .collect();
     import(&served, "t", lines.as_bytes());
     set(&served, "last");
-    let mut known = std::collections::BTreeSet::new();
-    loop {
-        let event = stream.event();
-        match &*event.name {
-            "reset" => known.clear(),
-            "row" => {
-                let key = event.data["key"].as_str().expect("text").to_owned();
-                known.insert(key);
-            }
-            "complete" => {}
-            other => panic!("{other}"),
-        }
-        if known.len() == 60_001 {
-            break;
-        }
+    stream.follow(60_001);
+}
+
+#[test]
+fn a_burst_is_told_as_what_changed() {
+    const ROWS: usize = 30_000;
+    const BURST: usize = 20_000;
+    let mut served = Served::start();
+    create_table(&served, "t");
+    import(&served, "t", lines(ROWS, 1).as_bytes());
+    served.engine.journal().sync().expect("synced");
+    let caught_up = Stream::open(&served, "", "").block().id;
+    import(&served, "t", lines(BURST, 2).as_bytes());
+    served.request("DELETE /api/v1/tables/t/rows/0", "", b"");
+    let from_there = format!("Last-Event-ID: {caught_up}\r\n");
+    let known = Stream::open(&served, "", &from_there).follow(BURST);
+    assert_eq!(known["0"], "gone");
+    assert!(known.values().filter(|word| **word == "row").count() == BURST - 1);
+    // After a restart only the rows themselves tell what changed.
+    let checkpoint = served.engine.collections().checkpoint();
+    checkpoint.expect("a snapshot");
+    let directory = served.directory.take().expect("a directory");
+    served.stop();
+    drop(served);
+    let disk = RealDisk::new(directory.path().to_owned());
+    let served = Served::on(Arc::new(disk), TokenSource::none());
+    let again = Stream::open(&served, "", &from_there).follow(BURST);
+    assert!(again.keys().eq(known.keys()));
+    let of_some = format!("?prefix=12&after={caught_up}");
+    let of_some = Stream::open(&served, &of_some, "").follow(1111);
+    assert!(of_some.keys().all(|key| key.starts_with("12")));
+}
+
+#[test]
+fn a_prefix_chooses_what_is_told() {
+    let served = Served::start();
+    create_table(&served, "t");
+    for key in ["a%2F1", "b%2F1", "b%2F%FF"] {
+        set(&served, key);
+    }
+    let mut all = Stream::open(&served, "?prefix=b%2F&after=0", "");
+    assert_eq!(all.words(4), "reset row:b/1 row:b/\u{fffd} complete");
+    let mut bytes = Stream::open(&served, "?prefix=b%2F%FF", "");
+    bytes.block();
+    served.request("DELETE /api/v1/tables/t/rows/a%2F1", "", b"");
+    served.request("DELETE /api/v1/tables/t/rows/b%2F1", "", b"");
+    let short = json!({"values": ["v"], "ttl_ms": 1500});
+    for path in ["t/rows/a%2F2", "t/rows/b%2F2"] {
+        set_row(&served, path, &short);
+    }
+    assert_eq!(all.words(3), "gone:b/1 row:b/2 gone:b/2");
+    set(&served, "b%2F%FF");
+    assert_eq!(all.words(1), "row:b/\u{fffd}");
+    assert_eq!(bytes.words(1), "row:b/\u{fffd}");
+    let refused = served.get("/api/v1/tables/t/watch?prefix=%2");
+    assert_eq!(refused.refusal(), (400, "name".to_owned()));
+}
+
+#[test]
+fn a_stream_begins_at_once_and_is_not_held_up_on_its_way() {
+    let served = Served::start();
+    create_table(&served, "t");
+    for query in ["", "?after=0"] {
+        let mut stream = Stream::open(&served, query, "");
+        assert_eq!(stream.text(), ": watching", "{query}");
+        let head = stream.1.to_ascii_lowercase();
+        assert!(head.contains("x-accel-buffering: no\r\n"), "{head}");
     }
 }
 

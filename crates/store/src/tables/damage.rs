@@ -135,7 +135,7 @@ impl State {
         // Who watched before has not seen what went meanwhile.
         let position = self.position;
         for table in self.tables.values_mut() {
-            table.forgotten = position;
+            table.forget_changes(position);
             table.touch();
         }
     }

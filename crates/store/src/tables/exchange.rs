@@ -316,7 +316,7 @@ impl Tables {
             let (position, _) = self
                 .journal
                 .append(Stream::Local, |_, entry| entry.extend_from_slice(&encoded))?;
-            table.forgotten = position;
+            table.forget_changes(position);
             state.position = position;
         }
         Ok(())

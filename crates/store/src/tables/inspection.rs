@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
-use std::ops::ControlFlow;
+use std::ops::{Bound, ControlFlow};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use grapevine_core::table::validate_key;
@@ -105,7 +105,7 @@ pub(crate) fn inspect(disk: &dyn Disk) -> Result<Option<Inspected>, RowStoreErro
     let mut counts: BTreeMap<Vec<u8>, Counts> = BTreeMap::new();
     let mut wrong = None;
     let mut rows = 0;
-    store.visit(b"", None, &mut |key, record| {
+    store.visit(Bound::Unbounded, None, &mut |key, record| {
         let Some((name, row_key)) = split_key(key) else {
             wrong = Some("a record has no table");
             return ControlFlow::Break(());

@@ -12,7 +12,7 @@
 //! `state`, also while the file is read; nobody holds it while the file is written.
 //!
 //! Read in this order: `record.rs`, `state.rs` (memory and file as one), `write.rs`, `read.rs`,
-//! `changes.rs` (watching), `collect.rs` with `knowledge.rs` (removing what is gone),
+//! `changes.rs` with `recent.rs` (watching), `collect.rs` with `knowledge.rs` (removing what is gone),
 //! `exchange.rs` (other nodes' state), `damage.rs` (a file that is lost), `flush.rs`, `row_store.rs` with `redb_store.rs` (the file),
 //! `inspection.rs` (the file from outside).
 
@@ -25,6 +25,7 @@ mod flush;
 mod inspection;
 mod knowledge;
 mod read;
+mod recent;
 mod record;
 mod redb_store;
 mod row_store;
@@ -39,7 +40,7 @@ use grapevine_core::catalogue::NameError;
 use grapevine_core::sync::Off;
 use grapevine_core::table::{Row, RowError, VersionsExhausted};
 
-pub use changes::{Changed, Changes};
+pub use changes::{Backlog, Changed, Changes};
 pub use damage::LostRows;
 pub(crate) use damage::SET_ASIDE_PREFIX;
 pub(crate) use exchange::{Kept, TakeOverError};

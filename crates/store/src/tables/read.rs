@@ -1,10 +1,10 @@
 //! Reading: single rows, pages of them, what tables there are.
 
-use std::ops::ControlFlow;
+use std::ops::{Bound, ControlFlow};
 
 use grapevine_core::table::{Row, TableRow};
 
-use super::record::{after_table, record_key, split_key};
+use super::record::{after_prefix, after_table, record_key, split_key};
 use super::state::Table;
 use super::{KeyedRow, TableError, Tables};
 use crate::log::Position;
@@ -103,7 +103,30 @@ impl Tables {
         bytes_max: usize,
         now: u64,
     ) -> Result<Option<Page>, TableError> {
-        self.page_of(name, after, rows_max, bytes_max, |row| !row.is_gone(now))
+        self.page_of_prefix(name, b"", after, rows_max, bytes_max, now)
+    }
+
+    /// The same of keys that begin with `prefix`; `after` is one of them, or empty.
+    ///
+    /// # Errors
+    /// As [`page`](Self::page).
+    pub fn page_of_prefix(
+        &self,
+        name: &[u8],
+        prefix: &[u8],
+        after: &[u8],
+        rows_max: usize,
+        bytes_max: usize,
+        now: u64,
+    ) -> Result<Option<Page>, TableError> {
+        let first = record_key(name, prefix);
+        let last = record_key(name, after);
+        let begin = match after {
+            b"" => Bound::Included(&first[..]),
+            _ => Bound::Excluded(&last[..]),
+        };
+        let range = (begin, &after_prefix(&first)[..]);
+        self.page_of(name, range, rows_max, bytes_max, |row| !row.is_gone(now))
     }
 
     /// The same with the rows that are gone, as far as they were not removed.
@@ -117,13 +140,15 @@ impl Tables {
         rows_max: usize,
         bytes_max: usize,
     ) -> Result<Option<Page>, TableError> {
-        self.page_of(name, after, rows_max, bytes_max, |_| true)
+        let last = record_key(name, after);
+        let range = (Bound::Excluded(&last[..]), &after_table(name)[..]);
+        self.page_of(name, range, rows_max, bytes_max, |_| true)
     }
 
     fn page_of(
         &self,
         name: &[u8],
-        after: &[u8],
+        (begin, before): (Bound<&[u8]>, &[u8]),
         rows_max: usize,
         bytes_max: usize,
         shown: impl Fn(&Row) -> bool,
@@ -138,8 +163,7 @@ impl Tables {
         };
         let (mut bytes, mut looked) = (0, 0);
         let mut last = Vec::new();
-        let (from, to) = (record_key(name, after), after_table(name));
-        state.visit(&from, Some(&to), &mut |record_key, record| {
+        state.visit_from(begin, Some(before), &mut |record_key, record| {
             let key = split_key(record_key).map_or(record_key, |(_, key)| key);
             let full = page.rows.len() >= rows_max.max(1) || bytes >= bytes_max;
             // A page is bounded too where nearly all rows are gone.

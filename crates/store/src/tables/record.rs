@@ -115,8 +115,19 @@ pub(super) fn record_key(name: &[u8], key: &[u8]) -> Vec<u8> {
 
 /// The first key after all records of a table.
 pub(super) fn after_table(name: &[u8]) -> Vec<u8> {
-    let mut bytes = name.to_vec();
-    bytes.push(b'\t' + 1);
+    after_prefix(&record_key(name, b""))
+}
+
+/// The first key after all records of a table whose keys begin as this one does.
+pub(super) fn after_prefix(record_key: &[u8]) -> Vec<u8> {
+    let mut bytes = record_key.to_vec();
+    // It has a tab, so there is one that is not the last of all bytes.
+    while let Some(last) = bytes.pop() {
+        if last < u8::MAX {
+            bytes.push(last + 1);
+            break;
+        }
+    }
     bytes
 }
 
@@ -188,6 +199,8 @@ mod tests {
         ];
         assert!(keys.is_sorted());
         assert_eq!(split_key(&keys[2]), Some((&b"a!"[..], &b"a"[..])));
+        assert_eq!(after_prefix(&record_key(b"a", b"k\xff\xff")), b"a\tl");
+        assert_eq!(after_prefix(&record_key(b"a", b"\xff")), after_table(b"a"));
         assert_eq!(split_key(b"none"), None);
     }
 }

@@ -20,6 +20,7 @@ use redb::{
 use super::inspection::Scratch;
 use super::record::Record;
 use super::row_store::{Commit, Contents, Due, RowStore, RowStoreError, Visit};
+use super::state::is_empty;
 use super::{ROWS_FILE, TABLES_DIR};
 use crate::disk::{Disk, DiskFile, OpenMode, is_full};
 
@@ -265,18 +266,15 @@ impl RowStore for RedbStore {
 
     fn visit(
         &self,
-        after: &[u8],
+        begin: Bound<&[u8]>,
         before: Option<&[u8]>,
         visit: Visit<'_>,
     ) -> Result<(), RowStoreError> {
         let records = self.begin_read()?.open_table(RECORDS).map_err(refused)?;
-        if before.is_some_and(|before| before <= after) {
+        if is_empty(begin, before) {
             return Ok(());
         }
-        let range = (
-            Bound::Excluded(after),
-            before.map_or(Bound::Unbounded, Bound::Excluded),
-        );
+        let range = (begin, before.map_or(Bound::Unbounded, Bound::Excluded));
         for pair in records.range::<&[u8]>(range).map_err(refused)? {
             let (key, bytes) = pair.map_err(refused)?;
             if let ControlFlow::Break(()) = visit(key.value(), record(bytes.value())?) {

@@ -1,7 +1,7 @@
 //! What tables need of the file their rows are in.
 
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
+use std::ops::{Bound, ControlFlow};
 
 use super::record::Record;
 use crate::log::Position;
@@ -69,10 +69,10 @@ pub(super) trait RowStore: Send + Sync {
     /// The records of these keys, in the same order.
     fn get(&self, keys: &[&[u8]]) -> Result<Vec<Option<Record>>, RowStoreError>;
 
-    /// Visits the records whose keys are after `after` and before `before` (none: all).
+    /// Visits the records whose keys are from `begin` on and before `before` (none: all).
     fn visit(
         &self,
-        after: &[u8],
+        begin: Bound<&[u8]>,
         before: Option<&[u8]>,
         visit: Visit<'_>,
     ) -> Result<(), RowStoreError>;

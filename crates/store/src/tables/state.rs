@@ -9,15 +9,12 @@ use serde::{Deserialize, Serialize};
 
 use super::damage::{Damage, Mending};
 use super::knowledge::Knowledge;
+use super::recent::Recent;
 use super::record::{Record, split_key};
 use super::redb_store::corrupt;
 use super::row_store::{Contents, RowStore, RowStoreError};
 use crate::log::Position;
 
-/// Changes of a table that are kept to be told to who watches.
-pub(super) const RECENT_MAX: usize = 4096;
-/// What a recent change takes in memory beside its key, about.
-const RECENT_OVERHEAD_BYTES: usize = 64;
 /// What a record takes in memory beside its bytes, about.
 const RECORD_OVERHEAD_BYTES: usize = 160;
 
@@ -44,9 +41,7 @@ pub(super) struct Table {
     /// Rows were removed that changed last here: who has not seen all changes up to here cannot
     /// be told what is gone.
     pub(super) forgotten: Position,
-    /// The last changes, and the position behind which all of them are there.
-    pub(super) recent: VecDeque<(Position, Vec<u8>)>,
-    pub(super) recent_from: Position,
+    pub(super) recent: Recent,
     dirty: bool,
     floors_dirty: bool,
 }
@@ -95,14 +90,10 @@ impl Table {
         self.dirty = true;
     }
 
-    /// Forgets the oldest of the recent changes; gives the memory that they took, about.
-    fn forget_recent(&mut self, count: usize) -> usize {
-        let mut freed = 0;
-        for (position, key) in self.recent.drain(..count) {
-            self.recent_from = position;
-            freed += recent_size(&key);
-        }
-        freed
+    /// Who has not seen all changes up to here cannot be told what is gone.
+    pub(super) fn forget_changes(&mut self, position: Position) {
+        self.forgotten = position;
+        self.recent = Recent::behind(position);
     }
 }
 
@@ -127,9 +118,10 @@ pub(super) struct State {
     pub(super) agreed: u64,
     /// Where the next collection goes on.
     pub(super) due_after: Vec<u8>,
-    /// Memory that recent changes of all tables take, about, and may take.
-    recent_bytes: usize,
+    /// Memory that recent changes of all tables may take, about; what they took when last counted,
+    /// with what was added since.
     pub(super) recent_bytes_max: usize,
+    recent_bytes: usize,
     /// What was there before changes that may not be as durable yet as promised, in their order.
     /// They are no more than what waits in the log.
     unsettled: VecDeque<Unsettled>,
@@ -173,7 +165,7 @@ impl State {
                 row: stored.table,
                 counts: stored.counts,
                 forgotten: stored.forgotten,
-                recent_from: contents.position,
+                recent: Recent::behind(contents.position),
                 ..Table::default()
             };
             state.tables.insert(name, table);
@@ -249,22 +241,13 @@ impl State {
         while let Some(Unsettled { before, .. }) = self.unsettled.pop_back() {
             match before {
                 Before::Row(key, before) => self.take_back_row(key, before),
-                Before::Table(name, None) => {
-                    let table = self.tables.remove(&name).unwrap_or_default();
-                    let sizes = table.recent.iter().map(|(_, key)| recent_size(key));
-                    self.recent_bytes -= sizes.sum::<usize>();
-                }
+                Before::Table(name, None) => drop(self.tables.remove(&name)),
                 Before::Table(name, Some(row)) => self.table(&name).row = row,
             }
         }
         self.position = self.position.min(settled);
         for table in self.tables.values_mut() {
-            let newer = |(position, _): &(Position, Vec<u8>)| *position > settled;
-            while table.recent.back().is_some_and(newer) {
-                let undone = table.recent.pop_back();
-                self.recent_bytes -= undone.map_or(0, |(_, key)| recent_size(&key));
-            }
-            table.recent_from = table.recent_from.min(settled);
+            table.recent.take_back(settled);
             table.forgotten = table.forgotten.min(settled);
         }
     }
@@ -349,13 +332,20 @@ impl State {
         before: Option<&[u8]>,
         visit: &mut dyn FnMut(&[u8], &Record) -> ControlFlow<()>,
     ) -> Result<(), RowStoreError> {
-        if before.is_some_and(|before| before <= after) {
+        self.visit_from(Bound::Excluded(after), before, visit)
+    }
+
+    /// The same from `begin` on, which may be the first to be visited.
+    pub(super) fn visit_from(
+        &self,
+        begin: Bound<&[u8]>,
+        before: Option<&[u8]>,
+        visit: &mut dyn FnMut(&[u8], &Record) -> ControlFlow<()>,
+    ) -> Result<(), RowStoreError> {
+        if is_empty(begin, before) {
             return Ok(());
         }
-        let range = (
-            Bound::Excluded(after),
-            before.map_or(Bound::Unbounded, Bound::Excluded),
-        );
+        let range = (begin, before.map_or(Bound::Unbounded, Bound::Excluded));
         let newest = self.overlay.records.range::<[u8], _>(range);
         let older = self
             .frozen
@@ -368,7 +358,7 @@ impl State {
         .peekable();
         let mut ended = false;
         if let Some(file) = &self.file {
-            file.visit(after, before, &mut |key, record| {
+            file.visit(begin, before, &mut |key, record| {
                 while let Some((newer, of)) = memory.next_if(|(newer, _)| *newer < key) {
                     if let Some(of) = of
                         && visit(newer, of).is_break()
@@ -416,17 +406,11 @@ impl State {
             *count = count.saturating_sub(1);
         }
         *table.counts.of(&record) += 1;
-        let (mut kept, mut freed) = (0, 0);
         if before.is_none_or(|before| before.changed != record.changed) {
-            table.recent.push_back((record.changed, row_key.to_vec()));
-            kept = recent_size(row_key);
-        }
-        if table.recent.len() > RECENT_MAX {
-            freed = table.forget_recent(1);
-        }
-        self.recent_bytes = self.recent_bytes + kept - freed;
-        if self.recent_bytes > self.recent_bytes_max {
-            self.forget_recent();
+            let bytes = table.recent.bytes();
+            table.recent.push(record.changed, row_key);
+            self.recent_bytes += table.recent.bytes() - bytes;
+            self.bound_recent();
         }
         self.unsettled.push_back(Unsettled {
             position: self.position,
@@ -435,11 +419,23 @@ impl State {
         self.put(key, Some(record));
     }
 
-    /// Forgets the older half of each table's recent changes: who watches from before finds them
-    /// among the rows.
-    fn forget_recent(&mut self) {
-        for table in self.tables.values_mut() {
-            self.recent_bytes -= table.forget_recent(table.recent.len().div_ceil(2));
+    /// Keeps recent changes within their memory: tables that take most of it forget the older half
+    /// of theirs. Who watches from before finds them among the rows.
+    fn bound_recent(&mut self) {
+        let bytes = |tables: &BTreeMap<Vec<u8>, Table>| -> usize {
+            tables.values().map(|table| table.recent.bytes()).sum()
+        };
+        while self.recent_bytes > self.recent_bytes_max {
+            let taken = bytes(&self.tables);
+            if taken > self.recent_bytes_max {
+                // Those with at least half of an equal share have at least half of all.
+                let share = taken / self.tables.len().max(1) / 2;
+                let large = self.tables.values_mut();
+                for table in large.filter(|table| table.recent.bytes() >= share) {
+                    table.recent.forget_half();
+                }
+            }
+            self.recent_bytes = bytes(&self.tables);
         }
     }
 
@@ -454,6 +450,7 @@ impl State {
         *count = count.saturating_sub(1);
         table.floors_dirty |= table.floors.raise(row_key, record.row.version);
         table.forgotten = table.forgotten.max(record.changed);
+        table.recent.note_removed(row_key, record);
         self.put(key, None);
     }
 
@@ -474,9 +471,13 @@ impl State {
     }
 }
 
-/// Memory that a recent change takes, about.
-fn recent_size(key: &[u8]) -> usize {
-    RECENT_OVERHEAD_BYTES + key.len()
+/// Whether no key is in a range. Maps refuse such ranges.
+pub(super) fn is_empty(begin: Bound<&[u8]>, before: Option<&[u8]>) -> bool {
+    let begin = match begin {
+        Bound::Included(key) | Bound::Excluded(key) => key,
+        Bound::Unbounded => return false,
+    };
+    before.is_some_and(|before| before <= begin)
 }
 
 /// Two ordered sequences as one; where both have a key, the newest's counts.

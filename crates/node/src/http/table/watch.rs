@@ -1,7 +1,7 @@
 //! Changes of a table as they come: server-sent events.
 //!
 //! A stream is a task that reads on from its position of the journal, so a slow client costs a
-//! short queue and nothing else; what it misses meanwhile it is told as the rows are then. Rows
+//! short queue and a bounded backlog; what it misses meanwhile it is told as the rows are then. Rows
 //! that expire do so without an operation: the task knows the next ones (`expiries.rs`) and tells
 //! of each at its own time.
 
@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use grapevine_core::table::Row;
 use grapevine_store::log::Position;
-use grapevine_store::tables::{Changed, Changes};
+use grapevine_store::tables::{Backlog, Changed, Changes, Page};
 use serde_json::{Value, json};
 use tokio::sync::watch::Receiver;
 use tokio::time::Instant;
@@ -30,9 +30,8 @@ use crate::engine::Engine;
 
 /// Changes asked for at once.
 const CHANGES_PER_TURN: usize = 1024;
-/// Turns that leave more to be told before the whole table is told instead: so far back changes
-/// are found by looking at all rows, each time.
-const TURNS_BEHIND_MAX: usize = 8;
+/// Turns of that before what expired is looked at.
+const TURNS_MAX: usize = 8;
 /// Rows read at once for the whole table.
 const PAGE_ROWS: usize = 4096;
 /// Bytes of them, about.
@@ -41,6 +40,11 @@ const PAGE_BYTES: usize = 256 << 10;
 const EXPIRIES_PER_TURN: usize = 512;
 /// How often something is sent when nothing happens.
 const HEARTBEAT: Duration = Duration::from_secs(15);
+/// Tells nginx to pass on what comes when it comes.
+const UNBUFFERED: (HeaderName, HeaderValue) = (
+    HeaderName::from_static("x-accel-buffering"),
+    HeaderValue::from_static("no"),
+);
 
 /// `GET /api/v1/tables/{name}/watch`.
 pub(in super::super) async fn watch(
@@ -49,7 +53,7 @@ pub(in super::super) async fn watch(
     uri: Uri,
     headers: HeaderMap,
 ) -> Answer {
-    let query = Query::read(uri.query(), ["after"])?;
+    let query = Query::read(uri.query(), ["after", "prefix"])?;
     let resumed = headers.get("last-event-id").map(HeaderValue::as_bytes);
     let now = unix_ms();
     let origin = api.engine.journal().origin();
@@ -57,6 +61,7 @@ pub(in super::super) async fn watch(
     // From here on no change goes unheard.
     let bell = api.engine.table_changes();
     let table: Arc<[u8]> = table.into();
+    let prefix: Arc<[u8]> = query.get(1).unwrap_or_default().into();
     let here = {
         let table = Arc::clone(&table);
         let look = move |engine: &Engine| engine.tables().page(&table, b"", 1, 0, now);
@@ -74,9 +79,11 @@ pub(in super::super) async fn watch(
     let mut watcher = Watcher {
         api,
         table,
+        prefix,
         bell,
         out: out.clone(),
         since: here,
+        backlog: Backlog::default(),
         told_ms: now,
         expiries: Expiries::after(now),
         heartbeat: Instant::now() + HEARTBEAT,
@@ -101,6 +108,7 @@ pub(in super::super) async fn watch(
     let mut response = answer::with_type(StatusCode::OK, "text/event-stream", body);
     let fresh = HeaderValue::from_static("no-store");
     response.headers_mut().insert(header::CACHE_CONTROL, fresh);
+    response.headers_mut().extend([UNBUFFERED]);
     Ok(response)
 }
 
@@ -122,14 +130,28 @@ impl<E: Into<ApiError>> From<E> for Ended {
     }
 }
 
+/// How far what changed was told.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Told {
+    All,
+    /// There is more.
+    Some,
+    /// It is not known any more what changed.
+    Nothing,
+}
+
 /// One stream.
 struct Watcher {
     api: Arc<Api>,
     table: Arc<[u8]>,
+    /// How the keys begin that are watched.
+    prefix: Arc<[u8]>,
     bell: Receiver<()>,
     out: Outflow,
     /// Changes up to here were told.
     since: Position,
+    /// Changes after that which were found and not told yet.
+    backlog: Backlog,
     /// Of rows that expired up to here it was told.
     told_ms: u64,
     expiries: Expiries,
@@ -147,17 +169,25 @@ impl Watcher {
                 self.expiries = Expiries::after(told_ms);
                 self.remark().await?;
             }
-            Start::All => self.tell_all().await?,
+            Start::All => {
+                // Something to pass on, before the rows are read.
+                self.out.give(b": watching\n\n".to_vec()).await?;
+                self.tell_all().await?;
+            }
         }
         loop {
-            while !self.tell_changes().await? {
+            let told = self.tell_changes().await?;
+            if told == Told::Nothing {
                 self.tell_all().await?;
+                continue;
             }
             match self.expiries.scan(unix_ms()) {
                 Some(scan) => self.look_for_expiries(scan).await?,
                 None => {
                     self.tell_expired().await?;
-                    self.wait().await?;
+                    if told == Told::All {
+                        self.wait().await?;
+                    }
                 }
             }
         }
@@ -173,13 +203,7 @@ impl Watcher {
         self.expiries = Expiries::of_all(now);
         let (mut after, mut begun) = (Vec::new(), None);
         loop {
-            let table = Arc::clone(&self.table);
-            let read = move |engine: &Engine| {
-                let tables = engine.tables();
-                tables.page(&table, &after, PAGE_ROWS, PAGE_BYTES, now)
-            };
-            let page = self.api.engine.run_blocking(read).await?;
-            let page = page.ok_or(ApiError::NoTable)?;
+            let page = self.page(after, now).await?;
             self.api.engine.settle(page.position).await?;
             begun = begun.or(Some(page.position));
             for (key, row) in &page.rows {
@@ -200,15 +224,23 @@ impl Watcher {
         Ok(self.give(&mut events, 0).await?)
     }
 
-    /// Tells what changed; false: that is not known any more.
-    async fn tell_changes(&mut self) -> Result<bool, Ended> {
-        for _ in 0..TURNS_BEHIND_MAX {
-            let (table, since) = (Arc::clone(&self.table), self.since);
-            let read =
-                move |engine: &Engine| engine.tables().changes(&table, since, CHANGES_PER_TURN);
-            let (rows, next, more) = match self.api.engine.run_blocking(read).await? {
+    /// Some of the rows that are watched, behind a key.
+    async fn page(&self, after: Vec<u8>, now: u64) -> Result<Page, Ended> {
+        let (table, prefix) = (Arc::clone(&self.table), Arc::clone(&self.prefix));
+        let read = move |engine: &Engine| {
+            let tables = engine.tables();
+            tables.page_of_prefix(&table, &prefix, &after, PAGE_ROWS, PAGE_BYTES, now)
+        };
+        let page = self.api.engine.run_blocking(read).await?;
+        Ok(page.ok_or(ApiError::NoTable)?)
+    }
+
+    /// Tells what changed.
+    async fn tell_changes(&mut self) -> Result<Told, Ended> {
+        for _ in 0..TURNS_MAX {
+            let (rows, next, more) = match self.changes().await? {
                 Changes::Rows { rows, next, more } => (rows, next, more),
-                Changes::Reset => return Ok(false),
+                Changes::Reset => return Ok(Told::Nothing),
                 Changes::NotFound => return Err(ApiError::NoTable.into()),
             };
             self.api.engine.settle(next).await?;
@@ -220,10 +252,23 @@ impl Watcher {
             self.give(&mut events, 0).await?;
             self.since = next;
             if !more {
-                return Ok(true);
+                return Ok(Told::All);
             }
         }
-        Ok(false)
+        Ok(Told::Some)
+    }
+
+    async fn changes(&mut self) -> Result<Changes, Ended> {
+        let (table, prefix) = (Arc::clone(&self.table), Arc::clone(&self.prefix));
+        let (since, mut backlog) = (self.since, std::mem::take(&mut self.backlog));
+        let read = move |engine: &Engine| {
+            let (tables, count) = (engine.tables(), CHANGES_PER_TURN);
+            let changes = tables.changes_of(&table, &prefix, since, count, &mut backlog);
+            changes.map(|changes| (changes, backlog))
+        };
+        let (changes, backlog) = self.api.engine.run_blocking(read).await?;
+        self.backlog = backlog;
+        Ok(changes)
     }
 
     fn add_change(&mut self, events: &mut Events, changed: &Changed) {
@@ -282,15 +327,8 @@ impl Watcher {
 
     /// Looks at some more rows for those that expire next.
     async fn look_for_expiries(&mut self, scan: Scan) -> Result<(), Ended> {
-        let table = Arc::clone(&self.table);
         let Scan { behind, after } = scan;
-        let then = behind.0.saturating_sub(1);
-        let read = move |engine: &Engine| {
-            let tables = engine.tables();
-            tables.page(&table, &after, PAGE_ROWS, PAGE_BYTES, then)
-        };
-        let page = self.api.engine.run_blocking(read).await?;
-        let page = page.ok_or(ApiError::NoTable)?;
+        let page = self.page(after, behind.0.saturating_sub(1)).await?;
         for (key, row) in &page.rows {
             if let Some(at) = row.expires
                 && (at, &key[..]) > (behind.0, &behind.1[..])

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::exchange::{node_with_table, send, send_own, settle, take_over};
 use super::*;
 use crate::disk::{CrashPlan, NameFate, WriteFate};
-use crate::tables::Changes;
+use crate::tables::{Changed, Changes, RowsMemory};
 
 fn collect(node: &Collections, nodes: &[&Collections]) -> u64 {
     let stable = stable(nodes);
@@ -200,6 +200,31 @@ fn a_watcher_that_saw_the_tombstone_is_not_sent_back() {
     delete(&node, "k");
     let late = node.journal().appended();
     assert_eq!(collect(&node, &[&node]), 1);
+    let changes = |since| node.tables().changes(b"t", since, 9).expect("reads");
+    // Memory still knows of it.
+    let told = |rows: &[Changed]| rows.len() == 1 && rows[0].row.is_tombstone();
+    assert!(matches!(changes(early), Changes::Rows { rows, .. } if told(&rows)));
+    assert!(matches!(changes(late), Changes::Rows { rows, .. } if rows.is_empty()));
+    set(&node, "k", "again");
+    let told = |rows: &[Changed]| rows.len() == 1 && !rows[0].row.is_tombstone();
+    assert!(matches!(changes(early), Changes::Rows { rows, .. } if told(&rows)));
+}
+
+#[test]
+fn a_watcher_that_has_not_seen_the_tombstone_is_sent_back_once_nothing_knows_of_it() {
+    let memory = RowsMemory {
+        recent: 0,
+        ..RowsMemory::default()
+    };
+    let disk = Arc::new(SimulatedDisk::new());
+    let opened = Collections::open_within(disk, options(), memory, entropy());
+    let node = opened.expect("it opens").0;
+    node.tables().create(b"t").expect("made");
+    set(&node, "k", "v");
+    let early = node.journal().appended();
+    delete(&node, "k");
+    let late = node.journal().appended();
+    assert_eq!(collect_alone(&node), 1);
     let changes = |since| node.tables().changes(b"t", since, 9).expect("reads");
     assert_eq!(changes(early), Changes::Reset);
     assert!(matches!(changes(late), Changes::Rows { rows, .. } if rows.is_empty()));

@@ -109,3 +109,9 @@ fn stable(nodes: &[&Collections]) -> Stable {
             .unwrap_or(0),
     }
 }
+
+/// Removes what is gone on a node that is alone in its group; gives how many rows.
+fn collect_alone(node: &Collections) -> u64 {
+    let collected = node.tables().collect(&stable(&[node]));
+    collected.expect("collected")
+}

@@ -1,9 +1,11 @@
 //! What clients see of one node.
 
+use std::collections::BTreeSet;
+
 use grapevine_core::table::RowError;
 
 use super::*;
-use crate::tables::{Changes, Creation, Deletion, TableError, Written};
+use crate::tables::{Backlog, Changes, Creation, Deletion, RowsMemory, TableError, Written};
 
 #[test]
 fn rows_are_set_shown_and_deleted() {
@@ -288,4 +290,125 @@ fn the_bell_rings_for_changes_and_not_for_reading() {
     let before = rung.load(Ordering::Relaxed);
     assert_eq!(value(&node, "k").as_deref(), Some("v"));
     assert_eq!(rung.load(Ordering::Relaxed), before);
+}
+
+/// Everything that changed since, in pieces; none: the table is to be read again.
+fn follow(node: &Collections, prefix: &str, mut since: u64) -> Option<Vec<(String, bool)>> {
+    let (tables, mut backlog) = (node.tables(), Backlog::default());
+    let mut seen = Vec::new();
+    loop {
+        let changes = tables.changes_of(b"t", prefix.as_bytes(), since, 1024, &mut backlog);
+        match changes.expect("reads") {
+            Changes::Rows { rows, next, more } => {
+                assert!(rows.iter().all(|change| change.position > since));
+                seen.extend(rows.into_iter().map(|change| {
+                    let key = String::from_utf8(change.key).expect("text");
+                    (key, change.row.is_tombstone())
+                }));
+                since = next;
+                if !more {
+                    return Some(seen);
+                }
+            }
+            _ => return None,
+        }
+    }
+}
+
+#[test]
+fn a_burst_is_told_from_memory_and_from_all_rows_and_the_table_is_not_read_again() {
+    const ROWS: usize = 30_000;
+    const BURST: usize = 20_000;
+    let memory = RowsMemory::default();
+    for memory in [
+        memory,
+        RowsMemory {
+            recent: 0,
+            ..memory
+        },
+    ] {
+        let disk = Arc::new(SimulatedDisk::new());
+        let opened = Collections::open_within(disk, options(), memory, entropy());
+        let node = opened.expect("it opens").0;
+        let tables = node.tables();
+        tables.create(b"t").expect("made");
+        let rows = |count: usize, version: i64| {
+            (0..count).map(move |n| (format!("{}/{n}", n % 2).into_bytes(), row(version, "v")))
+        };
+        tables.merge(b"t", rows(ROWS, 1)).expect("merged");
+        node.checkpoint().expect("a snapshot");
+        let since = node.journal().appended();
+        tables.merge(b"t", rows(BURST, 2)).expect("merged");
+        assert!(delete(&node, "1/7"));
+        // The row is there once, as it is now.
+        let seen = follow(&node, "", since).expect("no reset");
+        let keys: BTreeSet<&str> = seen.iter().map(|(key, _)| &**key).collect();
+        assert_eq!((seen.len(), keys.len()), (BURST, BURST), "{memory:?}");
+        assert_eq!(seen.last(), Some(&("1/7".to_owned(), true)));
+        let seen = follow(&node, "1/", since).expect("no reset");
+        assert_eq!(seen.len(), BURST / 2, "{memory:?}");
+        assert!(seen.iter().all(|(key, _)| key.starts_with("1/")));
+        assert_eq!(follow(&node, "2", since), Some(Vec::new()));
+    }
+}
+
+#[test]
+fn a_table_that_changes_much_does_not_take_the_memory_of_others() {
+    let disk = Arc::new(SimulatedDisk::new());
+    let memory = RowsMemory {
+        recent: 100_000,
+        ..RowsMemory::default()
+    };
+    let opened = Collections::open_within(disk, options(), memory, entropy());
+    let node = opened.expect("it opens").0;
+    let tables = node.tables();
+    for name in [&b"t"[..], b"busy"] {
+        tables.create(name).expect("made");
+    }
+    let since = node.journal().appended();
+    set(&node, "k", "v");
+    delete(&node, "k");
+    let rows = (0..5000).map(|n| (format!("{n}").into_bytes(), row(1, "v")));
+    tables.merge(b"busy", rows).expect("merged");
+    assert_eq!(collect_alone(&node), 1);
+    // Only memory knows of the deletion by now.
+    let seen = follow(&node, "", since);
+    assert_eq!(seen, Some(vec![("k".to_owned(), true)]));
+    let busy = tables.changes(b"busy", since, 9).expect("reads");
+    assert!(matches!(busy, Changes::Rows { rows, .. } if rows[0].key == b"0"));
+}
+
+#[test]
+fn pages_of_a_prefix_begin_with_it_and_end_behind_it() {
+    let node = open(&SimulatedDisk::new());
+    node.tables().create(b"t").expect("made");
+    for key in ["a", "b", "b/", "b/x", "b\u{7f}", "c"] {
+        set(&node, key, "v");
+    }
+    let pages = |prefix: &str, size: usize| {
+        let (mut after, mut keys) = (Vec::new(), Vec::new());
+        loop {
+            let page = node
+                .tables()
+                .page_of_prefix(b"t", prefix.as_bytes(), &after, size, usize::MAX, 0)
+                .expect("reads")
+                .expect("a table");
+            keys.extend(page.rows.into_iter().map(|(key, _)| String::from_utf8(key)));
+            match page.next {
+                Some(next) => after = next,
+                None => {
+                    return keys
+                        .into_iter()
+                        .collect::<Result<Vec<_>, _>>()
+                        .expect("text");
+                }
+            }
+        }
+    };
+    for size in [1, 2, 9] {
+        assert_eq!(pages("b", size), ["b", "b/", "b/x", "b\u{7f}"]);
+        assert_eq!(pages("b/", size), ["b/", "b/x"]);
+        assert_eq!(pages("", size).len(), 6);
+        assert_eq!(pages("d", size), [""; 0]);
+    }
 }
