@@ -1,26 +1,33 @@
 //! The client of a node's HTTP interface that the commands use.
 
+mod connection;
+
 use std::io::{self, Read};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::sync::OnceLock;
 
+use grapevine_store::disk::lock_holder;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use ureq::http::request::Builder;
 use ureq::http::{HeaderValue, Method};
+use ureq::unversioned::resolver::DefaultResolver;
 use ureq::{Agent, Body, SendBody};
 
-use crate::cli::NodeAddress;
+use connection::{Caller, Patience, Silence};
+
+use crate::cli::{NodeAddress, Owner};
 use crate::config::{GlobalOptions, Secret, SecretError, Surroundings, read_secret};
 
-/// How long a node may take to accept a connection.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Largest answer that is not a file, in bytes: a million results take six.
 const ANSWER_BYTES_MAX: u64 = 16 << 20;
 /// Largest refusal that is read, in bytes.
 const REFUSAL_BYTES_MAX: u64 = 64 << 10;
 /// The environment variable that names the file with the token.
 const TOKEN_VARIABLE: &str = crate::config::TOKEN_FILE_VARIABLE;
+
+/// The header of `/livez` that names the data directory of a node.
+pub(crate) const NODE_HEADER: &str = "grapevine-node";
 
 /// Bytes of a request on their way to the socket.
 const OUTPUT_BYTES: usize = 256 << 10;
@@ -38,6 +45,37 @@ pub enum ClientError {
         node: NodeAddress,
         /// What went wrong.
         source: Box<ureq::Error>,
+    },
+    /// No node uses the data directory whose file names the address.
+    #[error(
+        "no node runs on {}: nobody answers at {node}, which its listeners.json names, and no process \
+         holds its lock. Start one with `grapevine serve --data-dir`",
+        directory.display()
+    )]
+    NotRunning {
+        /// The address.
+        node: NodeAddress,
+        /// The data directory.
+        directory: PathBuf,
+    },
+    /// Nobody accepts a connection.
+    #[error(
+        "{node} has not accepted a connection within {seconds} s; start a node with `grapevine serve`, or \
+         name another with --node or --data-dir"
+    )]
+    NotAccepted {
+        /// The address.
+        node: NodeAddress,
+        /// How long it was waited for.
+        seconds: u64,
+    },
+    /// It sends nothing. Whether the request was carried out is not known.
+    #[error("gave up waiting for {node}: {silence}. Look at its log, or restart it")]
+    Silent {
+        /// The address.
+        node: NodeAddress,
+        /// For how long.
+        silence: Silence,
     },
     /// The connection broke in the middle. Whether the request was carried out is not known.
     #[error("the connection to {node} broke")]
@@ -72,6 +110,18 @@ pub enum ClientError {
         node: NodeAddress,
         /// HTTP status.
         status: u16,
+    },
+    /// Another node, or another program, has the port that the node of the data directory had.
+    #[error(
+        "{node} is not the node of {}: its listeners.json is left from a node that was killed, and \
+         another program listens there now. Start a node on this directory, or name one with --node",
+        directory.display()
+    )]
+    OtherNode {
+        /// The address.
+        node: NodeAddress,
+        /// The data directory.
+        directory: PathBuf,
     },
     /// The file with the token cannot be used.
     #[error(transparent)]
@@ -127,6 +177,9 @@ pub struct Client {
     agent: Agent,
     node: NodeAddress,
     token: Option<Secret>,
+    patience: Patience,
+    /// Set once the node is known to be the one that is meant.
+    met: OnceLock<()>,
 }
 
 #[derive(Deserialize)]
@@ -156,17 +209,30 @@ impl Client {
         let variable = variable.filter(|path| !path.is_empty()).map(PathBuf::from);
         let path = options.token_file.clone().or(variable);
         let token = path.map(|path| read_secret(&path)).transpose()?;
-        let agent = Agent::config_builder()
+        let patience = Patience {
+            answer: options.answer_within,
+            ..Patience::default()
+        };
+        Ok(Client::with_patience(node, token, patience))
+    }
+
+    fn with_patience(node: NodeAddress, token: Option<Secret>, patience: Patience) -> Self {
+        let config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
             // A node is on this machine or in its group, never behind a proxy for the web.
             .proxy(None)
-            .timeout_connect(Some(CONNECT_TIMEOUT))
             .output_buffer_size(OUTPUT_BYTES)
             .user_agent(concat!("grapevine/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .into();
-        Ok(Client { agent, node, token })
+            .build();
+        let agent = Agent::with_parts(config, Caller(patience), DefaultResolver::default());
+        Client {
+            agent,
+            node,
+            token,
+            patience,
+            met: OnceLock::new(),
+        }
     }
 
     /// The node it talks to.
@@ -208,6 +274,31 @@ impl Client {
         Ok(answer.into_with_config().limit(u64::MAX).reader())
     }
 
+    /// Makes sure that who answers is the node of the data directory whose file names the address,
+    /// before it is told anything, such as the token.
+    fn meet(&self) -> Result<(), ClientError> {
+        let Some(owner) = self.node.owner() else {
+            return Ok(());
+        };
+        if self.met.get().is_some() {
+            return Ok(());
+        }
+        let answered = self.agent.get(format!("{}/livez", self.node)).call();
+        let answered = answered.map_err(|source| self.unanswered(source))?;
+        let named = answered.headers().get(NODE_HEADER);
+        if named.is_none_or(|named| named.as_bytes() != owner.origin.as_bytes()) {
+            return Err(ClientError::OtherNode {
+                node: self.node.clone(),
+                directory: owner.directory.clone(),
+            });
+        }
+        // The connection serves for what follows once this was read to its end.
+        let rest = answered.into_body().into_with_config();
+        drop(rest.limit(REFUSAL_BYTES_MAX).read_to_vec());
+        self.met.get_or_init(|| ());
+        Ok(())
+    }
+
     /// Sends a request; a refusal is an error.
     fn send(
         &self,
@@ -215,6 +306,7 @@ impl Client {
         path: &str,
         body: RequestBody<'_>,
     ) -> Result<(u16, Body), ClientError> {
+        self.meet()?;
         let mut request = ureq::http::Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.node));
@@ -266,6 +358,13 @@ impl Client {
     fn unanswered(&self, source: ureq::Error) -> ClientError {
         use io::ErrorKind as K;
         let node = self.node.clone();
+        if let Some(silence) = connection::silence(&source) {
+            return ClientError::Silent { node, silence };
+        }
+        if let ureq::Error::Timeout(_) = source {
+            let seconds = self.patience.connect.as_secs();
+            return ClientError::NotAccepted { node, seconds };
+        }
         let nobody = match &source {
             ureq::Error::Io(error) => matches!(
                 error.kind(),
@@ -277,7 +376,11 @@ impl Client {
             _ => true,
         };
         let source = Box::new(source);
-        if nobody {
+        let idle = |owner: &&Owner| matches!(lock_holder(&owner.directory), Ok(None));
+        if let (true, Some(owner)) = (nobody, self.node.owner().filter(idle)) {
+            let directory = owner.directory.clone();
+            ClientError::NotRunning { node, directory }
+        } else if nobody {
             ClientError::NoAnswer { node, source }
         } else {
             ClientError::Broken { node, source }
@@ -285,6 +388,10 @@ impl Client {
     }
 
     fn broken(&self, source: ureq::Error) -> ClientError {
+        if let Some(silence) = connection::silence(&source) {
+            let node = self.node.clone();
+            return ClientError::Silent { node, silence };
+        }
         ClientError::Broken {
             node: self.node.clone(),
             source: Box::new(source),
@@ -319,5 +426,137 @@ impl Client {
             },
             None => self.foreign(status),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::net::{SocketAddr, TcpListener, TcpStream};
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::{Duration, Instant};
+
+    const LIFE: Duration = Duration::from_millis(300);
+    /// How long anything may take before a test fails.
+    const DEADLINE: Duration = Duration::from_secs(30);
+
+    fn client(address: SocketAddr, answer: Option<Duration>) -> Client {
+        let patience = Patience {
+            connect: LIFE,
+            silence: Duration::from_millis(200),
+            life: LIFE,
+            answer,
+        };
+        let node = NodeAddress::at(address).expect("an address");
+        Client::with_patience(node, None, patience)
+    }
+
+    /// A server on a thread: `serve` is given each connection and what it asks for.
+    fn server(serve: impl Fn(TcpStream, &str) + Send + Sync + 'static) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("its address");
+        let serve = std::sync::Arc::new(serve);
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().map_while(Result::ok) {
+                let serve = std::sync::Arc::clone(&serve);
+                std::thread::spawn(move || {
+                    let mut head = [0; 4096];
+                    let count = stream.read(&mut head).unwrap_or(0);
+                    serve(stream, &String::from_utf8_lossy(&head[..count]));
+                });
+            }
+        });
+        address
+    }
+
+    /// Keeps a connection open and does nothing.
+    fn hold(stream: TcpStream) {
+        loop {
+            std::thread::park();
+            assert!(stream.peer_addr().is_ok());
+        }
+    }
+
+    fn answer(mut stream: &TcpStream, text: &str) {
+        let length = text.len();
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{text}");
+        stream.write_all(head.as_bytes()).expect("it takes it");
+    }
+
+    #[test]
+    fn a_node_that_hangs_is_given_up_and_named() {
+        let address = server(|stream, _| hold(stream));
+        let begun = Instant::now();
+        let silent = client(address, None).tell(Method::GET, "/api/v1/filters");
+        let error = silent.expect_err("nobody answers");
+        assert!(matches!(error, ClientError::Silent { .. }), "{error:?}");
+        let said = error.to_string();
+        assert!(
+            said.contains(&address.to_string()) && said.contains("/livez"),
+            "{said}"
+        );
+        assert!(begun.elapsed() < DEADLINE);
+        // One that stops reading a long body hangs, too.
+        let body = vec![b'x'; 64 << 20];
+        let bytes = RequestBody::File(&mut &body[..]);
+        let silent = client(address, None).ask::<serde_json::Value>(Method::PUT, "/", bytes);
+        let error = silent.expect_err("nobody reads");
+        assert!(matches!(error, ClientError::Silent { .. }), "{error:?}");
+    }
+
+    #[test]
+    fn a_node_that_lives_may_take_its_time_unless_it_is_given_less() {
+        let asked = std::sync::Arc::new(AtomicU64::new(0));
+        let counted = std::sync::Arc::clone(&asked);
+        let address = server(move |stream, request| {
+            if request.starts_with("GET /livez") {
+                counted.fetch_add(1, Ordering::Relaxed);
+                return answer(&stream, "alive");
+            }
+            let begun = Instant::now();
+            while counted.load(Ordering::Relaxed) < 3 && begun.elapsed() < DEADLINE {
+                std::thread::yield_now();
+            }
+            answer(&stream, "[]");
+        });
+        let done = client(address, None).ask::<serde_json::Value>(
+            Method::GET,
+            "/slow",
+            RequestBody::Nothing,
+        );
+        assert_eq!(done.expect("an answer"), serde_json::json!([]));
+        assert!(asked.load(Ordering::Relaxed) >= 3);
+        let address = server(|stream, request| match request.starts_with("GET /livez") {
+            true => answer(&stream, "alive"),
+            false => hold(stream),
+        });
+        let late = client(address, Some(Duration::from_millis(700))).tell(Method::GET, "/slow");
+        let error = late.expect_err("it is late");
+        let said = error.to_string();
+        assert!(said.contains("within 700ms (--answer-within)"), "{said}");
+    }
+
+    #[test]
+    fn a_node_that_accepts_nothing_is_given_up() {
+        use socket2::{Domain, Socket, Type};
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        socket.bind(&any.into()).expect("bound");
+        socket.listen(0).expect("it listens");
+        let address = socket.local_addr().ok().and_then(|at| at.as_socket());
+        let address = address.expect("its address");
+        // Nobody accepts them, and there is no room for more.
+        let full: Vec<_> = (0..4)
+            .map(|_| TcpStream::connect_timeout(&address, LIFE))
+            .collect();
+        assert!(full.iter().any(Result::is_err), "it has room for many");
+        let refused = client(address, None).tell(Method::GET, "/");
+        let error = refused.expect_err("nobody accepts");
+        assert!(
+            matches!(error, ClientError::NotAccepted { .. }),
+            "{error:?}"
+        );
+        assert!(error.to_string().contains(&address.to_string()));
     }
 }

@@ -6,6 +6,7 @@ mod harness;
 use std::io::Write;
 use std::net::TcpStream;
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 use std::{env, thread};
@@ -111,6 +112,77 @@ fn signals_before_it_is_ready_are_heeded() {
     assert!(node.wait().success());
     let log = node.errors();
     assert!(log.contains("stopped before it was ready"), "{log}");
+}
+
+/// Runs a command on a data directory; what it said on standard error, with its exit code.
+fn command(directory: &Path, words: &[&str]) -> (Option<i32>, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_grapevine"))
+        .args(words)
+        .arg("--data-dir")
+        .arg(directory)
+        .env_remove("GRAPEVINE_NODE")
+        .output()
+        .expect("it runs");
+    let errors = String::from_utf8(output.stderr).expect("text");
+    (output.status.code(), errors)
+}
+
+#[test]
+fn a_command_gives_up_on_a_node_that_hangs() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let node = Node::start(directory.path(), &[]);
+    let pid = rustix::process::Pid::from_raw(i32::try_from(node.id()).expect("an id"));
+    let tell = |signal| {
+        rustix::process::kill_process(pid.expect("an id"), signal).expect("it takes signals");
+    };
+    tell(rustix::process::Signal::STOP);
+    let (code, said) = command(
+        directory.path(),
+        &["filter", "list", "--answer-within", "1s"],
+    );
+    assert_eq!(code, Some(1), "{said}");
+    let address = node.address("http.listen").to_string();
+    assert!(
+        said.contains(&address) && said.contains("within 1s (--answer-within)"),
+        "{said}"
+    );
+    tell(rustix::process::Signal::CONT);
+    assert_eq!(command(directory.path(), &["filter", "list"]).0, Some(0));
+    let (code, said) = command(
+        directory.path(),
+        &["filter", "list", "--answer-within", "0s"],
+    );
+    assert_eq!(code, Some(2), "{said}");
+}
+
+#[test]
+fn addresses_that_a_killed_node_left_lead_to_no_other() {
+    let parent = tempfile::tempdir().expect("a directory");
+    let [killed, other] = ["killed", "other"].map(|name| parent.path().join(name));
+    let node = Node::start(&killed, &[]);
+    assert_eq!(command(&killed, &["filter", "create", "mine"]).0, Some(0));
+    let file = killed.join("listeners.json");
+    node.kill();
+    let words = ["filter", "create", "f"];
+    let (code, said) = command(&killed, &words);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.contains("no node runs on") && said.contains("lock"),
+        "{said}"
+    );
+    // Another node has the port meanwhile.
+    let node = Node::start(&other, &[]);
+    std::fs::copy(other.join("listeners.json"), &file).expect("copied");
+    let (code, said) = command(&killed, &words);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.contains("is not the node of") && said.contains("killed"),
+        "{said}"
+    );
+    assert_eq!(node.bloomd().exchange(b"list\n"), b"START\nEND\n");
+    drop(node);
+    let _again = Node::start(&killed, &[]);
+    assert_eq!(command(&killed, &["filter", "info", "mine"]).0, Some(0));
 }
 
 #[test]

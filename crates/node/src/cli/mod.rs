@@ -38,7 +38,7 @@ use crate::client::Client;
 use crate::config::{Config, ConfigErrors, GLOBAL_OPTIONS, GlobalOptions, Surroundings};
 
 pub use exit::{Failure, Outcome};
-pub use node_address::{NodeAddress, NodeAddressError};
+pub use node_address::{NodeAddress, NodeAddressError, Owner};
 
 /// How deep commands nest: `grapevine dht bag add` is 3.
 const COMMAND_DEPTH_MAX: usize = 4;

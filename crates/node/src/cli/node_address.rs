@@ -7,6 +7,9 @@ use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use grapevine_store::disk::RealDisk;
+use grapevine_store::identity::{Identity, IdentityError};
+
 use crate::config::{Address, GlobalOptions, NODE_VARIABLE, Surroundings};
 
 /// The environment variable that names the node.
@@ -22,7 +25,20 @@ const LISTENERS_BYTES_MAX: u64 = 64 << 10;
 
 /// The base URL of a node's HTTP interface, `http://host:port`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NodeAddress(Address);
+pub struct NodeAddress {
+    address: Address,
+    owner: Option<Owner>,
+}
+
+/// The data directory whose file says that its node has an address. A node that was killed leaves
+/// the file behind, and the port to whoever comes next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// The directory.
+    pub directory: PathBuf,
+    /// Its origin, in hexadecimal digits.
+    pub origin: String,
+}
 
 /// Why it is not known which node to talk to.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +64,14 @@ pub enum NodeAddressError {
     Damaged {
         /// The file.
         path: PathBuf,
+    },
+    /// It is not known which data directory it is.
+    #[error("{}: {source}", directory.display())]
+    Unnamed {
+        /// The directory.
+        directory: PathBuf,
+        /// Why.
+        source: IdentityError,
     },
     /// The node of this data directory serves no HTTP.
     #[error("{}: the node serves no HTTP (http.listen is off)", path.display())]
@@ -94,10 +118,27 @@ impl NodeAddress {
         let address = text.strip_prefix("http://").unwrap_or(text);
         let address = Address::parse(address.strip_suffix('/').unwrap_or(address));
         let address = address.filter(|address| address.port() != 0);
-        address.map(Self).ok_or_else(|| NodeAddressError::Invalid {
+        let owner = None;
+        let node = address.map(|address| Self { address, owner });
+        node.ok_or_else(|| NodeAddressError::Invalid {
             origin,
             text: text.to_owned(),
         })
+    }
+
+    /// The node at an address.
+    #[cfg(test)]
+    pub(crate) fn at(address: SocketAddr) -> Option<Self> {
+        let address = Address::parse(&address.to_string())?;
+        Some(Self {
+            address,
+            owner: None,
+        })
+    }
+
+    /// The data directory that names it, if one does.
+    pub(crate) fn owner(&self) -> Option<&Owner> {
+        self.owner.as_ref()
     }
 
     /// The address that the node of a data directory wrote when it was ready.
@@ -113,15 +154,29 @@ impl NodeAddress {
         let Some(listener) = listeners.get("http.listen") else {
             return Err(NodeAddressError::NotServed { path });
         };
-        match listener
-            .parse()
-            .map(reachable)
-            .ok()
-            .and_then(|at| Address::parse(&at.to_string()))
-        {
-            Some(address) => Ok(Self(address)),
-            None => Err(NodeAddressError::Damaged { path }),
-        }
+        let address = listener.parse().map(reachable).ok();
+        let address = address.and_then(|at| Address::parse(&at.to_string()));
+        let Some(address) = address else {
+            return Err(NodeAddressError::Damaged { path });
+        };
+        let owner = Some(Owner::of(directory)?);
+        Ok(Self { address, owner })
+    }
+}
+
+impl Owner {
+    fn of(directory: &Path) -> Result<Self, NodeAddressError> {
+        let identity = Identity::read(&RealDisk::new(directory.to_owned()));
+        let absent = || IdentityError::Io(io::ErrorKind::NotFound.into());
+        let identity = identity.and_then(|identity| identity.ok_or_else(absent));
+        let identity = identity.map_err(|source| NodeAddressError::Unnamed {
+            directory: directory.to_owned(),
+            source,
+        })?;
+        Ok(Owner {
+            directory: directory.to_owned(),
+            origin: identity.origin.to_string(),
+        })
     }
 }
 
@@ -148,7 +203,7 @@ fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
 
 impl fmt::Display for NodeAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}", self.0)
+        write!(f, "http://{}", self.address)
     }
 }
 
@@ -156,6 +211,15 @@ impl fmt::Display for NodeAddress {
 mod tests {
     use super::*;
     use std::fs;
+
+    /// A data directory, with nothing but its identity.
+    fn directory() -> io::Result<tempfile::TempDir> {
+        let dir = tempfile::tempdir()?;
+        let identity = Identity::random(&|| [7; 16]);
+        let written = identity.write(&RealDisk::new(dir.path().to_owned()));
+        written.map_err(io::Error::other)?;
+        Ok(dir)
+    }
 
     fn resolve(
         node: Option<&str>,
@@ -176,7 +240,7 @@ mod tests {
 
     #[test]
     fn what_was_typed_goes_before_the_environment() -> Result<(), Box<dyn std::error::Error>> {
-        let dir = tempfile::tempdir()?;
+        let dir = directory()?;
         fs::write(
             dir.path().join(LISTENERS_FILE),
             r#"{"http.listen":"127.0.0.1:4001"}"#,
@@ -231,7 +295,7 @@ mod tests {
 
     #[test]
     fn the_data_directory_says_where_its_node_listens() -> Result<(), Box<dyn std::error::Error>> {
-        let dir = tempfile::tempdir()?;
+        let dir = directory()?;
         let of = |listeners: &str| {
             fs::write(dir.path().join(LISTENERS_FILE), listeners)?;
             Ok::<_, io::Error>(NodeAddress::of_data_dir(dir.path()))
@@ -265,6 +329,12 @@ mod tests {
                 "{damaged}"
             );
         }
+        fs::remove_file(dir.path().join("identity"))?;
+        let unnamed = of(r#"{"http.listen":"127.0.0.1:81"}"#)?;
+        assert!(
+            matches!(unnamed, Err(NodeAddressError::Unnamed { .. })),
+            "{unnamed:?}"
+        );
         let large = of(&" ".repeat(LISTENERS_BYTES_MAX as usize + 1))?;
         assert!(
             matches!(large, Err(NodeAddressError::Unreadable { .. })),

@@ -2,6 +2,9 @@
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
+use std::time::Duration;
+
+use super::parse_time;
 
 /// Under what the help lists the options of every command.
 pub(crate) const GLOBAL_OPTIONS: &str = "Global options";
@@ -27,9 +30,17 @@ pub struct GlobalOptions {
     /// [env: GRAPEVINE_TOKEN_FILE]
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
+    /// How long the node may take to begin its answer [default: as long as it answers /livez]
+    #[arg(long, value_name = "TIME", value_parser = limit)]
+    pub answer_within: Option<Duration>,
     /// `--join` of `grapevine serve`, which declares it: `group.join`.
     #[arg(skip)]
     pub join: Vec<OsString>,
+}
+
+fn limit(text: &str) -> Result<Duration, &'static str> {
+    let time = parse_time(text).filter(|time| !time.is_zero());
+    time.ok_or("a whole number above 0 and a unit: ms, s, m, h or d")
 }
 
 /// A flag that stands for a key.
@@ -52,6 +63,7 @@ impl GlobalOptions {
             data_dir: inner.data_dir.or(self.data_dir),
             node: inner.node.or(self.node),
             token_file: inner.token_file.or(self.token_file),
+            answer_within: inner.answer_within.or(self.answer_within),
             join: self.join,
         }
     }

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use serde_json::json;
 
 use super::error::ApiError;
 use super::{Api, answer};
+use crate::client::NODE_HEADER;
 use crate::engine::REMEDY;
 
 /// The description of the API, held to the table of routes by a test.
@@ -42,9 +43,15 @@ pub(super) async fn front() -> Response {
     answer::with_type(StatusCode::OK, "text/html; charset=utf-8", FRONT.into())
 }
 
-/// `GET /livez`.
-pub(super) async fn alive() -> Response {
-    answer::with_type(StatusCode::OK, TEXT_TYPE, "alive\n".into())
+/// `GET /livez`. It names the data directory: a command that found the address in one makes sure
+/// that it is its node that answers.
+pub(super) async fn alive(State(api): State<Arc<Api>>) -> Response {
+    let mut response = answer::with_type(StatusCode::OK, TEXT_TYPE, "alive\n".into());
+    let origin = api.engine.journal().origin().to_string();
+    if let Ok(origin) = HeaderValue::try_from(origin) {
+        response.headers_mut().insert(NODE_HEADER, origin);
+    }
+    response
 }
 
 /// `GET /readyz`.

@@ -3,10 +3,11 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
-use std::io::{Read, Write};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use harness::{DEADLINE, Follower, Node, wait_for};
@@ -151,4 +152,56 @@ fn a_node_that_stops_ends_its_streams_and_the_watch_waits_for_it() {
     let _node = Node::start(dir.path(), &[]);
     table(dir.path(), &["set", "t", "k", "v"]);
     assert_eq!(watch.line(), "row\tk\tv");
+}
+
+#[test]
+fn a_watch_ends_when_nobody_reads_it_and_prints_what_has_the_prefix() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let _node = Node::start(dir.path(), &[]);
+    table(dir.path(), &["create", "t"]);
+    for key in ["a/1", "b/1", "b/2"] {
+        table(dir.path(), &["set", "t", key, "v"]);
+    }
+    let start = |output: Stdio| {
+        Command::new(env!("CARGO_BIN_EXE_grapevine"))
+            .args([
+                "table",
+                "watch",
+                "t",
+                "--after",
+                "0",
+                "--prefix",
+                "b/",
+                "--data-dir",
+            ])
+            .arg(dir.path())
+            .env_remove("GRAPEVINE_NODE")
+            .stdin(Stdio::null())
+            .stdout(output)
+            .spawn()
+            .expect("it runs")
+    };
+    let path = dir.path().join("changes");
+    let mut to_file = start(File::create(&path).expect("a file").into());
+    let mut watch = start(Stdio::piped());
+    let mut output = BufReader::new(watch.stdout.take().expect("a pipe"));
+    let mut read = String::new();
+    while read.matches('\n').count() < 4 {
+        output.read_line(&mut read).expect("text");
+    }
+    assert_eq!(read, "reset\nrow\tb/1\tv\nrow\tb/2\tv\ncomplete\n");
+    // Nothing changes meanwhile.
+    drop(output);
+    let ended = wait_for("the watch to end", || watch.try_wait().expect("waited for"));
+    assert!(ended.success(), "{ended}");
+    // A file takes whatever comes.
+    table(dir.path(), &["set", "t", "a/2", "v"]);
+    table(dir.path(), &["set", "t", "b/3", "v"]);
+    wait_for("the change to be in the file", || {
+        let text = std::fs::read_to_string(&path).expect("text");
+        (text == format!("{read}row\tb/3\tv\n")).then_some(())
+    });
+    assert!(to_file.try_wait().expect("waited for").is_none());
+    to_file.kill().expect("killed");
+    to_file.wait().expect("ended");
 }

@@ -2,10 +2,15 @@
 //! restarts it goes on where it was.
 
 use std::ffi::OsString;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::time::Duration;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
+use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, poll};
 use serde_json::{Value, json};
 
 use super::{Context, Done, TableFailure, columns, path, to_terminal, write_bytes};
@@ -16,6 +21,9 @@ use crate::http::name;
 pub(super) struct Args {
     /// The table
     table: OsString,
+    /// Print changes of keys that begin with this only
+    #[arg(long)]
+    prefix: Option<OsString>,
     /// Begin behind this `id` of --json; `0`: with all rows. Without it: with what changes now
     #[arg(long, value_name = "ID")]
     after: Option<String>,
@@ -41,29 +49,46 @@ struct Event {
     data: Option<Value>,
 }
 
+/// What happens while a stream is open.
+#[derive(Debug)]
+enum Happening {
+    /// The node sends the stream.
+    Begun,
+    Event(Event),
+    /// The stream has ended, or there is none.
+    Ended(Option<ClientError>),
+    /// Nobody reads standard output any more.
+    Unread,
+}
+
+/// The stream, each time that it is opened.
+struct Streams {
+    send: SyncSender<(u64, Happening)>,
+    happenings: Receiver<(u64, Happening)>,
+    /// Which one is open: what comes of an earlier one counts for nothing.
+    number: Arc<AtomicU64>,
+}
+
 pub(super) fn watch(args: &Args, first: Client, context: &Context) -> Done {
     let mut after = args.after.clone();
+    let streams = Streams::new();
     let mut client = Some(first);
     let mut pause = RETRY[0];
     let mut reached = false;
     loop {
-        let connected = match client.take() {
-            Some(client) => connect(&client, args, after.as_deref()),
-            // It may listen elsewhere now.
-            None => match context.client() {
-                Ok(client) => connect(&client, args, after.as_deref()),
-                Err(_) => Ok(None),
-            },
-        };
-        match connected {
-            Ok(Some(events)) => {
+        // It may listen elsewhere now.
+        let client = client.take().or_else(|| context.client().ok());
+        if let Some(client) = client {
+            streams.open(client, stream_path(args, after.as_deref()));
+            let ended = print(&streams, args.json, &mut after, context, || {
                 (reached, pause) = (true, RETRY[0]);
-                print(&events, args.json, &mut after, context)?;
+            })?;
+            match ended {
+                Some(error) if !reached || !may_pass(&error) => return Err(error.into()),
+                _ => {}
             }
-            Err(error) if !reached || !may_pass(&error) => return Err(error.into()),
-            Ok(None) | Err(_) => {}
         }
-        std::thread::sleep(pause);
+        streams.pause(pause)?;
         pause = (pause * 2).min(RETRY[1]);
     }
 }
@@ -71,35 +96,121 @@ pub(super) fn watch(args: &Args, first: Client, context: &Context) -> Done {
 /// Whether a node may answer otherwise later.
 fn may_pass(error: &ClientError) -> bool {
     match error {
-        ClientError::NoAnswer { .. } | ClientError::Broken { .. } => true,
+        ClientError::NoAnswer { .. }
+        | ClientError::NotRunning { .. }
+        | ClientError::NotAccepted { .. }
+        | ClientError::Silent { .. }
+        | ClientError::Broken { .. } => true,
         ClientError::Refused { status, .. } => *status >= 500,
         // Another program that has its port meanwhile.
-        ClientError::Foreign { .. } => true,
+        ClientError::Foreign { .. } | ClientError::OtherNode { .. } => true,
         ClientError::Token { .. } | ClientError::TokenFile(_) => false,
     }
 }
 
-/// Opens the stream, and has a thread read it.
-fn connect(
-    client: &Client,
-    args: &Args,
-    after: Option<&str>,
-) -> Result<Option<Receiver<Event>>, ClientError> {
-    let behind = after.map_or(String::new(), |after| {
-        format!("?after={}", name::encode(after.as_bytes()))
-    });
-    let input = client.download(&path(&args.table, &format!("/watch{behind}")))?;
-    let (send, events) = sync_channel(EVENTS_WAITING_MAX);
-    // A read has no time limit of its own; this way the one who prints has one.
-    let reader = move || read(BufReader::new(input), &send);
-    let spawned = std::thread::Builder::new()
-        .name("watch".to_owned())
-        .spawn(reader);
-    Ok(spawned.ok().map(|_| events))
+fn stream_path(args: &Args, after: Option<&str>) -> String {
+    let prefix = args.prefix.as_ref().map(|prefix| prefix.as_bytes());
+    let pairs = [("after", after.map(str::as_bytes)), ("prefix", prefix)];
+    let pairs: Vec<String> = pairs
+        .iter()
+        .filter_map(|(of, value)| Some(format!("{of}={}", name::encode((*value)?))))
+        .collect();
+    path(&args.table, &format!("/watch?{}", pairs.join("&")))
+}
+
+impl Streams {
+    /// None is open yet.
+    fn new() -> Self {
+        let (send, happenings) = sync_channel(EVENTS_WAITING_MAX);
+        let unread = send.clone();
+        // Where there is no thread for it, the next line that is printed shows it.
+        let watched = thread::Builder::new().spawn(move || {
+            if is_unread() {
+                drop(unread.send((0, Happening::Unread)));
+            }
+        });
+        drop(watched);
+        Streams {
+            send,
+            happenings,
+            number: Arc::default(),
+        }
+    }
+
+    /// Has a thread open the stream and read it: a read has no time limit of its own, and who prints
+    /// is to notice that nobody reads that.
+    fn open(&self, client: Client, path: String) {
+        let (number, send, current) =
+            (self.renumber(), self.send.clone(), Arc::clone(&self.number));
+        let read = move || {
+            let tell = |happening| {
+                number == current.load(Ordering::Relaxed) && send.send((number, happening)).is_ok()
+            };
+            let ended = match client.download(&path) {
+                Ok(input) => {
+                    if tell(Happening::Begun) {
+                        read(BufReader::new(input), |event| tell(Happening::Event(event)));
+                    }
+                    None
+                }
+                Err(error) => Some(error),
+            };
+            tell(Happening::Ended(ended));
+        };
+        let spawned = thread::Builder::new().name("watch".to_owned()).spawn(read);
+        if spawned.is_err() {
+            // It is tried again, as if the node had ended it.
+            drop(self.send.try_send((number, Happening::Ended(None))));
+        }
+    }
+
+    /// Nothing counts any more that comes of the one that was open.
+    fn renumber(&self) -> u64 {
+        self.number.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// What happens next; none: nothing in that time.
+    fn next(&self, wait: Duration) -> Result<Option<Happening>, io::Error> {
+        let end = Instant::now() + wait;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            match self.happenings.recv_timeout(left) {
+                Ok((_, Happening::Unread)) => return Err(io::ErrorKind::BrokenPipe.into()),
+                Ok((number, happening)) if number == self.number.load(Ordering::Relaxed) => {
+                    return Ok(Some(happening));
+                }
+                Ok(_) => {}
+                Err(_) => return Ok(None),
+            }
+        }
+    }
+
+    /// Waits before the next one.
+    fn pause(&self, time: Duration) -> Result<(), io::Error> {
+        self.renumber();
+        self.next(time).map(drop)
+    }
+}
+
+/// Waits until nobody reads standard output any more, which of a file never comes; false: that
+/// cannot be seen.
+fn is_unread() -> bool {
+    let output = io::stdout();
+    loop {
+        let mut descriptors = [PollFd::new(&output, PollFlags::empty())];
+        match poll(&mut descriptors, None) {
+            Ok(_) => {
+                let gone = PollFlags::ERR | PollFlags::HUP;
+                return descriptors[0].revents().intersects(gone);
+            }
+            Err(rustix::io::Errno::INTR) => {}
+            Err(_) => return false,
+        }
+    }
 }
 
 /// Reads events to the end of the stream, or until nobody wants them.
-fn read(mut input: impl BufRead, send: &SyncSender<Event>) {
+fn read(mut input: impl BufRead, tell: impl Fn(Event) -> bool) {
     let mut event = Event::default();
     let mut line = Vec::new();
     loop {
@@ -112,7 +223,7 @@ fn read(mut input: impl BufRead, send: &SyncSender<Event>) {
         }
         let text = String::from_utf8_lossy(&line);
         if text.is_empty() {
-            if send.send(std::mem::take(&mut event)).is_err() {
+            if !tell(std::mem::take(&mut event)) {
                 return;
             }
         } else if let Some(name) = text.strip_prefix("event: ") {
@@ -125,31 +236,37 @@ fn read(mut input: impl BufRead, send: &SyncSender<Event>) {
     }
 }
 
-/// Prints events until the stream ends; `after` is then where to go on.
+/// Prints events until the stream ends, and gives why; `after` is then where to go on.
 fn print(
-    events: &Receiver<Event>,
+    streams: &Streams,
     json: bool,
     after: &mut Option<String>,
     context: &Context,
-) -> Result<(), TableFailure> {
+    mut begun: impl FnMut(),
+) -> Result<Option<ClientError>, TableFailure> {
     let mut output = context.output();
     let terminal = to_terminal();
     loop {
-        let event = match events.try_recv() {
-            Ok(event) => event,
-            Err(_) => {
+        let happening = match streams.next(Duration::ZERO)? {
+            Some(happening) => happening,
+            None => {
                 output.flush()?;
-                match events.recv_timeout(SILENCE_MAX) {
-                    Ok(event) => event,
-                    Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-                        return Ok(());
-                    }
+                match streams.next(SILENCE_MAX)? {
+                    Some(happening) => happening,
+                    None => return Ok(None),
                 }
             }
         };
-        write_event(&mut output, &event, json, terminal)?;
-        if event.id.is_some() {
-            *after = event.id;
+        match happening {
+            Happening::Begun => begun(),
+            Happening::Ended(error) => return Ok(error),
+            Happening::Event(event) => {
+                write_event(&mut output, &event, json, terminal)?;
+                if event.id.is_some() {
+                    *after = event.id;
+                }
+            }
+            Happening::Unread => {}
         }
     }
 }
@@ -192,11 +309,12 @@ fn write_event(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io;
 
     fn events(text: &str) -> Vec<Event> {
         let (send, events) = sync_channel(100);
-        read(io::Cursor::new(text.to_owned()), &send);
+        read(io::Cursor::new(text.to_owned()), |event| {
+            send.send(event).is_ok()
+        });
         drop(send);
         events.iter().collect()
     }
