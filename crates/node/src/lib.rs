@@ -22,6 +22,7 @@ pub mod http;
 mod large_filters;
 pub mod logging;
 pub mod metrics;
+mod orphans;
 mod replies;
 pub mod serve;
 mod sockets;

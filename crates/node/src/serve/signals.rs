@@ -7,6 +7,8 @@ use std::pin::pin;
 
 use tokio::signal::unix::{self, SignalKind, signal};
 
+use crate::orphans;
+
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Signal {
@@ -24,11 +26,12 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    /// Catches them from now on. To be called within a runtime.
+    /// Catches them from now on, and waits for what others leave behind. To be called within a runtime.
     ///
     /// # Errors
     /// When the system refuses.
     pub(super) fn catch() -> io::Result<Self> {
+        orphans::adopt()?;
         Ok(Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,

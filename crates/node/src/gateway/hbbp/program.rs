@@ -20,6 +20,8 @@ use rustix::process::{
 };
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::orphans;
+
 /// The name under which this program becomes a handler.
 pub(crate) const LAUNCHER: &str = "grapevine-hbbp-handler";
 /// This program, also when its file was replaced while it runs.
@@ -72,7 +74,7 @@ impl Program {
     /// When it cannot be started or watched. That the file is no program, the launcher says on
     /// standard error.
     pub(crate) fn run(&self, key: &[u8], payload: &[u8], limits: &Limits) -> io::Result<Ended> {
-        let mut child = self.command(key, limits).spawn()?;
+        let (mut child, _claim) = orphans::spawn(&mut self.command(key, limits))?;
         let group = Pid::from_child(&child);
         // Every payload fits into the pipe. A program that does not read is none of our concern.
         let input = child.stdin.take();
