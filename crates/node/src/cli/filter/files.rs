@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, IsTerminal, Read, Write};
 use std::path::Path;
 
 use serde_json::Value;
@@ -21,6 +21,9 @@ pub(super) struct Args {
 }
 
 pub(super) fn export(args: &Args, client: &Client, context: &Context) -> Done {
+    if args.file == "-" && io::stdout().is_terminal() {
+        return Err(FilterFailure::Terminal);
+    }
     let mut input = client.download(&path(&args.name, "/export"))?;
     // The file holds the filter's seed.
     download::save(&mut input, &args.file, 0o600, context)?;

@@ -185,6 +185,11 @@ enum FilterFailure {
     Download(#[from] DownloadError),
     #[error("after {keys} keys")]
     After { keys: u64, source: Box<Self> },
+    #[error(
+        "a filter's file is binary and holds the secret seed of its hash: it is not shown on a \
+         terminal. Name a file, or send it through a pipe"
+    )]
+    Terminal,
     #[error("standard input is not a terminal: pass --yes to confirm that the filter is dropped")]
     NotAsked,
 }
@@ -200,6 +205,10 @@ impl From<FilterFailure> for Failure {
             }
             FilterFailure::Client(error) if error.is_wrong_argument() => {
                 Failure::from_argument(error)
+            }
+            FilterFailure::Terminal => {
+                let said = format!("{failure}\n");
+                Failure::Usage(clap::Error::raw(ErrorKind::InvalidValue, said))
             }
             failure => Failure::from_error(failure),
         }
