@@ -388,12 +388,6 @@ fn who_makes_and_removes_filters_is_in_the_log() {
         harness::http(address, request, "");
     }
     let log = log_of(node);
-    let acts: Vec<&str> = log
-        .lines()
-        .filter_map(|line| line.split_once("grapevine::audit: "))
-        .filter_map(|(_, act)| act.split_once(", from 127.0.0.1:"))
-        .map(|(act, _)| act)
-        .collect();
     let wanted = [
         "created filter b (bloomd",
         "cleared filter b (bloomd",
@@ -403,5 +397,49 @@ fn who_makes_and_removes_filters_is_in_the_log() {
         "dropped filter h (HTTP",
         "created table t (HTTP",
     ];
-    assert_eq!(acts, wanted, "{log}");
+    assert_eq!(acts(&log), wanted, "{log}");
+}
+
+/// What a log says was done, and the way it came, of what came from this machine.
+fn acts(log: &str) -> Vec<&str> {
+    log.lines()
+        .filter_map(|line| line.split_once("grapevine::audit: "))
+        .filter_map(|(_, act)| act.split_once(", from 127.0.0.1:"))
+        .map(|(act, _)| act)
+        .collect()
+}
+
+#[test]
+fn who_brings_in_whole_files_is_in_the_log() {
+    let (directory, node) = node();
+    let data = node.data_dir().to_owned();
+    let command = |words: &[&str]| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_grapevine"))
+            .args(words)
+            .arg("--data-dir")
+            .arg(&data)
+            .env_remove("GRAPEVINE_NODE")
+            .output();
+        let output = output.expect("it runs");
+        assert!(output.status.success(), "{words:?}: {output:?}");
+    };
+    let file = directory.path().join("file");
+    let file = file.to_str().expect("text");
+    command(&["filter", "create", "f"]);
+    command(&["filter", "set", "f", "key"]);
+    command(&["filter", "export", "f", file]);
+    command(&["filter", "load", "g", file]);
+    command(&["filter", "merge", "f", file]);
+    std::fs::write(file, "k\t1\tv\n").expect("written");
+    command(&["table", "create", "t"]);
+    command(&["table", "import", "t", file]);
+    let log = log_of(node);
+    let wanted = [
+        "created filter f (HTTP",
+        "imported filter g (HTTP",
+        "merged into filter f (HTTP",
+        "created table t (HTTP",
+        "imported rows into table t (HTTP",
+    ];
+    assert_eq!(acts(&log), wanted, "{log}");
 }

@@ -35,6 +35,7 @@ use grapevine_core::wire::group::Greeting;
 use grapevine_store::collections::Collections;
 use tokio::sync::oneshot;
 
+use crate::audit;
 use crate::config::{Address as ConfiguredAddress, Group as GroupSettings};
 use command::Command;
 pub use command::{CommandError, Joined, Left};
@@ -45,7 +46,7 @@ use owner::{Facts, Owner};
 use status::Board;
 pub use status::{Clock, Counts, Divergence, Link, MemberStatus, Status};
 use transport::{
-    Address, Carriers, Handle, HandleError, Keyring, KeyringFileError, NodeKey, Settings,
+    Address, Carriers, Handle, HandleError, Key, Keyring, KeyringFileError, NodeKey, Settings,
     StartError, read_keyring,
 };
 
@@ -95,6 +96,8 @@ pub struct Group {
     board: Arc<Board>,
     handle: Handle,
     secret_file: Option<PathBuf>,
+    /// The secrets as they were read last.
+    secrets: Mutex<Keyring>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -121,10 +124,11 @@ impl Group {
             software: env!("CARGO_PKG_VERSION").to_owned(),
             addresses: Vec::new(),
         };
+        let secrets = keyring(settings.secret_file.as_deref())?;
         let transport = Settings {
             listen,
             discover: settings.discover,
-            keyring: keyring(settings.secret_file.as_deref())?,
+            keyring: secrets.clone(),
             greeting: greeting.encode().into(),
             carriers: Carriers::BOTH,
         };
@@ -163,6 +167,7 @@ impl Group {
             board,
             handle,
             secret_file: settings.secret_file.clone(),
+            secrets: Mutex::new(secrets),
             thread: Mutex::new(Some(thread)),
         }))
     }
@@ -237,7 +242,15 @@ impl Group {
     /// They cannot be read, or must not be used; the ones before are.
     pub async fn reload(&self) -> Result<(), GroupError> {
         let ring = keyring(self.secret_file.as_deref())?;
-        Ok(self.handle.set_keyring(ring).await?)
+        self.handle.set_keyring(ring.clone()).await?;
+        let ids: Vec<&str> = ring.keys().iter().map(Key::id).collect();
+        let which = format!("the secrets of the group, now {}", ids.join(", "));
+        let mut before = self.secrets.lock().unwrap_or_else(PoisonError::into_inner);
+        if *before != ring {
+            audit::note_secrets(&which);
+            *before = ring;
+        }
+        Ok(())
     }
 
     /// Makes everything durable, lets the members have it (two seconds at most) and says goodbye.

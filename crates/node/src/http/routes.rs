@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::Request;
 use axum::handler::Handler;
-use axum::http::{Method, StatusCode, Uri};
+use axum::http::{Method, StatusCode, Uri, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::routing::{MethodFilter, MethodRouter, on};
 use grapevine_core::catalogue::NameError;
@@ -51,10 +51,11 @@ impl Route {
             let from = request.extensions().get::<Peer>().map(|peer| peer.0);
             let name = request.uri().path().split('/').nth(4);
             let name = name.filter(|_| is_named).unwrap_or_default().to_owned();
+            let goes_on = goes_on(&request);
             let response = next.run(request).await;
             let status = response.status();
             let was_there = creates && status != StatusCode::CREATED;
-            if status.is_success() && !was_there {
+            if status.is_success() && !was_there && !goes_on {
                 audit::note(act, &name, "HTTP", from);
             }
             response
@@ -62,6 +63,17 @@ impl Route {
         self.handler = self.handler.layer(from_fn(note));
         self
     }
+}
+
+/// Whether it is one of the parts in which a file of rows is sent and not the first that has any: a
+/// file is one act.
+fn goes_on(request: &Request) -> bool {
+    let pairs = request.uri().query().unwrap_or_default().split('&');
+    let line = pairs
+        .filter_map(|pair| pair.strip_prefix("line="))
+        .next_back();
+    let length = request.headers().get(header::CONTENT_LENGTH);
+    line.is_some_and(|line| line != "1" || length.is_some_and(|length| length == "0"))
 }
 
 /// The table.

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use crate::audit;
 use crate::config::{Secret, SecretError, read_secret};
 
 /// Where the token comes from. Copies share it, so that a reload reaches every connection.
@@ -42,7 +43,14 @@ impl TokenSource {
     pub fn reload(&self) -> Result<(), SecretError> {
         if let Some(path) = &self.path {
             let secret = read_secret(path)?;
-            *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(secret);
+            let new = secret.clone();
+            let before = {
+                let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+                current.replace(secret)
+            };
+            if before.is_some_and(|before| !before.matches(new.expose())) {
+                audit::note_secrets("the token of HTTP requests");
+            }
         }
         Ok(())
     }

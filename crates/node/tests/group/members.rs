@@ -80,6 +80,40 @@ fn a_node_that_leaves_keeps_its_data_and_may_come_back() {
 }
 
 #[test]
+fn who_has_a_node_join_and_leave_is_in_the_log() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let a = start(&dir.path().join("a"), &[]);
+    let b = start(&dir.path().join("b"), &[]);
+    let address = a.address("group.listen").to_string();
+    let done = |words: &[&str]| {
+        let done = grapevine(&b, words);
+        assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
+    };
+    done(&["group", "join", &address]);
+    done(&["filter", "create", "f"]);
+    wait_for("others to follow", || {
+        let forgot = grapevine(&b, &["filter", "forget", "f"]);
+        forgot.status.success().then_some(())
+    });
+    done(&["group", "leave", "--yes"]);
+    let log = log_of(b);
+    let acts = log
+        .lines()
+        .filter_map(|line| line.split_once("grapevine::audit: "));
+    let acts: Vec<&str> = acts
+        .filter_map(|(_, act)| act.split_once(" (HTTP, from 127.0.0.1:"))
+        .map(|(act, _)| act)
+        .collect();
+    let wanted = [
+        "joined a group",
+        "created filter f",
+        "forgot the bits of filter f",
+        "entered that a member left",
+    ];
+    assert_eq!(acts, wanted, "{log}");
+}
+
+#[test]
 fn a_node_that_changes_groups_does_not_bring_the_old_ones_members() {
     let dir = tempfile::tempdir().expect("a directory");
     let a = start(&dir.path().join("a"), &[]);

@@ -66,6 +66,16 @@ fn a_secret_is_replaced_while_the_group_runs() {
     let ring = std::fs::read_to_string(&files[1]).expect("text");
     assert_eq!(ring.trim(), fresh);
     wait_for_peers(&b, 1);
+    // The line of each change names the secrets and shows none.
+    signal(&b, rustix::process::Signal::HUP);
+    let log = log_of(b);
+    let changes = log
+        .lines()
+        .filter_map(|line| line.split_once("grapevine::audit: "));
+    let changes: Vec<&str> = changes.map(|(_, change)| change).collect();
+    let changed = |ids: &str| format!("changed the secrets of the group, now {ids} (SIGHUP)");
+    assert_eq!(changes, [changed("fresh, old"), changed("fresh")], "{log}");
+    assert!(!log.contains(fresh.split(' ').nth(1).expect("a secret")));
 }
 
 #[test]
