@@ -4,6 +4,8 @@
 //! as durable as `durability.sync` promises: handed to the operating system (`os`, `interval`)
 //! or synced (`always`). Waiting callers are served by one write, or one sync, for all of them.
 
+mod sync_age;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
@@ -22,6 +24,7 @@ use tokio::sync::watch;
 use crate::complaints::Complaints;
 use crate::config::{Durability, SyncMode};
 use crate::large_filters::{Told, aside};
+use sync_age::SyncAge;
 
 /// How often filters are looked through for idle and dropped ones, and for a snapshot being due.
 const TIDY_EVERY: Duration = Duration::from_millis(500);
@@ -103,6 +106,7 @@ pub struct Engine {
     /// It was said that snapshots cannot be read back.
     unreadable_said: AtomicBool,
     large_filters: Told,
+    sync_age: Mutex<SyncAge>,
     started: Instant,
 }
 
@@ -141,6 +145,8 @@ impl Engine {
             bell.send_replace(());
         });
         collections.filters().set_aside(aside);
+        let started = Instant::now();
+        let sync_age = SyncAge::new(started, collections.journal().appended());
         Arc::new(Engine {
             tables_changed,
             synced: watch::Sender::new(Ok(collections.journal().synced())),
@@ -152,7 +158,8 @@ impl Engine {
             complaints: Complaints::default(),
             unreadable_said: AtomicBool::new(false),
             large_filters: Told::default(),
-            started: Instant::now(),
+            sync_age: Mutex::new(sync_age),
+            started,
         })
     }
 
@@ -190,6 +197,18 @@ impl Engine {
     #[must_use]
     pub fn defaults(&self) -> FilterDefaults {
         self.defaults
+    }
+
+    /// When a write is acknowledged, and when it is synced.
+    #[must_use]
+    pub fn durability(&self) -> &Durability {
+        &self.durability
+    }
+
+    /// For how long the engine has been there.
+    #[must_use]
+    pub fn uptime(&self) -> Duration {
+        self.started.elapsed()
     }
 
     /// Whether everything before `position` may be acknowledged now.
@@ -325,6 +344,8 @@ impl Engine {
     }
 
     fn sync_once(&self) {
+        // Notes how far the log reaches now.
+        self.oldest_unsynced();
         if self.durability.sync == SyncMode::Os {
             return;
         }
@@ -340,6 +361,13 @@ impl Engine {
             self.complain("syncing the log", error);
         }
         drop(self.synced.send_replace(outcome.map_err(FilterError::from)));
+    }
+
+    /// How old the oldest write that is not synced is at most; none when all are synced.
+    pub fn oldest_unsynced(&self) -> Option<Duration> {
+        let mut age = self.sync_age.lock().unwrap_or_else(PoisonError::into_inner);
+        let (appended, synced) = (self.journal().appended(), self.journal().synced());
+        age.oldest(Instant::now(), appended, synced)
     }
 
     /// Unloads what is idle, removes what was dropped, takes snapshots when they are due.

@@ -1,25 +1,45 @@
 //! What the node counts, for `/metrics`. Every metric has its line in `docs/http.md`; a test
 //! holds the page to what is served.
 
+mod commands;
 mod figures;
 mod group;
 mod hbbp;
+mod latency;
 mod p2ptbl;
+mod plain;
 mod state;
 mod tables;
 
 use std::sync::Arc;
 
+use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::Registry;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
 
 use crate::engine::Engine;
 use crate::group::Group;
 
+pub use commands::{BloomdCommand, RmbdCommand};
 pub use hbbp::HbbpMetrics;
+pub(crate) use latency::Tally;
+pub use latency::{Latencies, Latency};
 pub use p2ptbl::P2ptblMetrics;
+pub(crate) use state::Process;
 pub use tables::TableMetrics;
+
+use plain::PlainText;
+
+/// The texts that metrics are served as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Prometheus's plain text, version 0.0.4.
+    Plain,
+    /// OpenMetrics 1.0.
+    OpenMetrics,
+}
 
 /// Everything a node counts. A gateway is given its own part.
 #[derive(Debug)]
@@ -54,6 +74,8 @@ impl Metrics {
         let (rmbd, hbbp) = (RmbdMetrics::default(), HbbpMetrics::default());
         let (p2ptbl, tables) = (P2ptblMetrics::default(), TableMetrics::default());
         let own = registry.sub_registry_with_prefix("grapevine");
+        let built = "The program: its version and what it was built for";
+        own.register("build", built, Info::new(build()));
         bloomd.register(own);
         rmbd.register(own);
         hbbp.register(own);
@@ -77,20 +99,42 @@ impl Metrics {
         }
     }
 
-    /// All of them in the text form of OpenMetrics 1.0.
+    /// All of them as text.
     #[must_use]
-    pub fn text(&self) -> String {
-        let mut text = String::new();
+    pub fn text(&self, format: Format) -> String {
+        let (mut open, mut plain) = (String::new(), PlainText::default());
+        let written = match format {
+            Format::OpenMetrics => encode(&mut open, &self.registry),
+            Format::Plain => encode(&mut plain, &self.registry),
+        };
         // Writing into a string fails for no reason of ours; what is there is still readable.
-        if let Err(error) = prometheus_client::encoding::text::encode(&mut text, &self.registry) {
+        if let Err(error) = written {
             tracing::error!("writing metrics: {error}");
         }
-        text
+        match format {
+            Format::OpenMetrics => open,
+            Format::Plain => plain.finish(),
+        }
     }
 }
 
+/// What is known of this program since it was built.
+fn build() -> Vec<(&'static str, &'static str)> {
+    let profile = if cfg!(debug_assertions) {
+        "debug"
+    } else {
+        "release"
+    };
+    vec![
+        ("version", env!("CARGO_PKG_VERSION")),
+        ("os", std::env::consts::OS),
+        ("arch", std::env::consts::ARCH),
+        ("profile", profile),
+    ]
+}
+
 /// The HTTP server's.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct HttpMetrics {
     /// Open connections.
     pub connections: Gauge,
@@ -106,6 +150,25 @@ pub struct HttpMetrics {
     pub client_errors: Counter,
     /// Requests answered with a status of the 500s.
     pub failures: Counter,
+    /// From a request's head to its answer's, by the place of its route in the table of routes.
+    pub duration: Latencies,
+}
+
+impl Default for HttpMetrics {
+    fn default() -> Self {
+        let routes = crate::http::route_labels().into_iter();
+        let labels = routes.map(|(method, route)| vec![("method", method), ("route", route)]);
+        HttpMetrics {
+            connections: Gauge::default(),
+            connections_total: Counter::default(),
+            connections_refused: Counter::default(),
+            connections_stalled: Counter::default(),
+            requests: Counter::default(),
+            client_errors: Counter::default(),
+            failures: Counter::default(),
+            duration: Latencies::by_many(labels),
+        }
+    }
 }
 
 impl HttpMetrics {
@@ -113,6 +176,12 @@ impl HttpMetrics {
     pub fn register(&self, registry: &mut Registry) {
         let registry = registry.sub_registry_with_prefix("http");
         registry.register("connections", "Open connections", self.connections.clone());
+        registry.register_with_unit(
+            "request_duration",
+            "From the head of a request to that of its answer, by route",
+            Unit::Seconds,
+            self.duration.clone(),
+        );
         let counters = [
             (
                 "connections_opened",
@@ -152,7 +221,7 @@ impl HttpMetrics {
 }
 
 /// The bloomd gateway's.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct BloomdMetrics {
     /// Open connections.
     pub connections: Gauge,
@@ -172,6 +241,25 @@ pub struct BloomdMetrics {
     pub failures: Counter,
     /// Datagrams received.
     pub datagrams: Counter,
+    /// From reading a command to its reply, by [`BloomdCommand`].
+    pub duration: Latencies,
+}
+
+impl Default for BloomdMetrics {
+    fn default() -> Self {
+        BloomdMetrics {
+            connections: Gauge::default(),
+            connections_total: Counter::default(),
+            connections_refused: Counter::default(),
+            connections_stalled: Counter::default(),
+            connections_foreign: Counter::default(),
+            commands: Counter::default(),
+            client_errors: Counter::default(),
+            failures: Counter::default(),
+            datagrams: Counter::default(),
+            duration: Latencies::by("command", &BloomdCommand::LABELS),
+        }
+    }
 }
 
 impl BloomdMetrics {
@@ -179,6 +267,12 @@ impl BloomdMetrics {
     pub fn register(&self, registry: &mut Registry) {
         let registry = registry.sub_registry_with_prefix("bloomd");
         registry.register("connections", "Open connections", self.connections.clone());
+        registry.register_with_unit(
+            "command_duration",
+            "From reading a command to its reply, by command",
+            Unit::Seconds,
+            self.duration.clone(),
+        );
         let mut count = |name: &str, help: &str, counter: &Counter| {
             registry.register(name, help, counter.clone());
         };
@@ -222,7 +316,7 @@ impl BloomdMetrics {
 }
 
 /// The rmbd gateway's.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct RmbdMetrics {
     /// Peers that are sent rows.
     pub peers: Gauge,
@@ -252,6 +346,30 @@ pub struct RmbdMetrics {
     pub send_failures: Counter,
     /// Batches of datagrams that failed in the node.
     pub failures: Counter,
+    /// From reading a message to its reply, by [`RmbdCommand`].
+    pub duration: Latencies,
+}
+
+impl Default for RmbdMetrics {
+    fn default() -> Self {
+        RmbdMetrics {
+            peers: Gauge::default(),
+            datagrams: Counter::default(),
+            ignored: Counter::default(),
+            adds: Counter::default(),
+            checks: Counter::default(),
+            rows_received: Counter::default(),
+            rows_sent: Counter::default(),
+            acks: Counter::default(),
+            acks_ignored: Counter::default(),
+            peer_requests: Counter::default(),
+            peers_refused: Counter::default(),
+            peers_dropped: Counter::default(),
+            send_failures: Counter::default(),
+            failures: Counter::default(),
+            duration: Latencies::by("command", &RmbdCommand::LABELS),
+        }
+    }
 }
 
 impl RmbdMetrics {
@@ -259,6 +377,12 @@ impl RmbdMetrics {
     pub fn register(&self, registry: &mut Registry) {
         let registry = registry.sub_registry_with_prefix("rmbd");
         registry.register("peers", "Peers that are sent rows", self.peers.clone());
+        registry.register_with_unit(
+            "command_duration",
+            "From reading a message to its reply, or to its bits being kept, by command",
+            Unit::Seconds,
+            self.duration.clone(),
+        );
         let received: [(&str, &str, &Counter); 8] = [
             ("datagrams", "Datagrams received", &self.datagrams),
             (

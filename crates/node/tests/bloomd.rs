@@ -358,6 +358,43 @@ fn a_page_in_a_browser_runs_nothing() {
     assert!(log.contains(ended), "{log}");
 }
 
+#[test]
+fn the_time_of_commands_is_counted_by_command() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let node = Node::start(directory.path(), &[]);
+    let lines = "create f\ns f a\nset f b\nb f c d\nc f a\ncheck f z\nc f b\nm f a b\nlist\n\
+                 info f\nflush f\nflush\nclose f\nc f a\nclear f\nconf\nnonsense f\ndrop f\n";
+    exchange(&node, lines);
+    let (_, metrics) = harness::http(node.address("http.listen"), "GET /metrics", "");
+    let name = "grapevine_bloomd_command_duration_seconds";
+    let mut all = 0;
+    for (command, count) in [
+        ("check", 4),
+        ("multi", 1),
+        ("set", 2),
+        ("bulk", 1),
+        ("create", 1),
+        ("list", 1),
+        ("drop", 1),
+        ("close", 1),
+        ("clear", 1),
+        ("flush", 2),
+        ("info", 1),
+        ("conf", 1),
+        ("unknown", 1),
+    ] {
+        let line = format!("{name}_count{{command=\"{command}\"}} {count}\n");
+        assert!(metrics.contains(&line), "{line}{metrics}");
+        let sum = format!("{name}_sum{{command=\"{command}\"}} ");
+        let sum = metrics.lines().find_map(|line| line.strip_prefix(&sum));
+        let sum: f64 = sum.and_then(|sum| sum.parse().ok()).expect("a sum");
+        assert!(sum > 0.0 && sum < 30.0, "{command}: {sum}");
+        all += count;
+    }
+    let answered = format!("grapevine_bloomd_commands_total {all}\n");
+    assert!(metrics.contains(&answered), "{answered}{metrics}");
+}
+
 /// What a node wrote until it was told to end.
 fn log_of(mut node: Node) -> String {
     let pid = rustix::process::Pid::from_raw(node.id().try_into().expect("an id"));

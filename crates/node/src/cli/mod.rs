@@ -23,6 +23,7 @@ mod nearest;
 mod node_address;
 mod restore;
 mod serve;
+mod status;
 mod table;
 mod verify;
 
@@ -78,6 +79,8 @@ enum Command {
     Import(import::Args),
     /// Make the data directory from a backup, under a new origin
     Restore(restore::Args),
+    /// Describe the node: whether it is well, what it holds, its group
+    Status(status::Args),
     /// Make, use, watch and look at tables
     Table(table::Args),
     /// Check every file of the data directory, changing nothing
@@ -98,6 +101,7 @@ fn dispatch(command: &Command, context: &Context) -> Result<Outcome, Failure> {
         Command::Hbbp(args) => hbbp::run(args, context),
         Command::Import(args) => import::run(args, context),
         Command::Restore(args) => restore::run(args, context),
+        Command::Status(args) => status::run(args, context),
         Command::Table(args) => table::run(args, context),
         Command::Verify(args) => verify::run(args, context),
     }

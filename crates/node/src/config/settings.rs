@@ -234,6 +234,9 @@ sections! {
         listen: Listener = Listen, Default::Text("127.0.0.1:8675");
         /// The file with the token that HTTP requests must carry. Needed off loopback.
         token_file: Option<PathBuf> = SECRET_FILE, Default::Text("off");
+        /// The file with a token that reads `/metrics` and nothing else. Once it is set, `/metrics`
+        /// wants it or the one of `http.token_file`.
+        metrics_token_file: Option<PathBuf> = SECRET_FILE, Default::Text("off");
     }
 }
 

@@ -91,6 +91,11 @@ pub(super) enum ApiError {
     #[error("this node wants a token: Authorization: Bearer TOKEN (http.token_file)")]
     Token,
     #[error(
+        "this token reads /metrics and nothing else (http.metrics_token_file); everything else \
+         wants the one of http.token_file"
+    )]
+    MetricsToken,
+    #[error(
         "the Host header names neither this machine nor the address it listens on; without \
          http.token_file only those are served"
     )]
@@ -144,6 +149,7 @@ impl ApiError {
             ApiError::Loaded => (S::CONFLICT, "loaded"),
             ApiError::Busy { .. } => (S::SERVICE_UNAVAILABLE, "busy"),
             ApiError::Token => (S::UNAUTHORIZED, "token"),
+            ApiError::MetricsToken => (S::FORBIDDEN, "metrics_token"),
             ApiError::Host => (S::FORBIDDEN, "host"),
             ApiError::Hosts => (S::BAD_REQUEST, "hosts"),
             ApiError::ContentEncoding(_) => (S::UNSUPPORTED_MEDIA_TYPE, "content_encoding"),

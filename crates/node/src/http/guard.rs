@@ -8,6 +8,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, header};
@@ -15,10 +16,14 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::error::ApiError;
+use super::token::Grant;
 use super::{Api, body};
 
 /// Paths that anyone may ask: they tell only whether the node is up.
 const OPEN_PATHS: [&str; 2] = ["/livez", "/readyz"];
+
+/// The path that a token of its own may read.
+const METRICS_PATH: &str = "/metrics";
 
 /// Whether anyone may ask for this path.
 pub(super) fn is_open(path: &str) -> bool {
@@ -27,6 +32,7 @@ pub(super) fn is_open(path: &str) -> bool {
 
 /// Serves a request or refuses it.
 pub(super) async fn admit(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
+    let (began, place) = (Instant::now(), api.places.of(&request));
     let response = match refusal(&api, &request) {
         None => next.run(request).await,
         Some(refusal) => {
@@ -37,6 +43,7 @@ pub(super) async fn admit(State(api): State<Arc<Api>>, request: Request, next: N
     };
     let http = &api.metrics.http;
     http.requests.inc();
+    http.duration.at(place).record(began.elapsed(), 1);
     if response.status().is_client_error() {
         http.client_errors.inc();
     } else if response.status().is_server_error() {
@@ -54,13 +61,19 @@ fn refusal(api: &Api, request: &Request) -> Option<ApiError> {
         // Who passes it on may have judged it by another one than would be judged here.
         return Some(ApiError::Hosts);
     }
-    if api.token.is_set() {
-        let token = bearer(headers);
-        if !token.is_some_and(|token| api.token.matches(token)) {
-            return Some(ApiError::Token);
-        }
-    } else if !names_this_machine(host(request), &api.bound) {
-        return Some(ApiError::Host);
+    let of_metrics = request.uri().path() == METRICS_PATH;
+    let wants_token = if of_metrics {
+        api.token.is_set_for_metrics()
+    } else {
+        api.token.is_set()
+    };
+    match bearer(headers).and_then(|token| api.token.grant(token)) {
+        Some(Grant::All) => {}
+        Some(Grant::Metrics) if of_metrics => {}
+        Some(Grant::Metrics) => return Some(ApiError::MetricsToken),
+        None if wants_token => return Some(ApiError::Token),
+        None if !names_this_machine(host(request), &api.bound) => return Some(ApiError::Host),
+        None => {}
     }
     let reads = matches!(
         *request.method(),

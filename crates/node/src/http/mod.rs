@@ -6,6 +6,7 @@
 //! touches files runs on the blocking pool, and what acknowledges a change is answered once the
 //! change is as durable as promised.
 
+mod accept;
 mod answer;
 mod body;
 mod collection;
@@ -19,9 +20,11 @@ mod pages;
 mod query;
 mod request;
 mod routes;
+mod status;
 mod table;
 #[cfg(test)]
 mod tests;
+mod timing;
 mod token;
 mod transfer;
 
@@ -48,7 +51,10 @@ use crate::metrics::Metrics;
 use crate::replies::{Patient, Replies, Room};
 use crate::sockets::TcpListeners;
 use error::ApiError;
-pub use token::TokenSource;
+pub use status::About;
+pub(crate) use status::{GroupStatus, Member, NodeStatus};
+pub(crate) use timing::route_labels;
+pub use token::{TokenError, TokenSource};
 
 /// Most bytes read from a connection at once, and of a request's head.
 const BUFFER_BYTES: usize = 64 << 10;
@@ -102,6 +108,7 @@ pub struct Server {
     replies: Arc<Replies>,
     write_timeout: Duration,
     group: Option<Arc<Group>>,
+    about: About,
 }
 
 /// What every request is given.
@@ -119,6 +126,9 @@ struct Api {
     group: Option<Arc<Group>>,
     /// The addresses of the listeners.
     bound: Vec<IpAddr>,
+    about: About,
+    /// Where the time of requests is counted.
+    places: timing::Places,
     transfers: Arc<Semaphore>,
     watchers: Arc<Semaphore>,
     stopping: AtomicBool,
@@ -138,6 +148,7 @@ impl Server {
             replies: Replies::new(REPLIES_BYTES),
             write_timeout: WRITE_TIMEOUT,
             group: None,
+            about: About::default(),
         }
     }
 
@@ -145,6 +156,13 @@ impl Server {
     #[must_use]
     pub fn with_group(mut self, group: Option<Arc<Group>>) -> Self {
         self.group = group;
+        self
+    }
+
+    /// The same for a node of which more is known.
+    #[must_use]
+    pub fn with_about(mut self, about: About) -> Self {
+        self.about = about;
         self
     }
 
@@ -162,12 +180,9 @@ impl Server {
         self
     }
 
-    /// Serves a listener, or several, until `stop` turns true and the requests that were begun are
-    /// answered.
-    pub async fn serve(self, listeners: impl Into<TcpListeners>, mut stop: watch::Receiver<bool>) {
-        let mut listeners = listeners.into();
-        let open = Arc::new(Semaphore::new(self.limits.connections));
-        let api = Arc::new(Api {
+    /// What its requests are given.
+    fn api(self, bound: Vec<IpAddr>, stop: watch::Receiver<bool>) -> Arc<Api> {
+        Arc::new(Api {
             engine: self.engine,
             metrics: self.metrics,
             token: self.token,
@@ -176,12 +191,22 @@ impl Server {
             scrapes: Replies::of_count(SCRAPES_MAX),
             write_timeout: self.write_timeout,
             group: self.group,
-            bound: listeners.addresses(),
+            about: self.about,
+            places: timing::Places::new(),
+            bound,
             transfers: Arc::new(Semaphore::new(TRANSFERS_MAX)),
             watchers: Arc::new(Semaphore::new(WATCHERS_MAX)),
             stopping: AtomicBool::new(false),
-            stop: stop.clone(),
-        });
+            stop,
+        })
+    }
+
+    /// Serves a listener, or several, until `stop` turns true and the requests that were begun are
+    /// answered.
+    pub async fn serve(self, listeners: impl Into<TcpListeners>, mut stop: watch::Receiver<bool>) {
+        let mut listeners = listeners.into();
+        let open = Arc::new(Semaphore::new(self.limits.connections));
+        let api = self.api(listeners.addresses(), stop.clone());
         let router = routes::router(Arc::clone(&api));
         let health = Arc::new(Semaphore::new(HEALTH_CONNECTIONS));
         let mut spare = Spare::new();

@@ -4,19 +4,20 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use axum::extract::State;
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use serde_json::json;
 
 use super::error::ApiError;
-use super::{Api, answer};
+use super::{Api, accept, answer};
 use crate::client::NODE_HEADER;
 use crate::engine::REMEDY;
+use crate::metrics::Format;
 
 /// The description of the API, held to the table of routes by a test.
 pub(super) const OPENAPI: &str = include_str!("openapi.json");
-/// The text form that Prometheus reads (OpenMetrics 1.0).
-const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const OPEN_METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const PLAIN_METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 const TEXT_TYPE: &str = "text/plain; charset=utf-8";
 
 const FRONT: &str = "<!doctype html>
@@ -31,6 +32,7 @@ const FRONT: &str = "<!doctype html>
 <li><a href=\"/api/v1/tables\">Its tables</a></li>
 <li><a href=\"/metrics\">Its metrics</a></li>
 <li><a href=\"/readyz\">Whether it takes writes</a></li>
+<li><a href=\"/api/v1/status\">How it is</a></li>
 </ul>
 </html>
 ";
@@ -56,26 +58,34 @@ pub(super) async fn alive(State(api): State<Arc<Api>>) -> Response {
 
 /// `GET /readyz`.
 pub(super) async fn ready(State(api): State<Arc<Api>>) -> Response {
-    let reason = if api.stopping.load(Ordering::Relaxed) {
-        Some("the node is stopping".into())
-    } else {
-        api.engine.filters().journal().read_only()
-    };
-    let Some(reason) = reason else {
-        return answer::with_type(StatusCode::OK, TEXT_TYPE, ready_text(&api).into());
-    };
-    let message = if api.stopping.load(Ordering::Relaxed) {
-        reason.to_string()
-    } else {
-        format!("the node is read-only: {reason}. {REMEDY}")
-    };
-    let said = json!({"error": {"code": "read_only", "message": message}});
-    answer::json(StatusCode::SERVICE_UNAVAILABLE, &said)
+    match why_not_ready(&api) {
+        None => answer::with_type(StatusCode::OK, TEXT_TYPE, ready_text(&api).into()),
+        Some(message) => {
+            let said = json!({"error": {"code": "read_only", "message": message}});
+            answer::json(StatusCode::SERVICE_UNAVAILABLE, &said)
+        }
+    }
+}
+
+/// Why the node takes no writes, if it takes none.
+pub(super) fn why_not_ready(api: &Api) -> Option<String> {
+    if api.stopping.load(Ordering::Relaxed) {
+        return Some("the node is stopping".to_owned());
+    }
+    let reason = api.engine.filters().journal().read_only()?;
+    Some(format!("the node is read-only: {reason}. {REMEDY}"))
 }
 
 /// That the node takes writes, and a line for each thing that people should know. One whose damaged
 /// filters or rows refuse to answer still serves all others, so it stays in use and says which they are.
 fn ready_text(api: &Api) -> String {
+    let notes = notes(api).into_iter();
+    let lines = notes.map(|note| format!("note: {note}\n"));
+    std::iter::once("ready\n".to_owned()).chain(lines).collect()
+}
+
+/// What people should know although the node works.
+pub(super) fn notes(api: &Api) -> Vec<String> {
     let status = api.group.as_deref().map(crate::group::Group::status);
     let of_group = status.iter().flat_map(|status| status.notes());
     let snapshot = api.engine.collections().unreadable_snapshot();
@@ -84,8 +94,7 @@ fn ready_text(api: &Api) -> String {
     let rows = api.engine.collections().damaged_rows();
     let notes = notes.chain(rows.map(|reason| format!("the rows of tables are damaged: {reason}")));
     let notes = notes.chain(crate::large_filters::notes(api.engine.filters()));
-    let lines = notes.map(|note| format!("note: {note}\n"));
-    std::iter::once("ready\n".to_owned()).chain(lines).collect()
+    notes.collect()
 }
 
 /// How many filters are damaged, and why the first of them are.
@@ -104,13 +113,24 @@ fn damage_notes(damaged: &[(Vec<u8>, Arc<str>)]) -> Vec<String> {
 }
 
 /// `GET /metrics`.
-pub(super) async fn metrics(State(api): State<Arc<Api>>) -> Result<Response, ApiError> {
+pub(super) async fn metrics(
+    State(api): State<Arc<Api>>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let format = accept::format(&headers);
+    let media_type = match format {
+        Format::Plain => PLAIN_METRICS_TYPE,
+        Format::OpenMetrics => OPEN_METRICS_TYPE,
+    };
     // Apart from the answers of all: who wants to see what fills those gets to see it.
     let room = api.scrapes.wait(1).await.ok_or(ApiError::NoRoom)?;
     let metrics = Arc::clone(&api.metrics);
     // It reads a few files of the system's.
-    let text = api.engine.run_blocking(move |_| metrics.text()).await;
-    Ok(answer::long(METRICS_TYPE, text, room))
+    let text = api.engine.run_blocking(move |_| metrics.text(format)).await;
+    let mut response = answer::long(media_type, text, room);
+    let varies = HeaderValue::from_static("accept");
+    response.headers_mut().insert(header::VARY, varies);
+    Ok(response)
 }
 
 /// `GET /api/v1/openapi.json`.

@@ -13,7 +13,7 @@ use grapevine_core::catalogue::NameError;
 use grapevine_core::table::RowError;
 
 use super::error::ApiError;
-use super::{Api, Peer, collection, group, guard, keys, pages, table as tables, transfer};
+use super::{Api, Peer, collection, group, guard, keys, pages, status, table as tables, transfer};
 use crate::audit;
 
 /// The path of the list of filters; a filter's is behind it.
@@ -23,7 +23,6 @@ pub(super) const TABLES: &str = "/api/v1/tables";
 
 /// A method of a path.
 pub(super) struct Route {
-    #[cfg_attr(not(test), allow(dead_code, reason = "the description is held to it"))]
     pub(super) method: Method,
     pub(super) path: &'static str,
     handler: MethodRouter<Arc<Api>>,
@@ -85,6 +84,7 @@ pub(super) fn table() -> Vec<Route> {
         route(M::GET, "/readyz", pages::ready),
         route(M::GET, "/metrics", pages::metrics),
         route(M::GET, "/api/v1/openapi.json", pages::description),
+        route(M::GET, "/api/v1/status", status::status),
         route(M::POST, "/api/v1/flush", collection::flush_all),
         route(M::GET, "/api/v1/group", group::status),
         route(M::GET, "/api/v1/group/members", group::members),

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
@@ -43,12 +43,21 @@ impl<'a> Figures<'a> {
     where
         ConstGauge<N>: EncodeMetric,
     {
-        self.family(
-            name,
-            help,
-            label,
-            values.map(|(l, v)| (l, ConstGauge::new(v))),
-        )
+        let values = values.map(|(value, n)| ([(label, value.as_str())], ConstGauge::new(n)));
+        self.family(name, help, values)
+    }
+
+    /// The same where more than one label tells the values apart.
+    pub(super) fn gauges_of<N>(
+        &mut self,
+        name: &str,
+        help: &str,
+        values: impl Iterator<Item = (impl EncodeLabelSet, N)>,
+    ) -> fmt::Result
+    where
+        ConstGauge<N>: EncodeMetric,
+    {
+        self.family(name, help, values.map(|(l, n)| (l, ConstGauge::new(n))))
     }
 
     pub(super) fn counters<'l>(
@@ -58,28 +67,23 @@ impl<'a> Figures<'a> {
         label: &str,
         values: impl Iterator<Item = (&'l String, u64)>,
     ) -> fmt::Result {
-        self.family(
-            name,
-            help,
-            label,
-            values.map(|(l, v)| (l, ConstCounter::new(v))),
-        )
+        let values = values.map(|(value, n)| ([(label, value.as_str())], ConstCounter::new(n)));
+        self.family(name, help, values)
     }
 
-    fn family<'l, M: EncodeMetric>(
+    fn family<L: EncodeLabelSet, M: EncodeMetric>(
         &mut self,
         name: &str,
         help: &str,
-        label: &str,
-        values: impl Iterator<Item = (&'l String, M)>,
+        values: impl Iterator<Item = (L, M)>,
     ) -> fmt::Result {
         let mut values = values.peekable();
         let Some(kind) = values.peek().map(|(_, metric)| metric.metric_type()) else {
             return Ok(());
         };
         let mut family = self.0.encode_descriptor(name, help, None, kind)?;
-        for (value, metric) in values {
-            metric.encode(family.encode_family(&[(label, value.as_str())])?)?;
+        for (labels, metric) in values {
+            metric.encode(family.encode_family(&labels)?)?;
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 
 use super::figures::Figures;
-use crate::group::{Group, Link, Status};
+use crate::group::{Group, Link, MemberStatus, Status};
 
 /// Members that get figures of their own; of a group with more, the first by key.
 const MEMBERS_MAX: usize = 1000;
@@ -65,21 +65,42 @@ const LINK_GAUGES: [LinkFigure; 4] = [
     clippy::cast_precision_loss,
     reason = "at most 2^53, which a float has exactly"
 )]
-fn clocks(figures: &mut Figures<'_>, status: &Status, links: &[(String, &Link)]) -> fmt::Result {
+fn clocks(figures: &mut Figures<'_>, status: &Status, peers: &[Peer<'_>]) -> fmt::Result {
     figures.gauge(
         "grapevine_group_clock_off",
         "1: this node's clock is off from most members it hears; rows with a time to live are refused",
         u64::from(status.clock.off.is_some()),
     )?;
-    let known = links
+    let known = peers
         .iter()
-        .filter_map(|(key, link)| Some((key, link.clock?.ahead as f64 / 1000.0)));
-    figures.gauges(
+        .filter_map(|peer| Some((peer.labels(), peer.link.clock?.ahead as f64 / 1000.0)));
+    figures.gauges_of(
         "grapevine_group_clock_ahead_seconds",
         "By how much the member's clock is ahead of this node's; negative: behind",
-        "member",
         known,
     )
+}
+
+/// A member that is connected. Its name is the one that it has now: no figure is kept under a name
+/// that it had before.
+struct Peer<'s> {
+    key: String,
+    name: &'s str,
+    link: &'s Link,
+}
+
+impl<'s> Peer<'s> {
+    fn of(member: &'s MemberStatus) -> Option<Self> {
+        Some(Peer {
+            key: member.key.to_string(),
+            name: &member.name,
+            link: member.link.as_ref()?,
+        })
+    }
+
+    fn labels(&self) -> [(&'static str, &str); 2] {
+        [("member", &self.key), ("name", self.name)]
+    }
 }
 
 impl GroupState {
@@ -91,15 +112,15 @@ impl GroupState {
             "Members of the group, this node included",
             others + u64::from(!status.left),
         )?;
-        let links: Vec<(String, &Link)> = status
+        let peers: Vec<Peer<'_>> = status
             .others()
-            .filter_map(|member| Some((member.key.to_string(), member.link.as_ref()?)))
+            .filter_map(Peer::of)
             .take(MEMBERS_MAX)
             .collect();
         figures.gauge(
             "grapevine_group_peers",
             "Members that are connected",
-            links.len() as u64,
+            peers.len() as u64,
         )?;
         figures.counter(
             "grapevine_group_divergences",
@@ -111,10 +132,10 @@ impl GroupState {
                 .sum::<u64>(),
         )?;
         for (name, help, figure) in LINK_GAUGES {
-            let values = links.iter().map(|(key, link)| (key, figure(link)));
-            figures.gauges(name, help, "member", values)?;
+            let values = peers.iter().map(|peer| (peer.labels(), figure(peer.link)));
+            figures.gauges_of(name, help, values)?;
         }
-        clocks(figures, &status, &links)
+        clocks(figures, &status, &peers)
     }
 
     fn counters(&self, figures: &mut Figures<'_>) -> fmt::Result {

@@ -1,12 +1,13 @@
 //! The HBBP gateway's.
 
 use prometheus_client::metrics::counter::Counter;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Registry, Unit};
 
+use super::Latencies;
 use crate::gateway::hbbp::Refusal;
 
 /// What the HBBP gateway counts.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct HbbpMetrics {
     /// Datagrams received.
     pub datagrams: Counter,
@@ -30,6 +31,30 @@ pub struct HbbpMetrics {
     pub handlers_failed: Counter,
     /// Packets that were dropped because too many waited for their handlers.
     pub handlers_dropped: Counter,
+    /// From looking at a packet to its having been taken in, for those that were.
+    pub packet_duration: Latencies,
+    /// How long handlers run.
+    pub handler_duration: Latencies,
+}
+
+impl Default for HbbpMetrics {
+    fn default() -> Self {
+        HbbpMetrics {
+            datagrams: Counter::default(),
+            taken: Counter::default(),
+            unwanted: Counter::default(),
+            malformed: Counter::default(),
+            unopened: Counter::default(),
+            replayed: Counter::default(),
+            sent: Counter::default(),
+            send_failures: Counter::default(),
+            handlers_run: Counter::default(),
+            handlers_failed: Counter::default(),
+            handlers_dropped: Counter::default(),
+            packet_duration: Latencies::single(),
+            handler_duration: Latencies::single(),
+        }
+    }
 }
 
 impl HbbpMetrics {
@@ -46,6 +71,21 @@ impl HbbpMetrics {
     /// Registers all of them as `grapevine_hbbp_…`.
     pub fn register(&self, registry: &mut Registry) {
         let registry = registry.sub_registry_with_prefix("hbbp");
+        let durations = [
+            (
+                "packet_duration",
+                "Opening a packet and taking it in",
+                &self.packet_duration,
+            ),
+            (
+                "handler_duration",
+                "How long handlers run",
+                &self.handler_duration,
+            ),
+        ];
+        for (name, help, latencies) in durations {
+            registry.register_with_unit(name, help, Unit::Seconds, latencies.clone());
+        }
         let counters: [(&str, &str, &Counter); 11] = [
             ("datagrams", "Datagrams received", &self.datagrams),
             (

@@ -1,10 +1,12 @@
 //! The p2ptbl gateway's.
 
 use prometheus_client::metrics::counter::Counter;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Registry, Unit};
+
+use super::Latencies;
 
 /// What the p2ptbl gateway counts.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct P2ptblMetrics {
     /// Packets received for tables that are enabled.
     pub packets_received: Counter,
@@ -22,12 +24,36 @@ pub struct P2ptblMetrics {
     pub rows_told: Counter,
     /// Rows that were not told, because they fit no packet or the originals would change them.
     pub rows_unfit: Counter,
+    /// Unpacking the rows of a packet and merging them.
+    pub merge_duration: Latencies,
+}
+
+impl Default for P2ptblMetrics {
+    fn default() -> Self {
+        P2ptblMetrics {
+            packets_received: Counter::default(),
+            packets_refused: Counter::default(),
+            rows_received: Counter::default(),
+            rows_changed: Counter::default(),
+            rows_refused: Counter::default(),
+            packets_told: Counter::default(),
+            rows_told: Counter::default(),
+            rows_unfit: Counter::default(),
+            merge_duration: Latencies::single(),
+        }
+    }
 }
 
 impl P2ptblMetrics {
     /// Registers all of them as `grapevine_p2ptbl_…`.
     pub fn register(&self, registry: &mut Registry) {
         let registry = registry.sub_registry_with_prefix("p2ptbl");
+        registry.register_with_unit(
+            "merge_duration",
+            "Unpacking the rows of a packet from a link and merging them",
+            Unit::Seconds,
+            self.merge_duration.clone(),
+        );
         let counters: [(&str, &str, &Counter); 8] = [
             (
                 "packets_received",

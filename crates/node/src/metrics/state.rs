@@ -277,14 +277,14 @@ fn push_bytes(label: &mut String, bytes: &[u8]) {
 
 /// What the system tells of this process.
 #[derive(Default)]
-struct Process {
+pub(crate) struct Process {
     cpu_seconds: f64,
-    resident_bytes: u64,
+    pub(crate) resident_bytes: u64,
     threads: u64,
 }
 
 impl Process {
-    fn read() -> Option<Self> {
+    pub(crate) fn read() -> Option<Self> {
         let stat = fs::read_to_string("/proc/self/stat").ok()?;
         Process::of_stat(&stat, clock_ticks_per_second() as f64, page_size() as u64)
     }

@@ -12,6 +12,7 @@ use tokio::net::{TcpListener, UdpSocket};
 
 use crate::config::{Address, AddressError, Config, Hbbp, Listener};
 use crate::gateway::hbbp::{self, Change, Ear, Place};
+use crate::http::About;
 use crate::sockets::{Refused, bind_all, listen_tcp, listen_udp};
 
 /// Name of the file in the data directory.
@@ -90,6 +91,20 @@ impl Bound {
     pub(super) fn addresses(&self) -> impl Iterator<Item = (&str, SocketAddr)> {
         let addresses = self.addresses.iter();
         addresses.flat_map(|(key, all)| all.iter().map(|address| (key.as_str(), *address)))
+    }
+
+    /// What HTTP tells about the node.
+    pub(super) fn about(&self, config: &Config) -> About {
+        let listeners = self.addresses();
+        About {
+            name: config.node.name.clone(),
+            data_dir: config.node.data_dir.clone(),
+            listeners: listeners
+                .map(|(key, address)| (key.to_owned(), address.to_string()))
+                .collect(),
+            skipped: self.skipped.clone(),
+            memory_limit: config.limits.memory.bytes,
+        }
     }
 
     /// Where HTTP is served.

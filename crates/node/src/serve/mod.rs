@@ -22,13 +22,13 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::config::{Config, ConfigErrors, MemoryDivision, SecretError};
+use crate::config::{Config, ConfigErrors, MemoryDivision};
 use crate::data_directory::{self, DataDirectoryError, Opened};
 use crate::descriptors::{self, Division};
 use crate::engine::{Engine, FilterDefaults, Keepers};
 use crate::gateway::{bloomd, hbbp, p2ptbl, rmbd};
 use crate::group::{FORK_REMEDY, Group, GroupError};
-use crate::http::{self, TokenSource};
+use crate::http::{self, TokenError, TokenSource};
 use crate::logging::LogControl;
 use crate::metrics::Metrics;
 use crate::replies::Replies;
@@ -44,9 +44,9 @@ pub enum ServeError {
     /// The data directory cannot be used.
     #[error(transparent)]
     DataDirectory(#[from] DataDirectoryError),
-    /// The token of HTTP requests cannot be read.
-    #[error("http.token_file: {0}")]
-    Token(#[from] SecretError),
+    /// A token of HTTP requests cannot be read.
+    #[error(transparent)]
+    Token(#[from] TokenError),
     /// A listener cannot be bound.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -281,7 +281,8 @@ async fn serve(
     log: &LogControl,
     reload: &Reload,
 ) -> Result<(), ServeError> {
-    let token = TokenSource::open(config.http.token_file.as_deref())?;
+    let token = TokenSource::open(config.http.token_file.as_deref())?
+        .and_metrics(config.http.metrics_token_file.as_deref())?;
     let mut bound = Bound::bind(config)?;
     let group = start_group(config, engine, &mut bound).await?;
     if bound.serves_nobody() {
@@ -360,6 +361,7 @@ fn spawn(
     stopping: &watch::Receiver<bool>,
 ) -> Result<JoinSet<()>, ServeError> {
     let metrics = Arc::new(Metrics::with_group(Arc::clone(engine), group.clone()));
+    let about = bound.about(config);
     let connections = connections(config);
     let limits = bloomd::Limits {
         connections,
@@ -417,7 +419,8 @@ fn spawn(
         let server = http::Server::new(Arc::clone(engine), metrics, token.clone())
             .with_limits(limits)
             .with_replies(replies, config.limits.write_timeout)
-            .with_group(group);
+            .with_group(group)
+            .with_about(about);
         let stopping = stopping.clone();
         tasks.spawn(async move { server.serve(bound.http, stopping).await });
     }

@@ -15,6 +15,7 @@ mod members;
 mod refusal;
 mod replication;
 mod secrets;
+mod status;
 mod tables;
 
 use std::path::Path;

@@ -26,6 +26,7 @@ fn with_a_token_all_but_the_health_checks_want_it() {
     for line in [
         "GET /",
         "GET /metrics",
+        "GET /api/v1/status",
         "GET /api/v1/openapi.json",
         "GET /api/v1/filters",
         "PUT /api/v1/filters/x",
@@ -62,6 +63,70 @@ fn with_a_token_all_but_the_health_checks_want_it() {
     std::fs::remove_file(&path).expect("removed");
     assert!(token.reload().is_err());
     assert_eq!(status("GET /api/v1/filters", new), 200);
+}
+
+#[test]
+fn the_metrics_token_reads_metrics_and_nothing_else() {
+    let (all, metrics) = (
+        tempfile::tempdir().expect("a directory"),
+        tempfile::tempdir().expect("a directory"),
+    );
+    let all_file = token_file(&all, "hunter2");
+    let metrics_file = token_file(&metrics, "scrape\n");
+    let token = TokenSource::open(Some(&all_file)).expect("a token");
+    let token = token.and_metrics(Some(&metrics_file)).expect("a token");
+    let served = Served::with_token(token.clone());
+    let status = |line: &str, headers: &str| served.request(line, headers, b"").status;
+    let (main, scrape) = (
+        "Authorization: Bearer hunter2\r\n",
+        "Authorization: Bearer scrape\r\n",
+    );
+    assert_eq!(status("GET /metrics", ""), 401);
+    assert_eq!(status("GET /metrics", scrape), 200);
+    assert_eq!(status("GET /metrics", main), 200);
+    for line in [
+        "GET /",
+        "GET /api/v1/status",
+        "GET /api/v1/filters",
+        "PUT /api/v1/filters/x",
+        "GET /metrics/x",
+        "GET //metrics",
+    ] {
+        let refused = served.request(line, scrape, b"").refusal();
+        assert_eq!(refused, (403, "metrics_token".to_owned()), "{line}");
+    }
+    assert_eq!(status("PUT /api/v1/filters/x", main), 201);
+    // A reload takes up the one although the other is gone.
+    token_file(&metrics, "other");
+    std::fs::remove_file(&all_file).expect("removed");
+    let error = token.reload().expect_err("a file is missing");
+    assert!(
+        error.to_string().starts_with("http.token_file: "),
+        "{error}"
+    );
+    assert_eq!(status("GET /metrics", scrape), 401);
+    let other = "Authorization: Bearer other\r\n";
+    assert_eq!(status("GET /metrics", other), 200);
+    assert_eq!(status("GET /metrics", main), 200);
+    let open = std::fs::Permissions::from_mode(0o640);
+    std::fs::set_permissions(&metrics_file, open).expect("opened");
+    let error = TokenSource::none().and_metrics(Some(&metrics_file));
+    let error = error.expect_err("others can read it").to_string();
+    assert!(error.starts_with("http.metrics_token_file: "), "{error}");
+}
+
+#[test]
+fn a_metrics_token_alone_is_wanted_for_metrics_alone() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = token_file(&directory, "scrape");
+    let token = TokenSource::none().and_metrics(Some(&path));
+    let served = Served::with_token(token.expect("a token"));
+    let status = |line: &str, headers: &str| served.request(line, headers, b"").status;
+    let scrape = "Authorization: Bearer scrape\r\n";
+    assert_eq!(status("GET /metrics", ""), 401);
+    assert_eq!(status("GET /metrics", scrape), 200);
+    assert_eq!(status("GET /api/v1/filters", ""), 200);
+    assert_eq!(status("GET /api/v1/filters", scrape), 403);
 }
 
 /// What is judged by one and passed on by the other could be another site's.

@@ -5,6 +5,7 @@ mod collection;
 mod commands;
 mod keys;
 mod server;
+mod status;
 mod table_commands;
 mod tables;
 mod transfer;

@@ -16,10 +16,7 @@ fn every_metric_is_documented_and_every_documented_one_is_there() {
     served.create("caf%C3%A9%FF");
     served.set("caf%C3%A9%FF", &["a", "b", "a"]);
     create_table(&served, "t");
-    let answer = served.get("/metrics");
-    assert!(answer.head.contains("application/openmetrics-text"));
-    let text = answer.text();
-    assert!(text.ends_with("# EOF\n"));
+    let text = served.get("/metrics").text();
     assert!(
         text.contains("grapevine_filter_keys{filter=\"café%FF\"} 2\n"),
         "{text}"
@@ -30,11 +27,7 @@ fn every_metric_is_documented_and_every_documented_one_is_there() {
     let there: BTreeSet<String> = text
         .lines()
         .filter_map(|line| line.strip_prefix("# TYPE "))
-        .map(|line| match line.split_once(' ') {
-            Some((name, "counter")) => format!("{name}_total"),
-            Some((name, _)) => name.to_owned(),
-            None => panic!("{line}"),
-        })
+        .map(|line| line.split(' ').next().unwrap_or_default().to_owned())
         .collect();
     let page = include_str!("../../../../docs/http.md");
     let documented: BTreeSet<String> = page
@@ -46,6 +39,109 @@ fn every_metric_is_documented_and_every_documented_one_is_there() {
         .map(str::to_owned)
         .collect();
     assert_eq!(there, documented);
+}
+
+/// The names of metrics in lines that begin so.
+fn names(text: &str, beginning: &str) -> Vec<String> {
+    let lines = text.lines().filter_map(|line| line.strip_prefix(beginning));
+    lines
+        .filter_map(|line| Some(line.split([' ', '{']).next()?.to_owned()))
+        .collect()
+}
+
+#[test]
+fn metrics_are_plain_text_unless_open_metrics_are_asked_for() {
+    let served = Served::start();
+    served.create("f");
+    let plain = served.get("/metrics");
+    assert!(
+        plain
+            .head
+            .contains("content-type: text/plain; version=0.0.4"),
+        "{}",
+        plain.head
+    );
+    assert!(plain.head.contains("vary: accept"));
+    let accept = "Accept: application/openmetrics-text; version=1.0.0, text/plain;q=0.5\r\n";
+    let open = served.request("GET /metrics", accept, b"");
+    assert!(
+        open.head
+            .contains("content-type: application/openmetrics-text; version=1.0.0"),
+        "{}",
+        open.head
+    );
+    let (plain, open) = (plain.text(), open.text());
+    assert!(open.ends_with("# EOF\n") && !plain.contains("# EOF"));
+    assert!(open.contains("# UNIT grapevine_http_request_duration_seconds seconds\n"));
+    assert!(!plain.contains("# UNIT"));
+    assert!(open.contains("# TYPE grapevine_build info\n"));
+    assert!(plain.contains("# TYPE grapevine_build_info gauge\n"));
+    assert!(open.contains("# TYPE process_cpu_seconds counter\n"));
+    assert!(plain.contains("# TYPE process_cpu_seconds_total counter\n"));
+    let built = format!(
+        "grapevine_build_info{{version=\"{}\",os=\"{}\",",
+        env!("CARGO_PKG_VERSION"),
+        std::env::consts::OS
+    );
+    assert!(plain.contains(&built) && open.contains(&built), "{plain}");
+    // One help and one type for each name, and every sample under one of them.
+    let (helps, types) = (names(&plain, "# HELP "), names(&plain, "# TYPE "));
+    assert_eq!(helps, types);
+    let once: BTreeSet<&String> = types.iter().collect();
+    assert_eq!(once.len(), types.len());
+    let mut last = 0;
+    for sample in names(&plain, "")
+        .iter()
+        .filter(|name| !name.starts_with('#'))
+    {
+        let described = types.iter().position(|name| {
+            let end = sample.strip_prefix(name.as_str());
+            matches!(end, Some("" | "_sum" | "_count" | "_bucket"))
+        });
+        let described = described.unwrap_or_else(|| panic!("{sample} has no type"));
+        assert!(described >= last, "{sample} stands apart from its like");
+        last = described;
+    }
+    // The same samples: only the descriptions differ.
+    let samples = |text: &str| {
+        let lines = text.lines().filter(|line| !line.starts_with('#'));
+        let lines = lines.filter(|line| !line.contains("http") && !line.starts_with("process"));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(samples(&plain), samples(&open));
+}
+
+#[test]
+fn the_time_of_requests_is_counted_by_route_and_by_nothing_that_clients_choose() {
+    let served = Served::start();
+    served.create("f");
+    served.set("f", &["a"]);
+    served.set("f", &["b"]);
+    assert_eq!(served.get("/nowhere/at/all").status, 404);
+    assert_eq!(served.get("/nowhere/else").status, 404);
+    assert_eq!(
+        served.request("PATCH /api/v1/filters/f", "", b"").status,
+        405
+    );
+    assert_eq!(served.get("/api/v1/filters/%zz").status, 400);
+    let text = served.get("/metrics").text();
+    for (labels, count) in [
+        ("method=\"PUT\",route=\"/api/v1/filters/{name}\"", 1),
+        ("method=\"POST\",route=\"/api/v1/filters/{name}/set\"", 2),
+        ("method=\"GET\",route=\"/api/v1/filters/{name}\"", 1),
+        ("method=\"other\",route=\"other\"", 3),
+    ] {
+        let line = format!("grapevine_http_request_duration_seconds_count{{{labels}}} {count}\n");
+        assert!(text.contains(&line), "{line}{text}");
+        let all = format!(
+            "grapevine_http_request_duration_seconds_bucket{{le=\"+Inf\",{labels}}} {count}\n"
+        );
+        assert!(text.contains(&all), "{all}{text}");
+    }
+    let routes = text
+        .matches("grapevine_http_request_duration_seconds_count{")
+        .count();
+    assert_eq!(routes, 4, "{text}");
 }
 
 #[test]

@@ -102,8 +102,11 @@ fn nodes_of_a_group_have_each_others_keys_without_peering() {
     assert_eq!(shown(&a, 5), shown(&b, 5));
     let mut http = Connection::connect(a.address("http.listen"));
     http.send(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-    let mut lines = std::iter::from_fn(|| Some(http.line()).filter(|line| !line.is_empty()));
-    assert!(lines.any(|line| line == "grapevine_rmbd_adds_total 2\n"));
+    let lines = std::iter::from_fn(|| Some(http.line()).filter(|line| !line.is_empty()));
+    let lines: BTreeSet<String> = lines.collect();
+    assert!(lines.contains("grapevine_rmbd_adds_total 2\n"));
+    let timed = "grapevine_rmbd_command_duration_seconds_count{command=\"add\"} 2\n";
+    assert!(lines.contains(timed), "{lines:?}");
     // What one was told while the other was away reaches it.
     let b_dir = b.data_dir().to_owned();
     b.kill();

@@ -5,6 +5,7 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use grapevine_core::wire::bloomd::reply::{self, Status};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -50,6 +51,8 @@ pub(super) struct Connection<'g> {
     /// What the replies that wait may take of the memory of all.
     room: Option<Room>,
     patience: Patience,
+    /// When the lines under way were read, or had their turn.
+    began: Instant,
     /// To be done once the replies before it are sent.
     job: Option<Job>,
     reading: bool,
@@ -84,6 +87,7 @@ impl<'g> Connection<'g> {
             sent: 0,
             room: None,
             patience: Patience::default(),
+            began: Instant::now(),
             job: None,
             reading: true,
         }
@@ -105,6 +109,7 @@ impl<'g> Connection<'g> {
             match event {
                 Event::Executed(executed) => self.settle(executed).await,
                 Event::Due(job) => {
+                    self.began = Instant::now();
                     let run = job.run(self.gateway, &mut self.executor, &mut self.out);
                     self.room = run.await;
                     let executed = self.execute_carry();
@@ -113,12 +118,15 @@ impl<'g> Connection<'g> {
                 Event::Backlog => {
                     // Much was asked at once: others have their turn.
                     tokio::task::yield_now().await;
+                    self.began = Instant::now();
                     let executed = self.execute_carry();
                     self.settle(executed).await;
                 }
                 Event::EndOfInput => self.reading = false,
                 Event::Finished => return Ok(()),
             }
+            let duration = &self.gateway.metrics.duration;
+            self.executor.kinds.done(self.began, duration);
         }
     }
 
@@ -232,6 +240,7 @@ impl<'g> Connection<'g> {
             if count == 0 {
                 return Poll::Ready(Ok(None));
             }
+            self.began = Instant::now();
             let start = CARRY_BYTES - self.carry.len();
             input[start..CARRY_BYTES].copy_from_slice(&self.carry);
             let buffer = &input[start..CARRY_BYTES + count];
@@ -257,6 +266,7 @@ impl<'g> Connection<'g> {
         if count == 0 {
             return Poll::Ready(Ok(None));
         }
+        self.began = Instant::now();
         Poll::Ready(Ok(Some(self.execute_carry())))
     }
 

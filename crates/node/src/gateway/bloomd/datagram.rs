@@ -1,7 +1,7 @@
 //! bloomd over UDP: a datagram's lines are executed, nothing is answered.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::net::UdpSocket;
 use tokio::sync::watch;
@@ -64,6 +64,7 @@ impl<'g> Datagrams<'g> {
     /// Executes the datagram in the buffer and up to `more` that wait behind it, then writes
     /// their operations.
     async fn take(&mut self, datagram: (usize, SocketAddr), more: usize) {
+        let began = Instant::now();
         let mut position = self.execute(datagram).await;
         for _ in 0..more {
             let Ok(datagram) = self.socket.try_recv_from(&mut self.buffer) else {
@@ -75,6 +76,8 @@ impl<'g> Datagrams<'g> {
             self.gateway.metrics.failures.inc();
             self.gateway.engine.complain("bloomd datagrams", &error);
         }
+        let duration = &self.gateway.metrics.duration;
+        self.executor.kinds.done(began, duration);
     }
 
     async fn execute(&mut self, (length, from): (usize, SocketAddr)) -> u64 {

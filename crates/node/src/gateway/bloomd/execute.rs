@@ -16,6 +16,7 @@ use grapevine_store::log::Position;
 use super::Gateway;
 use super::connection::FREE_BYTES;
 use super::job::Job;
+use super::kinds::Kinds;
 use crate::audit;
 use crate::engine::FilterWish;
 
@@ -56,6 +57,8 @@ pub(super) struct Executor<'g> {
     began: bool,
     /// Who sent the lines.
     from: Option<SocketAddr>,
+    /// Lines that were executed and are not counted as answered yet.
+    pub(super) kinds: Kinds,
 }
 
 /// Lines of one kind on one filter, not yet executed.
@@ -65,6 +68,8 @@ struct Batch<'a> {
     keys: Vec<&'a [u8]>,
     /// Keys of each line; none for a line of one key.
     lines: Vec<Option<usize>>,
+    /// Lines of many keys among them.
+    many: usize,
 }
 
 impl<'g> Executor<'g> {
@@ -75,6 +80,7 @@ impl<'g> Executor<'g> {
             load_tried: false,
             began: false,
             from: None,
+            kinds: Kinds::default(),
         }
     }
 
@@ -118,6 +124,7 @@ impl<'g> Executor<'g> {
                 if done.job.is_none() {
                     self.end_foreign(&mut done);
                 }
+                self.gateway.metrics.commands.inc_by(done.answered);
                 return done;
             }
             let joins = match (&parsed, &mut batch) {
@@ -129,12 +136,14 @@ impl<'g> Executor<'g> {
                 if done.job.is_none() {
                     batch = Batch::begin(&parsed);
                     if batch.is_none() {
+                        self.kinds.line(&parsed);
                         done.job = self.single(parsed, out, &mut done.position).err();
                         done.consumed = lines.consumed();
                         done.answered += 1;
                     }
                 }
                 if done.job.is_some() {
+                    self.gateway.metrics.commands.inc_by(done.answered);
                     return done;
                 }
             }
@@ -156,9 +165,7 @@ impl<'g> Executor<'g> {
     /// Nothing more is taken of the connection.
     fn end_foreign(&self, done: &mut Executed) {
         done.closing = true;
-        let metrics = &self.gateway.metrics;
-        metrics.commands.inc_by(done.answered);
-        metrics.connections_foreign.inc();
+        self.gateway.metrics.connections_foreign.inc();
         let engine = &self.gateway.engine;
         engine.complain("ended a bloomd connection", &FOREIGN);
     }
@@ -196,6 +203,7 @@ impl<'g> Executor<'g> {
         self.load_tried = false;
         done.consumed = end;
         done.answered += batch.lines.len() as u64;
+        self.kinds.batch(batch.adds, batch.lines.len(), batch.many);
         None
     }
 
@@ -480,6 +488,7 @@ impl<'a> Batch<'a> {
             filter,
             keys: Vec::new(),
             lines: Vec::new(),
+            many: 0,
         };
         if let Ok(command) = parsed {
             batch.join(command);
@@ -507,6 +516,7 @@ impl<'a> Batch<'a> {
                 let before = self.keys.len();
                 self.keys.extend(*keys);
                 self.lines.push(Some(self.keys.len() - before));
+                self.many += 1;
             }
             _ => return false,
         }

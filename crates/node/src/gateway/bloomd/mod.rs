@@ -8,6 +8,7 @@ mod connection;
 mod datagram;
 mod execute;
 mod job;
+mod kinds;
 
 use std::io;
 use std::sync::Arc;

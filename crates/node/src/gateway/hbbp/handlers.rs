@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use grapevine_core::wire::hbbp::check_key;
 
@@ -168,7 +168,11 @@ impl Runner {
                 directory: Some(self.directory.clone()),
                 inherits: false,
             };
-            let trouble = match program.run(&job.key, &job.payload, &LIMITS) {
+            let began = Instant::now();
+            let ended = program.run(&job.key, &job.payload, &LIMITS);
+            let duration = self.metrics.handler_duration.at(0);
+            duration.record(began.elapsed(), 1);
+            let trouble = match ended {
                 Ok(Ended::With(status)) if status.success() => continue,
                 Ok(Ended::With(status)) => format!("ended with {status}"),
                 Ok(Ended::Killed) => format!("killed: it ran for {} s", LIMITS.time.as_secs()),

@@ -185,7 +185,8 @@ impl Gateway {
             self.metrics.unwanted.inc();
             return Ok(());
         };
-        let content = self.opener.open(&packet, Instant::now())?;
+        let began = Instant::now();
+        let content = self.opener.open(&packet, began)?;
         self.metrics.taken.inc();
         consumer.take(Opened {
             interface: heard.interface.clone(),
@@ -194,6 +195,8 @@ impl Gateway {
             payload: content.payload,
             sealed: content.sealed,
         });
+        let duration = self.metrics.packet_duration.at(0);
+        duration.record(began.elapsed(), 1);
         Ok(())
     }
 }

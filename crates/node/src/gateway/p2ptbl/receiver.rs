@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Instant;
 
 use grapevine_core::wire::p2ptbl::{HBBP_KEY_PREFIX, UNPACKED_BYTES_MAX, rows};
 use grapevine_store::tables::{KeyedRow, TableError};
@@ -132,7 +133,11 @@ impl Consumer for Receiver {
         self.metrics.packets_received.inc();
         let name = packet.key.strip_prefix(HBBP_KEY_PREFIX.as_bytes());
         let name = name.unwrap_or_default();
-        if let Err(refusal) = self.merge(name, &packet) {
+        let began = Instant::now();
+        let merged = self.merge(name, &packet);
+        let duration = self.metrics.merge_duration.at(0);
+        duration.record(began.elapsed(), 1);
+        if let Err(refusal) = merged {
             self.metrics.packets_refused.inc();
             let (from, interface) = (packet.from.ip(), &packet.interface);
             let what = format!(

@@ -19,6 +19,7 @@ use super::host::Host;
 use super::peers::{NONCE_BYTES, Nonce, Peers, Requested};
 use super::resolver::{Asker, Configured, Families, Found, Resolver};
 use super::sockets::{Sockets, Way};
+use crate::metrics::{RmbdCommand, Tally};
 
 /// Longer than every message whose length counts; of a longer datagram the rest is cut off, and
 /// what is left is too long.
@@ -41,6 +42,9 @@ pub(super) struct Station<'g> {
     configured: Configured,
     resolver: Resolver,
     batch: Batch,
+    /// Messages in the batch, and when the first of them was read.
+    tally: Tally<{ RmbdCommand::LABELS.len() }>,
+    began: Instant,
     buffer: [u8; BUFFER_BYTES],
 }
 
@@ -60,6 +64,8 @@ impl<'g> Station<'g> {
             configured: Configured::new(&settings.peers, now),
             resolver: Resolver::new(families, now),
             batch: Batch::default(),
+            tally: Tally::default(),
+            began: now,
             buffer: [0; BUFFER_BYTES],
         })
     }
@@ -78,6 +84,7 @@ impl<'g> Station<'g> {
                 () = async { drop(stop.wait_for(|stop| *stop).await) } => break,
                 received = self.sockets.receive(&mut self.buffer) => match received {
                     Ok((length, way)) => {
+                        self.began = Instant::now();
                         self.take(length, &way);
                         self.take_waiting(DATAGRAMS_PER_BATCH - 1);
                         self.finish().await;
@@ -99,6 +106,7 @@ impl<'g> Station<'g> {
     /// Answers what has arrived.
     async fn answer_waiting(&mut self) {
         for _ in 0..BATCHES_WAITING_MAX {
+            self.began = Instant::now();
             let taken = self.take_waiting(DATAGRAMS_PER_BATCH);
             self.finish().await;
             if taken < DATAGRAMS_PER_BATCH {
@@ -129,16 +137,19 @@ impl<'g> Station<'g> {
         match parse(datagram) {
             Some(Message::Add { key }) => {
                 metrics.adds.inc();
+                self.tally.add(RmbdCommand::Add as usize, 1);
                 self.batch.add(bitmap, key);
             }
             Some(Message::Has { key }) => {
                 metrics.checks.inc();
+                self.tally.add(RmbdCommand::Has as usize, 1);
                 self.batch.ask(bitmap, key, *way);
             }
             Some(Message::Sync { row, bits }) => {
                 self.peers.filled(from, Instant::now());
                 if self.batch.merge(bitmap, row, bits, *way) {
                     metrics.rows_received.inc();
+                    self.tally.add(RmbdCommand::Sync as usize, 1);
                 } else {
                     metrics.ignored.inc();
                 }
@@ -243,8 +254,15 @@ impl<'g> Station<'g> {
         }
     }
 
-    /// Sets the bits of the batch and sends its replies once they may be given.
+    /// Answers the batch, and counts how long that took since it was begun.
     async fn finish(&mut self) {
+        self.answer().await;
+        let duration = &self.gateway.metrics.duration;
+        self.tally.done(self.began, duration);
+    }
+
+    /// Sets the bits of the batch and sends its replies once they may be given.
+    async fn answer(&mut self) {
         if self.batch.is_empty() {
             return;
         }
