@@ -51,6 +51,13 @@ async function main () {
   assert.ok(Object.values(seen).every(Boolean))
   await Promise.all(keys.map((key) => call('check', 'animals', key).then(assert.ok)))
 
+  // One line of 2.5 MB, as the client's own suite sends.
+  const many = Array.from({ length: 200000 }, (_, number) => `long-key-${number}`)
+  assert.ok(many.join(' ').length > 2.5 * 1000 * 1000)
+  const added = await call('bulk', 'animals', many)
+  assert.ok(Object.values(added).filter(Boolean).length > 199000)
+  assert.ok(Object.values(await call('multi', 'animals', many)).every(Boolean))
+
   await call('drop', 'animals')
   assert.match(await refused('check', 'animals', 'monkey'), /Filter does not exist/)
   console.log('ok: the public client is served')

@@ -8,7 +8,8 @@ use grapevine_core::wire::bloomd::client::{
     encode_set_many,
 };
 use grapevine_core::wire::bloomd::{
-    CAPACITY_OPTION_MIN, Command, Lines, PROBABILITY_OPTION_LIMIT, is_filter_name, parse, reply,
+    Beginning, CAPACITY_OPTION_MIN, Command, Keys, Lines, PROBABILITY_OPTION_LIMIT,
+    is_filter_name, parse, reply,
 };
 use libfuzzer_sys::fuzz_target;
 
@@ -19,28 +20,32 @@ fuzz_target!(|input: &[u8]| {
     let Some((cut, stream)) = input.split_first() else {
         return;
     };
-    let mut whole = Lines::new(stream, LINE_LENGTH_MAX);
-    let lines: Vec<&[u8]> = whole.by_ref().collect();
-    let pieces = in_pieces(stream, usize::from(*cut) + 1);
-    assert_eq!(
-        (&lines, whole.is_too_long()),
-        (&pieces.0.iter().map(Vec::as_slice).collect(), pieces.1)
-    );
-    for line in lines {
+    let size = usize::from(*cut) + 1;
+    let lines = in_pieces(stream, stream.len().max(1));
+    assert_eq!(lines, in_pieces(stream, size));
+    for line in lines.iter().flatten() {
         check_line(line);
+        check_keys(line, size);
     }
 });
 
-/// Reads the stream as a connection does, `size` bytes at a time; also says whether a line was too
-/// long.
-fn in_pieces(stream: &[u8], size: usize) -> (Vec<Vec<u8>>, bool) {
+/// Reads the stream as a connection does, `size` bytes at a time; a line that is too long is none.
+fn in_pieces(stream: &[u8], size: usize) -> Vec<Option<Vec<u8>>> {
     let (mut buffer, mut scanned, mut found) = (Vec::new(), 0, Vec::new());
+    let mut passing_over = false;
     for piece in stream.chunks(size) {
         buffer.extend_from_slice(piece);
         let mut lines = Lines::resume(&buffer, LINE_LENGTH_MAX, scanned);
-        found.extend(lines.by_ref().map(<[u8]>::to_vec));
-        if lines.is_too_long() {
-            return (found, true);
+        passing_over = passing_over && !lines.pass_over();
+        while !passing_over {
+            match lines.next() {
+                Some(line) => found.push(Some(line.to_vec())),
+                None if lines.is_too_long() => {
+                    found.push(None);
+                    passing_over = !lines.pass_over();
+                }
+                None => break,
+            }
         }
         let consumed = lines.consumed();
         scanned = lines.unfinished();
@@ -50,7 +55,29 @@ fn in_pieces(stream: &[u8], size: usize) -> (Vec<Vec<u8>>, bool) {
             "an unfinished line is bounded"
         );
     }
-    (found, false)
+    found
+}
+
+/// A request for many keys has the same ones when it is read before its end.
+fn check_keys(line: &[u8], size: usize) {
+    let began = (0..=line.len()).find_map(|end| Beginning::of(&line[..end]));
+    let (adds, filter, keys) = match (parse(line), began) {
+        (Ok(Command::SetMany { filter, keys }), Some(began)) if began.adds => (true, filter, keys),
+        (Ok(Command::CheckMany { filter, keys }), Some(_)) => (false, filter, keys),
+        (_, None) => return,
+        (parsed, began) => panic!("{parsed:?} began as {began:?}"),
+    };
+    let Some(began) = began else { return };
+    assert_eq!((adds, filter), (began.adds, began.filter));
+    let (mut start, mut end, mut read) = (began.length, began.length, Vec::new());
+    while end < line.len() {
+        end = (end + size).min(line.len());
+        let (ended, length) = Keys::ended_in(&line[start..end]);
+        read.extend(ended);
+        start += length;
+    }
+    read.extend(Keys::of(&line[start..]));
+    assert!(keys.eq(read));
 }
 
 fn check_line(line: &[u8]) {

@@ -1,4 +1,5 @@
-//! Replies that clients do not take: how much of them may be held, and for how long.
+//! Replies that clients do not take, and requests that they do not end: how much of them may be
+//! held, and for how long.
 
 use std::future::Future;
 use std::io;
@@ -12,12 +13,34 @@ use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Sleep;
 
-/// Replies are counted in pieces of this many bytes.
+use crate::config::MemoryDivision;
+
+/// Memory is counted in pieces of this many bytes.
 const UNIT_BYTES: usize = 1024;
 /// How long a reply waits for others to be taken before it is refused.
 const WAIT_MAX: Duration = Duration::from_secs(5);
 
-/// The memory that the replies of all gateways may take while they wait for their clients.
+/// The memory that clients of all gateways may take, beyond what every connection has.
+#[derive(Clone, Debug)]
+pub(crate) struct ClientMemory {
+    /// For replies that wait for their clients.
+    pub(crate) replies: Arc<Replies>,
+    /// For requests that have not ended.
+    pub(crate) requests: Arc<Replies>,
+}
+
+impl ClientMemory {
+    /// As `limits.memory` is divided.
+    pub(crate) fn of(division: MemoryDivision) -> Self {
+        ClientMemory {
+            replies: Replies::new(division.replies),
+            requests: Replies::new(division.requests),
+        }
+    }
+}
+
+/// The memory that the replies, or the requests, of all gateways may take while they wait for their
+/// clients.
 #[derive(Debug)]
 pub(crate) struct Replies {
     room: Arc<Semaphore>,
@@ -57,6 +80,30 @@ impl Replies {
         taken.ok().map(Room)
     }
 
+    /// Makes `room` one for this many bytes at least, if they are there now.
+    pub(crate) fn hold(&self, room: &mut Option<Room>, bytes: usize) -> bool {
+        let held = room.as_ref().map_or(0, Room::bytes);
+        if held >= bytes {
+            return true;
+        }
+        let more = self.take(bytes - held);
+        let is_there = more.is_some();
+        Room::join(room, more);
+        is_there
+    }
+
+    /// The same, and whether they came in time.
+    pub(crate) async fn wait_to_hold(&self, room: &mut Option<Room>, bytes: usize) -> bool {
+        let held = room.as_ref().map_or(0, Room::bytes);
+        if held >= bytes {
+            return true;
+        }
+        let more = self.wait(bytes - held).await;
+        let is_there = more.is_some();
+        Room::join(room, more);
+        is_there
+    }
+
     /// Room for this many bytes; none when it did not come in time.
     pub(crate) async fn wait(&self, bytes: usize) -> Option<Room> {
         let taken = Arc::clone(&self.room).acquire_many_owned(self.units(bytes));
@@ -69,6 +116,14 @@ impl Room {
     /// Bytes that may be held.
     pub(crate) fn bytes(&self) -> usize {
         self.0.num_permits() * UNIT_BYTES
+    }
+
+    fn join(room: &mut Option<Room>, more: Option<Room>) {
+        match (room.as_mut(), more) {
+            (Some(room), Some(more)) => room.add(more),
+            (None, more) => *room = more,
+            (Some(_), None) => {}
+        }
     }
 
     /// Adds what was taken from the same memory.
@@ -230,6 +285,20 @@ mod tests {
         drop(replies.take(63 << 10).expect("room"));
         drop(first);
         assert!(replies.take(1 << 30).is_some(), "all of it");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn room_grows_while_there_is_some() {
+        let memory = Replies::new(4 << 10);
+        let (mut first, mut second) = (None, None);
+        assert!(memory.hold(&mut first, 1 << 10) && memory.hold(&mut first, 3 << 10));
+        assert_eq!(first.as_ref().map_or(0, Room::bytes), 3 << 10);
+        assert!(!memory.hold(&mut second, 2 << 10) && second.is_none());
+        assert!(memory.hold(&mut second, 1 << 10) && !memory.hold(&mut first, 4 << 10));
+        assert!(!memory.wait_to_hold(&mut second, 2 << 10).await);
+        assert_eq!(second.as_ref().map_or(0, Room::bytes), 1 << 10);
+        drop(first);
+        assert!(memory.wait_to_hold(&mut second, 4 << 10).await);
     }
 
     #[tokio::test]

@@ -10,6 +10,24 @@ use harness::{Client, wait_for};
 
 /// A bloomd on free ports with what a C bloomd left in its data directory.
 fn start(directory: &Path) -> (Child, Client) {
+    start_with(
+        directory,
+        "initial_capacity = 50000\ndefault_probability = 0.001\n",
+    )
+}
+
+/// The same with these lines in its file.
+fn start_with(directory: &Path, lines: &str) -> (Child, Client) {
+    let (mut bloomd, tcp) = prepare(directory, lines);
+    let child = bloomd.spawn().expect("it starts");
+    wait_for("it to listen", || {
+        directory.join("data/listeners.json").exists().then_some(())
+    });
+    (child, Client::connect(([127, 0, 0, 1], tcp).into()))
+}
+
+/// What starts it, and the port where it will listen.
+fn prepare(directory: &Path, lines: &str) -> (Command, u16) {
     let bloomd = directory.join("bloomd");
     symlink(env!("CARGO_BIN_EXE_grapevine"), &bloomd).expect("a link");
     let data = directory.join("data");
@@ -26,22 +44,18 @@ fn start(directory: &Path) -> (Child, Client) {
     let file = directory.join("bloomd.conf");
     let text = format!(
         "[bloomd]\ntcp_port = {tcp}\nudp_port = {udp}\ndata_dir = {}\nlog_level = INFO\n\
-         initial_capacity = 50000\ndefault_probability = 0.001\n",
+         {lines}",
         data.display()
     );
     std::fs::write(&file, text).expect("written");
-    let child = Command::new(bloomd)
-        .arg("-f")
+    let mut command = Command::new(bloomd);
+    command
+        .arg("--file")
         .arg(&file)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("it starts");
-    wait_for("it to listen", || {
-        data.join("listeners.json").exists().then_some(())
-    });
-    (child, Client::connect(([127, 0, 0, 1], tcp).into()))
+        .stderr(Stdio::null());
+    (command, tcp)
 }
 
 fn stop(mut child: Child) {
@@ -97,7 +111,9 @@ fn called_as_bloomd_it_serves_what_a_c_bloomd_left() {
     assert_eq!(client.ask("s small something-new"), "Yes\n");
     assert_eq!(client.ask("create fresh"), "Done\n");
     client.send(b"conf fresh\n");
-    let conf: Vec<String> = (0..7).map(|_| client.line()).collect();
+    let conf: Vec<String> = std::iter::from_fn(|| Some(client.line()))
+        .take_while(|line| line != "END\n")
+        .collect();
     assert!(
         conf.contains(&"initial_capacity 50000\n".to_owned()),
         "{conf:?}"
@@ -115,6 +131,62 @@ fn called_as_bloomd_it_serves_what_a_c_bloomd_left() {
         "Yes Yes No\n"
     );
     stop(child);
+}
+
+#[test]
+fn a_file_that_starts_a_c_bloomd_starts_this_one() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let lines = "in_memory = True\ndefault_probability = 0\n";
+    let (child, mut client) = start_with(directory.path(), lines);
+    client.send(b"conf\n");
+    let conf: Vec<String> = std::iter::from_fn(|| Some(client.line()))
+        .take_while(|line| line != "END\n")
+        .collect();
+    for expected in ["in_memory 0\n", "default_probability 0.0001\n"] {
+        assert!(conf.contains(&expected.to_owned()), "{conf:?}");
+    }
+    stop(child);
+}
+
+#[test]
+fn filters_of_the_python_server_are_not_served_as_empty() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let data = directory.path().join("data");
+    copy_vectors(&data);
+    for filter in ["bloomd.clicks", "bloomd.users"] {
+        let folder = data.join(filter);
+        std::fs::create_dir_all(&folder).expect("a folder");
+        std::fs::write(folder.join("config"), "(dp1\nS'size'\np2\nI0\ns.").expect("written");
+        std::fs::write(folder.join("data.000.mmap"), [0; 600]).expect("written");
+    }
+    let before = entries(&data);
+    let (mut bloomd, _) = prepare(directory.path(), "");
+    for _ in 0..2 {
+        let refused = bloomd.stderr(Stdio::piped()).output().expect("it runs");
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert_eq!(refused.status.code(), Some(1), "{said}");
+        for part in [
+            "the Python bloomd wrote bloomd.clicks and 1 more",
+            "data_dir",
+        ] {
+            assert!(said.contains(part), "{said}");
+        }
+        assert_eq!(entries(&data), before, "nothing was changed");
+    }
+    for filter in ["bloomd.clicks", "bloomd.users"] {
+        std::fs::rename(data.join(filter), directory.path().join(filter)).expect("moved away");
+    }
+    std::fs::remove_file(directory.path().join("bloomd")).expect("the link");
+    let (child, mut client) = start(directory.path());
+    assert_eq!(client.ask("c small key-0"), "Yes\n");
+    stop(child);
+}
+
+fn entries(directory: &Path) -> Vec<std::ffi::OsString> {
+    let entries = std::fs::read_dir(directory).expect("a directory").flatten();
+    let mut names: Vec<_> = entries.map(|entry| entry.file_name()).collect();
+    names.sort_unstable();
+    names
 }
 
 #[test]

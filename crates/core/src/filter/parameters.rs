@@ -10,7 +10,7 @@ use crate::significant::Significant;
 /// cost hardly more than a fixed one (1.1 % of memory at 1e-4).
 const FIRST_LAYER_SHARE: f64 = 0.9;
 /// Later layers share the rest in this ratio: layer i (from 1) gets rest·(1-r)·r^(i-1).
-const LATER_LAYER_RATIO: f64 = 0.6;
+pub const LATER_LAYER_RATIO: f64 = 0.6;
 /// Most layers at one index chain; at growth 2 that is far beyond any memory.
 pub const LAYER_INDEX_MAX: u32 = 48;
 /// Smallest error a filter can promise: below it collisions of the 128-bit hash would show.

@@ -18,9 +18,9 @@ use crate::serve::{Reload, ServeError, Service};
 const USAGE: &str = "\
 usage: bloomd [-h] [-f filename] [-w num]
 
-    -h : Displays this help info
-    -f : Reads the bloomd configuration from this file
-    -w : Sets the number of worker threads
+    -h, --help          : Displays this help info
+    -f, --file filename : Reads the bloomd configuration from this file
+    -w num              : Sets the number of worker threads
 ";
 
 /// Why there is no bloomd.
@@ -62,17 +62,16 @@ fn parse(arguments: &[OsString]) -> Result<Arguments, BloomdError> {
     let mut rest = arguments.iter();
     while let Some(argument) = rest.next() {
         let text = argument.to_string_lossy();
-        // As with getopt, a value may stand in the same word.
-        let (option, joined) = text.split_at_checked(2).unwrap_or((&text, ""));
+        let (option, joined) = option(&text);
         let mut value = || -> Result<OsString, BloomdError> {
-            let joined = (!joined.is_empty()).then(|| OsString::from(joined));
             joined
+                .map(OsString::from)
                 .or_else(|| rest.next().cloned())
                 .ok_or_else(|| BloomdError::Usage(format!("{option} needs a value")))
         };
         match option {
-            "-h" => parsed.help = true,
-            "-f" => parsed.file = Some(PathBuf::from(value()?)),
+            "-h" | "--help" => parsed.help = true,
+            "-f" | "--file" => parsed.file = Some(PathBuf::from(value()?)),
             "-w" => {
                 let value = value()?;
                 let workers = value.to_str().and_then(|text| text.parse().ok());
@@ -88,6 +87,18 @@ fn parse(arguments: &[OsString]) -> Result<Arguments, BloomdError> {
     Ok(parsed)
 }
 
+/// An option and the value in the same word: `-fFILE` as getopt reads it for the C server,
+/// `--file=FILE` as optparse does for the Python server.
+fn option(word: &str) -> (&str, Option<&str>) {
+    if word.starts_with("--") {
+        return word
+            .split_once('=')
+            .map_or((word, None), |(option, value)| (option, Some(value)));
+    }
+    let (option, value) = word.split_at_checked(2).unwrap_or((word, ""));
+    (option, (!value.is_empty()).then_some(value))
+}
+
 fn serve(arguments: &Arguments) -> Result<(), BloomdError> {
     if arguments.help {
         drop(write!(std::io::stdout(), "{USAGE}"));
@@ -100,6 +111,9 @@ fn serve(arguments: &Arguments) -> Result<(), BloomdError> {
     for line in &bloomd.ignored {
         let file = arguments.file.as_deref().unwrap_or(Path::new("")).display();
         tracing::warn!("{file}:{}: passed over: {}", line.line, line.text);
+    }
+    for value in &bloomd.misread {
+        tracing::warn!("in the configuration file, {value}");
     }
     if let Err(error) = std::fs::create_dir_all(&bloomd.data_dir) {
         tracing::warn!("{}: {error}", bloomd.data_dir.display());
@@ -198,8 +212,19 @@ mod tests {
             file: Some("b".into()),
             workers: None,
         };
-        assert_eq!(arguments("-fb -h").ok(), Some(expected));
-        for wrong in ["-w 0", "-w x", "-f", "-x", "file"] {
+        for line in ["-fb -h", "--file b --help", "-h --file=b"] {
+            assert_eq!(arguments(line).ok().as_ref(), Some(&expected), "{line}");
+        }
+        for wrong in [
+            "-w 0",
+            "-w x",
+            "-f",
+            "-x",
+            "file",
+            "--file",
+            "--fil b",
+            "--workers=2",
+        ] {
             assert!(
                 matches!(arguments(wrong), Err(BloomdError::Usage(_))),
                 "{wrong}"

@@ -13,16 +13,19 @@ pub(crate) struct MemoryDivision {
     pub(crate) rows: RowsMemory,
     /// Replies that wait for clients to take them.
     pub(crate) replies: u64,
+    /// Requests that have not ended: long lines and keys.
+    pub(crate) requests: u64,
 }
 
 impl MemoryDivision {
     pub(crate) fn of(limit: u64) -> Self {
         let share = |parts: u64, min: u64, max: u64| (limit / parts).clamp(min, max);
         let replies = share(8, MIB, 256 * MIB);
+        let requests = share(16, MIB, 128 * MIB);
         let cache = share(8, MIB, 1024 * MIB);
         let unwritten = share(8, MIB, 128 * MIB);
         let recent = share(32, MIB / 4, 64 * MIB);
-        let others = replies + cache + unwritten + recent;
+        let others = replies + requests + cache + unwritten + recent;
         let bytes = |share: u64| usize::try_from(share).unwrap_or(usize::MAX);
         MemoryDivision {
             filters: limit.saturating_sub(others),
@@ -32,6 +35,7 @@ impl MemoryDivision {
                 recent: bytes(recent),
             },
             replies,
+            requests,
         }
     }
 }
@@ -54,13 +58,15 @@ mod tests {
                 filters,
                 rows,
                 replies,
+                requests,
             } = MemoryDivision::of(limit);
             let rows = (rows.cache + rows.unwritten + rows.recent) as u64;
-            assert_eq!(filters + rows + replies, limit);
+            assert_eq!(filters + rows + replies + requests, limit);
             assert!(filters >= limit / 2, "{filters} of {limit}");
         }
         let small = MemoryDivision::of(64 * MIB);
-        assert_eq!((small.filters, small.replies), (38 * MIB, 8 * MIB));
+        assert_eq!((small.filters, small.replies), (34 * MIB, 8 * MIB));
+        assert_eq!(small.requests, 4 * MIB);
         assert_eq!((small.rows.cache, small.rows.unwritten), (8 << 20, 8 << 20));
     }
 }

@@ -121,18 +121,22 @@ sections! {
         /// The memory that the node may take: a size, or a share of the machine's memory (of its
         /// control group's, when that is less). An eighth is for pages of the file of rows (at
         /// most 1 GiB), an eighth for rows that are not in it yet (128 MiB), a 32nd for the last
-        /// changes of tables (64 MiB), an eighth for replies that wait (256 MiB); the rest is for
-        /// the bits of filters. What the program itself and each connection take comes on top:
-        /// about 64 MiB, and up to 192 KiB for a client that does not read.
+        /// changes of tables (64 MiB), an eighth for replies that wait (256 MiB), a 16th for
+        /// requests that have not ended (128 MiB); the rest is for the bits of filters. What the
+        /// program itself and each connection take comes on top: about 64 MiB, and up to 224 KiB
+        /// for a client that does not read.
         memory: MemoryLimit = Memory { bytes_min: 16 * MIB }, Default::Text("75%");
         /// Open connections per gateway; more are refused. Fewer are allowed where the system's
         /// limit of open files is low (about 3/8 of it): the start says so.
         connections: usize = Integer::<usize>::between(1, 1_000_000), Default::Text("4096");
-        /// The longest line of a line protocol; a longer one is refused.
-        line: usize = Size::<usize>::between(KIB, GIB), Default::Text("1MiB");
+        /// The longest line of a line protocol, and the longest key over HTTP; a longer one is
+        /// refused. What has come of a long one is kept in memory until its end, but for a `bulk`
+        /// or `multi` of bloomd's clients, which is executed as it arrives.
+        line: usize = Size::<usize>::between(KIB, GIB), Default::Text("16MiB");
         /// Replies that may wait for one connection; beyond that its requests wait too.
         output: usize = Size::<usize>::between(64 * KIB, 4 * GIB), Default::Text("16MiB");
-        /// A client that takes nothing for this long while replies wait for it is disconnected.
+        /// A client that takes nothing for this long while replies wait for it is disconnected. So
+        /// is one of bloomd's that sends nothing for this long in the middle of a long line.
         write_timeout: Duration = Time { min: SECOND, max: HOUR }, Default::Text("30s");
         /// A connection that is silent for this long is closed.
         idle_timeout: Option<Duration> = TimeOrOff(Time { min: SECOND, max: YEAR }),

@@ -89,7 +89,7 @@ fn the_defaults_are_those_of_the_interface() -> Done {
     assert_eq!(config.limits.connections, 4096);
     assert_eq!(
         (config.limits.line, config.limits.output),
-        (1 << 20, 16 << 20)
+        (16 << 20, 16 << 20)
     );
     assert_eq!(config.limits.idle_timeout, None);
     assert_eq!(

@@ -43,6 +43,8 @@ pub(super) enum ApiError {
     Connections { limit: usize },
     #[error("answers that clients do not take fill the memory for them; try again later")]
     NoRoom,
+    #[error("long requests fill the memory for them (limits.memory); try again later")]
+    LongRequests,
     #[error("{limit} clients watch tables; try again later")]
     Watchers { limit: usize },
     #[error(transparent)]
@@ -123,9 +125,10 @@ impl ApiError {
             }
             ApiError::Ttl { .. } => (S::BAD_REQUEST, "ttl"),
             ApiError::Line { .. } => (S::BAD_REQUEST, "line"),
-            ApiError::Connections { .. } | ApiError::NoRoom | ApiError::Watchers { .. } => {
-                (S::SERVICE_UNAVAILABLE, "busy")
-            }
+            ApiError::Connections { .. }
+            | ApiError::NoRoom
+            | ApiError::LongRequests
+            | ApiError::Watchers { .. } => (S::SERVICE_UNAVAILABLE, "busy"),
             ApiError::Group(error) => group_status(error),
             ApiError::NoGroup => (S::CONFLICT, "no_group"),
             ApiError::NoPath => (S::NOT_FOUND, "no_path"),

@@ -9,6 +9,9 @@ const LENGTH_BYTES: usize = 4;
 /// Bytes of JSON that one byte of a key can take: `\u0041`.
 const ESCAPED_BYTES_MAX: usize = 6;
 
+/// Bytes that are kept for the next unfinished key when a long one has ended.
+const KEPT_BYTES: usize = 128 << 10;
+
 /// Why a body holds no keys. Those before the fault have been dealt with.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub(super) enum FramingError {
@@ -97,6 +100,11 @@ impl KeyStream {
         }
     }
 
+    /// Bytes of an unfinished key that are kept.
+    pub(super) fn kept(&self) -> usize {
+        self.carry.capacity()
+    }
+
     /// Takes the next piece and gives the keys that it completes to `take`, all at once. When a
     /// fault is found, the keys before it are given first.
     pub(super) fn feed<E: From<FramingError>>(
@@ -124,6 +132,9 @@ impl KeyStream {
         splitter.offset += consumed as u64;
         if carried {
             self.carry.drain(..consumed);
+            if consumed > 0 {
+                self.carry.shrink_to(KEPT_BYTES);
+            }
         } else {
             self.carry.extend_from_slice(&piece[consumed..]);
         }

@@ -21,6 +21,8 @@ use super::{Api, body};
 
 /// Keys looked up in one go.
 const BATCH_KEYS_MAX: usize = 4096;
+/// An unfinished key, with the piece behind it, that is not counted among those of all requests.
+const FREE_BYTES: usize = 1 << 20;
 /// Keys of a request that asks for a result each.
 const RESULTS_MAX: u64 = 1 << 20;
 /// Keys after which a long request has its changes written: others wait for the log as well.
@@ -114,7 +116,14 @@ impl<'a> Lookup<'a> {
 
     async fn run(&mut self, body: &mut Body, framing: Framing) -> Result<(), ApiError> {
         let mut stream = KeyStream::new(framing, self.api.limits.line);
+        let mut room = None;
         while let Some(piece) = body::piece(body).await? {
+            let unfinished = stream.kept() + piece.len();
+            if unfinished > FREE_BYTES {
+                self.api.hold(&mut room, unfinished).await?;
+            } else {
+                room = None;
+            }
             stream.feed(&piece, |keys| self.take(keys))?;
             if self.keys - self.settled_keys >= SETTLE_KEYS {
                 self.api.engine.settle(self.position).await?;

@@ -48,7 +48,7 @@ use crate::descriptors::{HEALTH_CONNECTIONS, Spare, are_used_up};
 use crate::engine::Engine;
 use crate::group::Group;
 use crate::metrics::Metrics;
-use crate::replies::{Patient, Replies, Room};
+use crate::replies::{ClientMemory, Patient, Replies, Room};
 use crate::sockets::TcpListeners;
 use error::ApiError;
 pub use status::About;
@@ -69,8 +69,9 @@ const TRANSFERS_MAX: usize = 4;
 const WATCHERS_MAX: usize = 128;
 /// Texts of metrics at one time, those that wait for their clients included.
 const SCRAPES_MAX: u32 = 4;
-/// Memory that long answers may take where nothing else is said, in bytes.
-const REPLIES_BYTES: u64 = 64 << 20;
+/// Memory that long answers, and unfinished requests, may take each where nothing else is said, in
+/// bytes.
+const MEMORY_BYTES: u64 = 64 << 20;
 /// How long a client may take nothing of an answer where nothing else is said.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Why a connection was ended.
@@ -93,7 +94,7 @@ impl Default for Limits {
     fn default() -> Self {
         Limits {
             connections: 4096,
-            line: 1 << 20,
+            line: 16 << 20,
         }
     }
 }
@@ -105,7 +106,7 @@ pub struct Server {
     metrics: Arc<Metrics>,
     token: TokenSource,
     limits: Limits,
-    replies: Arc<Replies>,
+    memory: ClientMemory,
     write_timeout: Duration,
     group: Option<Arc<Group>>,
     about: About,
@@ -117,8 +118,8 @@ struct Api {
     metrics: Arc<Metrics>,
     token: TokenSource,
     limits: Limits,
-    /// What long answers may take, those of other gateways included.
-    replies: Arc<Replies>,
+    /// What long answers and unfinished requests may take, those of other gateways included.
+    memory: ClientMemory,
     /// Texts of metrics at one time.
     scrapes: Arc<Replies>,
     /// How long a client may take nothing of an answer.
@@ -145,7 +146,10 @@ impl Server {
             metrics,
             token,
             limits: Limits::default(),
-            replies: Replies::new(REPLIES_BYTES),
+            memory: ClientMemory {
+                replies: Replies::new(MEMORY_BYTES),
+                requests: Replies::new(MEMORY_BYTES),
+            },
             write_timeout: WRITE_TIMEOUT,
             group: None,
             about: About::default(),
@@ -173,10 +177,11 @@ impl Server {
         self
     }
 
-    /// The same with what answers may take together, and how long a client may take nothing.
+    /// The same with what answers and requests may take together, and how long a client may take
+    /// nothing.
     #[must_use]
-    pub(crate) fn with_replies(mut self, replies: Arc<Replies>, write_timeout: Duration) -> Self {
-        (self.replies, self.write_timeout) = (replies, write_timeout);
+    pub(crate) fn with_memory(mut self, memory: ClientMemory, write_timeout: Duration) -> Self {
+        (self.memory, self.write_timeout) = (memory, write_timeout);
         self
     }
 
@@ -187,7 +192,7 @@ impl Server {
             metrics: self.metrics,
             token: self.token,
             limits: self.limits,
-            replies: self.replies,
+            memory: self.memory,
             scrapes: Replies::of_count(SCRAPES_MAX),
             write_timeout: self.write_timeout,
             group: self.group,
@@ -360,6 +365,13 @@ fn took_nothing(error: &hyper::Error) -> bool {
 impl Api {
     /// Room for an answer of at most about this many bytes.
     async fn room(&self, bytes: usize) -> Result<Room, ApiError> {
-        self.replies.wait(bytes).await.ok_or(ApiError::NoRoom)
+        let replies = &self.memory.replies;
+        replies.wait(bytes).await.ok_or(ApiError::NoRoom)
+    }
+
+    /// Makes `room` one for this many bytes of a request that has not ended.
+    async fn hold(&self, room: &mut Option<Room>, bytes: usize) -> Result<(), ApiError> {
+        let is_there = self.memory.requests.wait_to_hold(room, bytes).await;
+        is_there.then_some(()).ok_or(ApiError::LongRequests)
     }
 }

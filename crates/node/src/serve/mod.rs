@@ -2,6 +2,7 @@
 
 pub(crate) mod banner;
 mod listeners;
+mod predecessor;
 mod reload;
 mod signals;
 
@@ -31,7 +32,7 @@ use crate::group::{FORK_REMEDY, Group, GroupError};
 use crate::http::{self, TokenError, TokenSource};
 use crate::logging::LogControl;
 use crate::metrics::Metrics;
-use crate::replies::Replies;
+use crate::replies::ClientMemory;
 use listeners::{BindError, Bound, ListenersFile};
 use signals::{Signal, Signals};
 
@@ -65,6 +66,9 @@ pub enum ServeError {
     /// The HBBP gateway cannot be started.
     #[error(transparent)]
     Hbbp(#[from] hbbp::GatewayError),
+    /// The data directory has filters that cannot be taken over.
+    #[error(transparent)]
+    PythonFilters(#[from] predecessor::PythonFilters),
     /// The group cannot be started.
     #[error(transparent)]
     Group(#[from] GroupError),
@@ -162,6 +166,9 @@ fn open_blocking(
     if !banner::is_seen() {
         let (version, place) = (env!("CARGO_PKG_VERSION"), config.node.data_dir.display());
         tracing::info!("grapevine {version} starts, with the data directory {place}");
+    }
+    if let Some(directory) = &service.takes_over {
+        predecessor::refuse_python_filters(directory)?;
     }
     let Opened {
         collections,
@@ -370,12 +377,15 @@ fn spawn(
         write_timeout: config.limits.write_timeout,
         idle: config.limits.idle_timeout,
     };
-    let replies = Replies::new(MemoryDivision::of(config.limits.memory.bytes).replies);
+    let memory = ClientMemory::of(MemoryDivision::of(config.limits.memory.bytes));
+    let udp = bound.bloomd_udp.first();
+    let udp = udp.and_then(|socket| socket.local_addr().ok());
     let gateway = bloomd::Gateway::new(
         Arc::clone(engine),
         limits,
-        Arc::clone(&replies),
+        memory.clone(),
         metrics.bloomd.clone(),
+        bloomd::Settings::of(config, udp.map(|address| address.port())),
     );
     let mut tasks = JoinSet::new();
     if !bound.bloomd_tcp.is_empty() {
@@ -418,7 +428,7 @@ fn spawn(
         };
         let server = http::Server::new(Arc::clone(engine), metrics, token.clone())
             .with_limits(limits)
-            .with_replies(replies, config.limits.write_timeout)
+            .with_memory(memory, config.limits.write_timeout)
             .with_group(group)
             .with_about(about);
         let stopping = stopping.clone();

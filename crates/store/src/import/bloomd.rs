@@ -203,6 +203,14 @@ impl BloomdDirectory {
         self.found.iter().flatten().map(|folder| &folder.name[..])
     }
 
+    /// Folders that the Python server wrote, in order. Their filters cannot be read.
+    pub fn of_python_server(&self) -> impl Iterator<Item = &Path> {
+        self.found.iter().filter_map(|folder| match folder {
+            Err(ImportError::PythonServer { path }) => Some(path.as_path()),
+            _ => None,
+        })
+    }
+
     /// Reads the filters one by one, so that one is held at a time. An error concerns the filter
     /// or folder it names; the others follow.
     pub fn into_filters(self) -> impl Iterator<Item = Result<ImportedFilter, ImportError>> {

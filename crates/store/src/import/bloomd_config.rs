@@ -1,9 +1,10 @@
 //! The configuration file of a C `bloomd` (`bloomd -f FILE`), and the `config.ini` it keeps in
 //! each filter's folder.
 //!
-//! The server reads numbers as C does, so `60s` is 60, and it logs what it does not know and goes
-//! on; so does this reader, which hands back the lines it did not know. A value outside the
-//! server's range is an error, as it is there.
+//! The server reads numbers as C does, so `60s` is 60 and `True` is 0, keeps its default where a
+//! probability is 0, and it logs what it does not know and goes on; so does this reader, which hands
+//! back the lines it did not know and the values that do not mean what they look like. A value
+//! outside the server's range is an error, as it is there.
 
 use super::ini::{self, Content, INI_BYTES_MAX};
 use std::net::Ipv4Addr;
@@ -77,6 +78,71 @@ pub struct IgnoredLine {
     pub text: String,
 }
 
+/// A value that the server takes for another than whoever wrote it probably meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Misreading {
+    /// Counted from 1.
+    pub line: usize,
+    /// Name of the key.
+    pub key: String,
+    /// The value as it stands in the file, cut after [`SHOWN_CHARS_MAX`] characters.
+    pub value: String,
+    /// What is made of it.
+    pub reading: Reading,
+}
+
+/// How a C server takes the value of a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// As it stands.
+    Plain,
+    /// As 0: it has no digit.
+    Zero,
+    /// Not at all, the default holds: it is 0, or has no digit.
+    Default,
+}
+
+impl Reading {
+    fn of(key: &str, value: &str) -> Self {
+        let digits = value.strip_prefix(['-', '+']).unwrap_or(value);
+        let is_number = digits.starts_with(|c: char| c.is_ascii_digit());
+        match key {
+            "port" | "tcp_port" | "udp_port" | "workers" | "flush_interval" | "cold_interval"
+            | "in_memory" | "initial_capacity" | "use_mmap" | "scale_size"
+                if !is_number =>
+            {
+                Reading::Zero
+            }
+            "default_probability" | "probability_reduction" if is_zero(digits) => Reading::Default,
+            _ => Reading::Plain,
+        }
+    }
+}
+
+/// Whether C's `strtod` makes 0 of a number without its sign. It reads `nan`, `inf` and
+/// hexadecimal digits too; those go on to be refused.
+fn is_zero(digits: &str) -> bool {
+    let start = digits.get(..3).unwrap_or(digits).to_ascii_lowercase();
+    let is_other = start == "nan" || start == "inf" || start.starts_with("0x");
+    let fraction = digits.strip_prefix('.').unwrap_or(digits);
+    let has_digits = fraction.starts_with(|c: char| c.is_ascii_digit());
+    !is_other && (!has_digits || ini::leading_decimal(digits) == Some(0.0))
+}
+
+impl std::fmt::Display for Misreading {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Misreading {
+            line, key, value, ..
+        } = self;
+        let reading = match self.reading {
+            Reading::Zero => "is not a number and counts as 0",
+            Reading::Default => "leaves the default as it is",
+            Reading::Plain => "is taken as it stands",
+        };
+        write!(f, "line {line}: {key} = {value:?} {reading}, as in bloomd")
+    }
+}
+
 /// The settings of a C server, each in its range.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BloomdConfig {
@@ -110,6 +176,8 @@ pub struct BloomdConfig {
     pub probability_reduction: f64,
     /// What was not understood, in order.
     pub ignored: Vec<IgnoredLine>,
+    /// What was understood otherwise than it looks, in order.
+    pub misread: Vec<Misreading>,
 }
 
 impl Default for BloomdConfig {
@@ -130,6 +198,7 @@ impl Default for BloomdConfig {
             scale_size: 4,
             probability_reduction: 0.9,
             ignored: Vec::new(),
+            misread: Vec::new(),
         }
     }
 }
@@ -147,7 +216,7 @@ impl BloomdConfig {
                 Content::Malformed(text) => Some(text),
                 Content::Pair { section, .. } if !section.eq_ignore_ascii_case("bloomd") => None,
                 Content::Pair { name, value, .. } => {
-                    let known = config.set(&name.to_ascii_lowercase(), value)?;
+                    let known = config.read_pair(line.number, &name.to_ascii_lowercase(), value)?;
                     (!known).then_some(name)
                 }
             };
@@ -168,6 +237,28 @@ impl BloomdConfig {
     pub fn read(path: &Path) -> Result<Self, super::bloomd::ImportError> {
         let bytes = super::bloomd::read_config(path)?;
         Self::parse(&bytes).map_err(|source| super::bloomd::ImportError::config(path, source))
+    }
+
+    /// Takes the value of one key, in lower case, as the server does; says whether there is such a
+    /// key.
+    fn read_pair(&mut self, line: usize, key: &str, value: &str) -> Result<bool, ConfigError> {
+        let reading = Reading::of(key, value);
+        let known = match reading {
+            Reading::Plain => return self.set(key, value),
+            Reading::Default => true,
+            // What is refused is shown as it stands in the file.
+            Reading::Zero => self.set(key, "0").map_err(|error| match error {
+                ConfigError::Value { key, range, .. } => refused(key, value, range),
+                other => other,
+            })?,
+        };
+        self.misread.push(Misreading {
+            line,
+            key: key.to_owned(),
+            value: shown(value),
+            reading,
+        });
+        Ok(known)
     }
 
     /// Sets one key, in lower case; says whether there is such a key.

@@ -43,6 +43,7 @@ fn every_key_is_read_and_the_rest_is_reported() {
         scale_size: 2,
         probability_reduction: 0.5,
         ignored: vec![ignored(16, "colour"), ignored(17, "nonsense")],
+        misread: Vec::new(),
     };
     assert_eq!(config, expected);
     let twice = BloomdConfig::parse(b"[bloomd]\nport = 5\ntcp_port = 6\n").expect("sound");
@@ -59,14 +60,19 @@ fn values_out_of_range_are_named_with_their_range() {
         ("log_level = LOUD", "log_level"),
         ("workers = 0", "workers"),
         ("flush_interval = -1", "flush_interval"),
-        ("cold_interval = soon", "cold_interval"),
+        ("workers = many", "workers"),
         ("in_memory = 2", "in_memory"),
         ("initial_capacity = 10000", "initial_capacity"),
         ("initial_capacity = 1e6", "initial_capacity"),
-        ("default_probability = 0", "default_probability"),
+        ("initial_capacity = all", "initial_capacity"),
+        ("flush_interval = 99999999999999999999", "flush_interval"),
+        ("default_probability = -0.01", "default_probability"),
         ("default_probability = 0.1", "default_probability"),
-        ("use_mmap = yes", "use_mmap"),
+        ("default_probability = nan", "default_probability"),
+        ("default_probability = 0x1p-4", "default_probability"),
+        ("default_probability = 1e999", "default_probability"),
         ("scale_size = 3", "scale_size"),
+        ("scale_size = twice", "scale_size"),
         ("probability_reduction = 0.1", "probability_reduction"),
         ("probability_reduction = 1", "probability_reduction"),
     ];
@@ -86,6 +92,52 @@ fn values_out_of_range_are_named_with_their_range() {
     assert_eq!(error.to_string(), "scale_size = \"3\": must be 2 or 4");
     let edges = b"[bloomd]\ninitial_capacity = 10001\ndefault_probability = 0.0999\n";
     assert!(BloomdConfig::parse(edges).is_ok());
+}
+
+/// Each of these files starts a C server, which makes of the values what its `strtol` and `strtod`
+/// make of them.
+#[test]
+fn values_without_digits_are_read_as_the_server_reads_them() {
+    let read = |line: &str| {
+        let text = format!("[bloomd]\n{line}\n");
+        let config = BloomdConfig::parse(text.as_bytes()).expect("it starts the server");
+        let said = config.misread.iter().map(ToString::to_string).collect();
+        (config, said)
+    };
+    let (config, said): (_, Vec<String>) = read("in_memory = True");
+    assert!(!config.in_memory);
+    let expected = "line 2: in_memory = \"True\" is not a number and counts as 0, as in bloomd";
+    assert_eq!(said, [expected]);
+    let (config, said): (_, Vec<String>) = read("default_probability = 0");
+    assert!((config.default_probability - 1e-4).abs() < f64::EPSILON);
+    let expected = "line 2: default_probability = \"0\" leaves the default as it is, as in bloomd";
+    assert_eq!(said, [expected]);
+    for line in [
+        "default_probability = low",
+        "default_probability = 0.0",
+        "default_probability = -0",
+        "default_probability = .x",
+        "default_probability = 1e-400",
+        "probability_reduction =",
+        "use_mmap = yes",
+        "cold_interval = soon",
+    ] {
+        let (config, said): (_, Vec<String>) = read(line);
+        assert_eq!(said.len(), 1, "{line}");
+        let kept = BloomdConfig {
+            cold_interval_seconds: if line.starts_with("cold") { 0 } else { 3600 },
+            misread: config.misread.clone(),
+            ..BloomdConfig::default()
+        };
+        assert_eq!(config, kept, "{line}");
+    }
+    for line in [
+        "default_probability = .05",
+        "in_memory = 1x",
+        "scale_size = +2",
+    ] {
+        assert_eq!(read(line).1, Vec::<String>::new(), "{line}");
+    }
 }
 
 #[test]

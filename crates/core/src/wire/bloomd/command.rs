@@ -1,6 +1,6 @@
 //! Requests: what one line asks for.
 
-use memchr::memchr;
+use memchr::{memchr, memrchr};
 
 use super::options::{self, CreateOptions};
 use super::{ClientError, is_filter_name};
@@ -93,6 +93,20 @@ pub struct Keys<'a> {
     rest: &'a [u8],
 }
 
+impl<'a> Keys<'a> {
+    /// All keys of `text`: what follows the filter name in a line, or the last piece of that.
+    pub fn of(text: &'a [u8]) -> Self {
+        Keys { rest: text }
+    }
+
+    /// The keys that end within `piece`, which is any piece of a line's keys but the last, and the
+    /// bytes they take. What is behind those bytes begins the next piece.
+    pub fn ended_in(piece: &'a [u8]) -> (Self, usize) {
+        let length = memrchr(b' ', piece).map_or(0, |at| at + 1);
+        (Keys::of(&piece[..length]), length)
+    }
+}
+
 impl<'a> Iterator for Keys<'a> {
     type Item = &'a [u8];
 
@@ -122,15 +136,7 @@ const WORD_LENGTH_MAX: usize = b"create".len();
 /// The one reply that the line earns; the connection goes on.
 #[inline]
 pub fn parse(line: &[u8]) -> Result<Command<'_>, ClientError> {
-    // Words are short: looking at a few bytes beats a search set up for long ones.
-    let space = line
-        .iter()
-        .take(WORD_LENGTH_MAX + 1)
-        .position(|&byte| byte == b' ');
-    let (word, rest) = match space {
-        Some(at) => (&line[..at], Some(&line[at + 1..])),
-        None => (line, None),
-    };
+    let (word, rest) = word(line);
     match word {
         b"s" | b"set" => filter_and_key(rest).map(|(filter, key)| Command::Set { filter, key }),
         b"c" | b"check" => filter_and_key(rest).map(|(filter, key)| Command::Check { filter, key }),
@@ -141,6 +147,20 @@ pub fn parse(line: &[u8]) -> Result<Command<'_>, ClientError> {
             filter_and_keys(rest).map(|(filter, keys)| Command::CheckMany { filter, keys })
         }
         _ => parse_rare(word, rest),
+    }
+}
+
+/// The command word, and what follows its space. Words are short: looking at a few bytes beats a
+/// search set up for long ones.
+#[inline]
+pub(super) fn word(line: &[u8]) -> (&[u8], Option<&[u8]>) {
+    let space = line
+        .iter()
+        .take(WORD_LENGTH_MAX + 1)
+        .position(|&byte| byte == b' ');
+    match space {
+        Some(at) => (&line[..at], Some(&line[at + 1..])),
+        None => (line, None),
     }
 }
 
@@ -174,7 +194,7 @@ fn filter_and_key(rest: Option<&[u8]>) -> Result<(&[u8], &[u8]), ClientError> {
 
 #[inline]
 fn filter_and_keys(rest: Option<&[u8]>) -> Result<(&[u8], Keys<'_>), ClientError> {
-    filter_and_key(rest).map(|(filter, rest)| (filter, Keys { rest }))
+    filter_and_key(rest).map(|(filter, rest)| (filter, Keys::of(rest)))
 }
 
 /// A filter name with nothing after it, not even a space. The name itself may be empty: the word
@@ -210,7 +230,7 @@ fn conf(rest: Option<&[u8]>) -> Result<Command<'_>, ClientError> {
 
 /// The bytes before the first space, and those after it if there is one.
 #[inline]
-fn cut(text: &[u8]) -> (&[u8], Option<&[u8]>) {
+pub(super) fn cut(text: &[u8]) -> (&[u8], Option<&[u8]>) {
     match memchr(b' ', text) {
         Some(at) => (&text[..at], Some(&text[at + 1..])),
         None => (text, None),

@@ -48,10 +48,22 @@ impl<'a> Lines<'a> {
         self.buffer.len() - self.start
     }
 
-    /// Whether the iterator ended at a line, finished or not, of more than the allowed bytes. No
-    /// line after it is given out: answer [`LineTooLong`](super::ClientError::LineTooLong), close.
+    /// Whether the iterator ended at a line, finished or not, of more than the allowed bytes.
+    /// Answer [`LineTooLong`](super::ClientError::LineTooLong), then
+    /// [pass over it](Self::pass_over).
     pub fn is_too_long(&self) -> bool {
         self.too_long
+    }
+
+    /// Drops the line at which the iterator stands, or as much of it as has arrived. Returns
+    /// whether its end was among that, so that the iterator can go on; if not, the next buffer
+    /// begins inside that line, and it has to be passed over there first.
+    pub fn pass_over(&mut self) -> bool {
+        let from = self.start.max(self.scanned);
+        let end = memchr(b'\n', &self.buffer[from..]);
+        self.start = end.map_or(self.buffer.len(), |at| from + at + 1);
+        self.too_long = false;
+        end.is_some()
     }
 }
 

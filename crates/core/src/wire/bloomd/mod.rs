@@ -3,7 +3,8 @@
 //! A request is one line, a reply is one line or a block between `START` and `END`. The reading
 //! path takes no memory: [`Lines`] finds the lines in a buffer, [`parse`] turns one line into a
 //! [`Command`] that borrows from it, and the functions of [`reply`] append exact bytes to the
-//! output. [`client`] is the other side, for tools that speak to a server.
+//! output. [`Beginning`] reads a long request of many keys before its line has ended. [`client`] is
+//! the other side, for tools that speak to a server.
 //!
 //! Two servers defined the protocol: the C one and the Python one before it. Where both give a line
 //! a meaning, C's holds; what only the Python server accepted is accepted too. The whole table, and
@@ -16,6 +17,7 @@ pub mod client;
 mod command;
 mod line;
 mod options;
+mod piece;
 pub mod reply;
 #[cfg(test)]
 mod tests;
@@ -23,6 +25,7 @@ mod tests;
 pub use command::{Command, Keys, parse};
 pub use line::Lines;
 pub use options::CreateOptions;
+pub use piece::Beginning;
 
 /// Longest filter name that `create` accepts, in bytes.
 pub const FILTER_NAME_LENGTH_MAX: usize = 200;
@@ -41,6 +44,10 @@ pub const PROBABILITY_OPTION_LIMIT: f64 = 0.1;
 
 /// The positional probability must be below this (and above 0), as in the Python server.
 pub const PROBABILITY_POSITIONAL_LIMIT: f64 = 1.0;
+
+/// Smallest probability that either form accepts: no filter is made for less. Both servers take
+/// any number above 0.
+pub const PROBABILITY_MIN: f64 = 1e-15;
 
 /// Whether `create` takes this name: 1 to [`FILTER_NAME_LENGTH_MAX`] bytes, none of them a space,
 /// tab, line feed or carriage return. Every other byte is part of a name.
@@ -81,7 +88,7 @@ pub enum ClientError {
     #[error("Bad false positive probability!")]
     BadFalsePositiveProbability,
     /// The line is longer than the server's limit (see [`Lines::is_too_long`]). [`parse`] never
-    /// says this: whoever reads the bytes does, and closes the connection.
+    /// returns this: whoever reads the bytes answers it and passes over the line.
     #[error("Line too long")]
     LineTooLong,
 }

@@ -5,7 +5,7 @@
 //! number. Both are kept, because clients in the field send such lines and get `Done`.
 
 use super::{
-    CAPACITY_MAX, CAPACITY_OPTION_MIN, CAPACITY_POSITIONAL_MIN, ClientError,
+    CAPACITY_MAX, CAPACITY_OPTION_MIN, CAPACITY_POSITIONAL_MIN, ClientError, PROBABILITY_MIN,
     PROBABILITY_OPTION_LIMIT, PROBABILITY_POSITIONAL_LIMIT,
 };
 
@@ -22,7 +22,7 @@ const WORD_ON_DISK: &[u8] = b"on_disk";
 pub struct CreateOptions {
     /// Keys the first layer holds; within the bounds of the form that named it.
     pub capacity: Option<u64>,
-    /// Largest probability of a false positive, between 0 and 1, both excluded.
+    /// Largest probability of a false positive, at least [`PROBABILITY_MIN`] and below 1.
     pub probability: Option<f64>,
     /// Whether the filter lives in memory only, so that a restart empties it.
     pub in_memory: Option<bool>,
@@ -82,7 +82,7 @@ fn parse_assignments(text: &[u8]) -> Result<CreateOptions, ClientError> {
         capacity: capacity.map(option_capacity).transpose()?,
         probability: probability
             .map(|value| {
-                open_interval(value, PROBABILITY_OPTION_LIMIT).ok_or(ClientError::BadArguments)
+                probability_below(value, PROBABILITY_OPTION_LIMIT).ok_or(ClientError::BadArguments)
             })
             .transpose()?,
         in_memory: in_memory.map(option_in_memory).transpose()?,
@@ -108,8 +108,8 @@ fn option_in_memory(value: i64) -> Result<bool, ClientError> {
     }
 }
 
-fn open_interval(value: f64, limit: f64) -> Option<f64> {
-    (value > 0.0 && value < limit).then_some(value)
+fn probability_below(value: f64, limit: f64) -> Option<f64> {
+    (PROBABILITY_MIN..limit).contains(&value).then_some(value)
 }
 
 /// Python's form: `[CAPACITY [PROB]]`, with `in_memory` or `on_disk` anywhere. A line with more
@@ -150,7 +150,7 @@ fn positional_probability(token: &[u8]) -> Result<f64, ClientError> {
     str::from_utf8(token)
         .ok()
         .and_then(|text| text.parse().ok())
-        .and_then(|value| open_interval(value, PROBABILITY_POSITIONAL_LIMIT))
+        .and_then(|value| probability_below(value, PROBABILITY_POSITIONAL_LIMIT))
         .ok_or(ClientError::BadFalsePositiveProbability)
 }
 

@@ -15,13 +15,14 @@ use tokio::sync::watch;
 use super::Gateway;
 use super::execute::{Executed, Executor};
 use super::job::Job;
+use super::long::LONG_BYTES;
 use crate::replies::{Patience, Room};
 
 /// Bytes read at once. The buffer is the thread's, so a connection with nothing to say has none.
 const READ_BYTES: usize = 128 << 10;
 /// An unfinished line up to this long is put before what is read next; a longer one grows in a
-/// buffer of its own.
-const CARRY_BYTES: usize = 32 << 10;
+/// buffer of its own, counted among those of all connections.
+const CARRY_BYTES: usize = LONG_BYTES;
 /// Reply buffers up to this size are kept for the next replies.
 const KEPT_OUT_BYTES: usize = 256 << 10;
 /// Replies that may wait for a connection without being counted among those of all.
@@ -53,6 +54,11 @@ pub(super) struct Connection<'g> {
     patience: Patience,
     /// When the lines under way were read, or had their turn.
     began: Instant,
+    /// Bytes received since the beginning.
+    received: u64,
+    /// What an unfinished line may take of the memory of all.
+    line_room: Option<Room>,
+    line_patience: Patience,
     /// To be done once the replies before it are sent.
     job: Option<Job>,
     reading: bool,
@@ -66,6 +72,8 @@ enum Event {
     Backlog,
     /// What was to be done once the replies before it are sent.
     Due(Job),
+    /// An unfinished line wants this much memory, which is not there now.
+    Crowded(usize),
     /// The peer sends no more, or the node stops.
     EndOfInput,
     /// Nothing is left to do.
@@ -75,7 +83,8 @@ enum Event {
 impl<'g> Connection<'g> {
     pub(super) fn new(gateway: &'g Gateway, stream: TcpStream) -> Self {
         let mut executor = Executor::new(gateway);
-        executor.set_from(stream.peer_addr().ok());
+        let port = stream.local_addr().ok().map(|address| address.port());
+        executor.set_from(stream.peer_addr().ok(), port);
         Connection {
             gateway,
             executor,
@@ -88,6 +97,9 @@ impl<'g> Connection<'g> {
             room: None,
             patience: Patience::default(),
             began: Instant::now(),
+            received: 0,
+            line_room: None,
+            line_patience: Patience::default(),
             job: None,
             reading: true,
         }
@@ -122,6 +134,12 @@ impl<'g> Connection<'g> {
                     let executed = self.execute_carry();
                     self.settle(executed).await;
                 }
+                Event::Crowded(bytes) => {
+                    let memory = &self.gateway.requests;
+                    if !memory.wait_to_hold(&mut self.line_room, bytes).await {
+                        self.refuse_line();
+                    }
+                }
                 Event::EndOfInput => self.reading = false,
                 Event::Finished => return Ok(()),
             }
@@ -130,20 +148,34 @@ impl<'g> Connection<'g> {
         }
     }
 
-    /// The same, and an error when the client takes nothing for too long.
+    /// The same, and an error when the client takes nothing, or sends nothing of a line that
+    /// holds memory of all, for too long.
     fn poll_patiently(
         &mut self,
         cx: &mut Context<'_>,
         stop: Pin<&mut impl Future<Output = ()>>,
     ) -> Poll<io::Result<Event>> {
         let polled = self.poll_event(cx, stop);
-        if polled.is_ready() || self.unsent() == 0 {
-            self.patience.rest();
-            return polled;
-        }
         let limit = self.gateway.limits.write_timeout;
-        std::task::ready!(self.patience.poll_worn(cx, self.sent, limit));
-        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+        let is_behind = polled.is_pending() && self.unsent() > 0;
+        let holds_room = self.line_room.is_some() || self.executor.holds_room();
+        // Who is not read from since replies wait is not to blame for the line.
+        let is_inside = polled.is_pending() && holds_room && self.unsent() < FREE_BYTES;
+        let worn = [
+            (&mut self.patience, is_behind, self.sent),
+            (&mut self.line_patience, is_inside, self.received),
+        ]
+        .map(|(patience, waits, progress)| {
+            if !waits {
+                patience.rest();
+                return false;
+            }
+            patience.poll_worn(cx, progress, limit).is_ready()
+        });
+        if worn.contains(&true) {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        polled
     }
 
     fn unsent(&self) -> usize {
@@ -155,23 +187,23 @@ impl<'g> Connection<'g> {
     fn has_room(&mut self) -> bool {
         let unsent = self.unsent();
         unsent < FREE_BYTES
-            || (unsent < self.gateway.limits.output && self.hold(unsent + TURN_BYTES))
+            || (unsent < self.gateway.limits.output
+                && (self.gateway.replies).hold(&mut self.room, unsent + TURN_BYTES))
     }
 
-    /// Takes room for this many bytes in all, if it is there.
-    fn hold(&mut self, bytes: usize) -> bool {
-        let held = self.room.as_ref().map_or(0, Room::bytes);
-        if held >= bytes {
-            return true;
+    /// Answers the line that has begun with an error, and passes over the rest of it.
+    fn refuse_line(&mut self) {
+        self.executor.refuse_unfinished(&mut self.out);
+        self.set_carry(Vec::new());
+        self.scanned = Some(0);
+    }
+
+    /// Keeps what was read and not executed, and of the memory of all only what that takes.
+    fn set_carry(&mut self, carry: Vec<u8>) {
+        self.carry = carry;
+        if self.carry.len() <= CARRY_BYTES {
+            self.line_room = None;
         }
-        let Some(more) = self.gateway.replies.take(bytes - held) else {
-            return false;
-        };
-        match &mut self.room {
-            Some(room) => room.add(more),
-            None => self.room = Some(more),
-        }
-        true
     }
 
     /// Writes what can be written, then reads and executes what can be read.
@@ -222,6 +254,10 @@ impl<'g> Connection<'g> {
                 Poll::Pending
             };
         }
+        let capacity = self.line_capacity();
+        if capacity > 0 && !(self.gateway.requests).hold(&mut self.line_room, capacity) {
+            return Poll::Ready(Ok(Event::Crowded(capacity)));
+        }
         if room && let Poll::Ready(executed) = self.poll_read(cx)? {
             return Poll::Ready(Ok(executed.map_or(Event::EndOfInput, Event::Executed)));
         }
@@ -241,6 +277,7 @@ impl<'g> Connection<'g> {
                 return Poll::Ready(Ok(None));
             }
             self.began = Instant::now();
+            self.received += count as u64;
             let start = CARRY_BYTES - self.carry.len();
             input[start..CARRY_BYTES].copy_from_slice(&self.carry);
             let buffer = &input[start..CARRY_BYTES + count];
@@ -254,9 +291,23 @@ impl<'g> Connection<'g> {
         })
     }
 
+    /// Bytes that an unfinished line needs to go on; none while it is within what every
+    /// connection has.
+    fn line_capacity(&self) -> usize {
+        let length = self.carry.len();
+        let least = length + READ_BYTES;
+        match length {
+            0..=CARRY_BYTES => 0,
+            _ if self.carry.capacity() >= least => self.carry.capacity(),
+            // What is there is moved when a line outgrows it, so it grows by more than it must.
+            _ => least.max((2 * length).min(self.gateway.limits.line + READ_BYTES)),
+        }
+    }
+
     /// The same for a line that has outgrown the thread's buffer.
     fn poll_read_long(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Executed>>> {
         let length = self.carry.len();
+        self.carry.reserve_exact(self.line_capacity() - length);
         self.carry.resize(length + READ_BYTES, 0);
         let mut read = ReadBuf::new(&mut self.carry[length..]);
         let outcome = Pin::new(&mut self.stream).poll_read(cx, &mut read);
@@ -267,6 +318,7 @@ impl<'g> Connection<'g> {
             return Poll::Ready(Ok(None));
         }
         self.began = Instant::now();
+        self.received += count as u64;
         Poll::Ready(Ok(Some(self.execute_carry())))
     }
 
@@ -276,7 +328,12 @@ impl<'g> Connection<'g> {
         let scanned = self.scanned.unwrap_or(0);
         let out_max = self.out_max();
         let executed = self.executor.run(&buffer, scanned, &mut self.out, out_max);
-        self.carry = buffer[executed.consumed..].to_vec();
+        // What is left of a long line stays where it is.
+        let carry = match executed.consumed {
+            0 => buffer,
+            consumed => buffer[consumed..].to_vec(),
+        };
+        self.set_carry(carry);
         self.scanned = executed.scanned;
         executed
     }
@@ -294,6 +351,7 @@ impl<'g> Connection<'g> {
             if let Err(error) = engine.settle(executed.position).await {
                 engine.complain("bloomd", &error);
                 self.gateway.metrics.failures.inc();
+                self.executor.fail_long();
                 self.out.truncate(executed.replies);
                 for _ in 0..executed.answered {
                     reply::status(&mut self.out, Status::InternalError);

@@ -81,7 +81,7 @@ impl<'g> Datagrams<'g> {
     }
 
     async fn execute(&mut self, (length, from): (usize, SocketAddr)) -> u64 {
-        self.executor.set_from(Some(from));
+        self.executor.set_from(Some(from), None);
         self.gateway.metrics.datagrams.inc();
         // A datagram is whole, so its last line needs no line end.
         let mut end = length.min(DATAGRAM_BYTES_MAX);
@@ -122,8 +122,9 @@ mod tests {
     use super::*;
     use crate::config::{Durability, SyncMode};
     use crate::engine::{Engine, FilterDefaults, FilterWish};
-    use crate::gateway::bloomd::Limits;
+    use crate::gateway::bloomd::{Limits, Settings};
     use crate::metrics::BloomdMetrics;
+    use crate::replies::{ClientMemory, Replies};
 
     fn engine() -> Arc<Engine> {
         let options = Options {
@@ -162,9 +163,13 @@ mod tests {
             write_timeout: std::time::Duration::from_secs(30),
             idle: None,
         };
-        let replies = crate::replies::Replies::new(1 << 20);
+        let memory = ClientMemory {
+            replies: Replies::new(1 << 20),
+            requests: Replies::new(1 << 20),
+        };
         let metrics = BloomdMetrics::default();
-        let gateway = Gateway::new(Arc::clone(&engine), limits, replies, metrics);
+        let settings = Settings::default();
+        let gateway = Gateway::new(Arc::clone(&engine), limits, memory, metrics, settings);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()

@@ -4,10 +4,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use grapevine_core::catalogue::Storage;
 use grapevine_core::cross_protocol::{is_host_header, is_request_line};
 use grapevine_core::filter::Outcome;
-use grapevine_core::filter::parameters::Growth;
 use grapevine_core::wire::bloomd::reply::{self, Info, ListRow, Status};
 use grapevine_core::wire::bloomd::{self, ClientError, Command, CreateOptions, Lines};
 use grapevine_store::filters::{Creation, FilterError, Handle, Recreation, Scratch};
@@ -17,11 +15,12 @@ use super::Gateway;
 use super::connection::FREE_BYTES;
 use super::job::Job;
 use super::kinds::Kinds;
+use super::long::LongLine;
 use crate::audit;
 use crate::engine::FilterWish;
 
 /// Keys looked up in one go. A longer line is several goes against the same filter.
-const BATCH_KEYS_MAX: usize = 4096;
+pub(super) const BATCH_KEYS_MAX: usize = 4096;
 /// Why a connection was ended.
 const FOREIGN: &str =
     "it speaks HTTP; a page in a browser may have sent it, so nothing of it was run";
@@ -42,23 +41,29 @@ pub(super) struct Executed {
     pub(super) position: Position,
     /// Work to be done before the lines behind `consumed` are looked at.
     pub(super) job: Option<Job>,
-    /// No further line is taken: one was longer than allowed, or of another protocol.
+    /// No further line is taken: one was of another protocol.
     pub(super) closing: bool,
 }
 
 /// Executes lines against the filters. Kept by a connection for its buffers.
 pub(super) struct Executor<'g> {
-    gateway: &'g Gateway,
-    scratch: Scratch,
+    pub(super) gateway: &'g Gateway,
+    pub(super) scratch: Scratch,
     /// A filter has just been loaded, or could not be: the line that needs it is executed now,
     /// whatever came of it.
-    load_tried: bool,
+    pub(super) load_tried: bool,
     /// The connection's first line was seen.
-    began: bool,
+    pub(super) began: bool,
+    /// What comes up to the next line end belongs to a line that has been refused.
+    pub(super) passing_over: bool,
+    /// A request that is executed before its line has ended.
+    pub(super) long: Option<Box<LongLine>>,
     /// Who sent the lines.
     from: Option<SocketAddr>,
     /// Lines that were executed and are not counted as answered yet.
     pub(super) kinds: Kinds,
+    /// The port that they were sent to.
+    pub(super) port: Option<u16>,
 }
 
 /// Lines of one kind on one filter, not yet executed.
@@ -79,14 +84,17 @@ impl<'g> Executor<'g> {
             scratch: Scratch::default(),
             load_tried: false,
             began: false,
+            passing_over: false,
+            long: None,
             from: None,
             kinds: Kinds::default(),
+            port: None,
         }
     }
 
-    /// Who sends the lines from now on.
-    pub(super) fn set_from(&mut self, from: Option<SocketAddr>) {
-        self.from = from;
+    /// Who sends the lines from now on, and to which of this node's ports.
+    pub(super) fn set_from(&mut self, from: Option<SocketAddr>, port: Option<u16>) {
+        (self.from, self.port) = (from, port);
     }
 
     fn note(&self, act: &str, filter: &[u8]) {
@@ -98,9 +106,21 @@ impl<'g> Executor<'g> {
         self.load_tried = true;
     }
 
+    /// Whether a long request holds memory of all while it waits for its end.
+    pub(super) fn holds_room(&self) -> bool {
+        self.long.as_ref().is_some_and(|long| long.holds_room())
+    }
+
+    /// The changes of the last run cannot be kept as promised.
+    pub(super) fn fail_long(&mut self) {
+        if let Some(long) = &mut self.long {
+            long.refuse(Status::InternalError);
+        }
+    }
+
     /// Executes the complete lines of `buffer`, the first `scanned` bytes of which hold no line
-    /// end, and appends their replies to `out`. Stops early at a line that needs a job, or when
-    /// more than `out_max` bytes of replies wait.
+    /// end, and the keys of an unfinished long request, and appends the replies to `out`. Stops
+    /// early at a line that needs a job, or when more than `out_max` bytes of replies wait.
     pub(super) fn run(
         &mut self,
         buffer: &[u8],
@@ -108,16 +128,33 @@ impl<'g> Executor<'g> {
         out: &mut Vec<u8>,
         out_max: usize,
     ) -> Executed {
+        if let Some(long) = self.long.take() {
+            let done = self.go_on(long, (buffer, scanned), out, out_max);
+            self.gateway.metrics.commands.inc_by(done.answered);
+            return done;
+        }
         let mut lines = Lines::resume(buffer, self.gateway.limits.line, scanned);
         let mut done = Executed {
             replies: out.len(),
             ..Executed::default()
         };
+        self.passing_over = self.passing_over && !lines.pass_over();
         let mut batch: Option<Batch<'_>> = None;
         // Lines before `gathered` are answered or in the batch.
-        let mut gathered = 0;
-        while out.len() < out_max {
-            let Some(line) = lines.next() else { break };
+        let mut gathered = lines.consumed();
+        while out.len() < out_max && !self.passing_over {
+            let Some(line) = lines.next() else {
+                if !lines.is_too_long() {
+                    break;
+                }
+                done.job = self.finish(&mut batch, gathered, &mut done, out);
+                if done.job.is_some() {
+                    return done;
+                }
+                self.too_long(&mut lines, &mut done, out);
+                gathered = done.consumed;
+                continue;
+            };
             let parsed = bloomd::parse(line);
             if self.is_of_a_page(line, &parsed) {
                 done.job = self.finish(&mut batch, gathered, &mut done, out);
@@ -151,15 +188,25 @@ impl<'g> Executor<'g> {
         }
         done.job = self.finish(&mut batch, gathered, &mut done, out);
         if done.job.is_none() && out.len() < out_max {
-            if lines.is_too_long() {
-                reply::client_error(out, ClientError::LineTooLong);
-                self.gateway.metrics.client_errors.inc();
-                done.closing = true;
-            }
-            done.scanned = Some(lines.unfinished());
+            self.leave(&buffer[done.consumed..], &mut done);
         }
         self.gateway.metrics.commands.inc_by(done.answered);
         done
+    }
+
+    /// Answers a line that is longer than allowed, and passes over it.
+    pub(super) fn too_long(
+        &mut self,
+        lines: &mut Lines<'_>,
+        done: &mut Executed,
+        out: &mut Vec<u8>,
+    ) {
+        reply::client_error(out, ClientError::LineTooLong);
+        self.gateway.metrics.client_errors.inc();
+        self.began = true;
+        self.passing_over = !lines.pass_over();
+        done.answered += 1;
+        done.consumed = lines.consumed();
     }
 
     /// Nothing more is taken of the connection.
@@ -241,7 +288,7 @@ impl<'g> Executor<'g> {
         }
     }
 
-    fn failed(&self, error: &FilterError) {
+    pub(super) fn failed(&self, error: &FilterError) {
         if !matches!(error, FilterError::NotFound) {
             self.gateway.metrics.failures.inc();
             self.gateway.engine.complain("bloomd", error);
@@ -349,6 +396,10 @@ impl<'g> Executor<'g> {
             }
             Ok(Creation::Reclaiming) => reply::status(out, Status::DeleteInProgress),
             Err(FilterError::Name(_)) => reply::client_error(out, ClientError::BadFilterName),
+            Err(FilterError::Parameters(_)) => {
+                self.gateway.metrics.client_errors.inc();
+                reply::client_error(out, ClientError::BadArguments);
+            }
             Err(error) => {
                 self.failed(&error);
                 reply::status(out, Status::InternalError);
@@ -373,56 +424,10 @@ impl<'g> Executor<'g> {
             }
         }
     }
-
-    /// The Python server's `conf`.
-    fn conf(&self, filter: Option<&[u8]>, out: &mut Vec<u8>) {
-        let filters = self.gateway.engine.filters();
-        let parameters = self.gateway.engine.defaults().parameters;
-        match filter {
-            None => {
-                let settings = [
-                    ("initial_capacity", parameters.capacity.to_string()),
-                    ("default_probability", parameters.error.to_string()),
-                    ("scale_size", growth(parameters.growth)),
-                ];
-                conf(out, &settings, None);
-            }
-            Some(name) => match filters.get(name) {
-                Some(handle) => {
-                    let parameters = handle.parameters();
-                    let settings = [
-                        ("initial_capacity", parameters.capacity.to_string()),
-                        ("default_probability", handle.error().to_string()),
-                        ("scale_size", growth(parameters.growth)),
-                        ("in_memory", in_memory(&handle)),
-                    ];
-                    conf(out, &settings, Some(name));
-                }
-                None => reply::status(out, Status::FilterDoesNotExist),
-            },
-        }
-    }
-}
-
-fn growth(growth: Growth) -> String {
-    match growth {
-        Growth::Fixed => "1".to_owned(),
-        Growth::By(factor) => factor.to_string(),
-    }
-}
-
-fn in_memory(handle: &Handle) -> String {
-    let only = handle.storage() == Storage::Memory;
-    u8::from(only).to_string()
-}
-
-fn conf(out: &mut Vec<u8>, settings: &[(&str, String)], name: Option<&[u8]>) {
-    let settings = settings.iter().map(|(key, value)| (*key, value.as_bytes()));
-    reply::conf(out, settings.chain(name.map(|name| ("name", name))));
 }
 
 /// The protocol's answer to a key that was set, if it has one.
-fn is_new(outcome: Outcome) -> Option<bool> {
+pub(super) fn is_new(outcome: Outcome) -> Option<bool> {
     match outcome {
         Outcome::New => Some(true),
         Outcome::Seen => Some(false),

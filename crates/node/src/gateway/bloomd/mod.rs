@@ -4,11 +4,13 @@
 //! replies are written once everything they acknowledge is as durable as promised. Work that
 //! touches files is handed to the blocking pool and the lines behind it wait.
 
+mod conf;
 mod connection;
 mod datagram;
 mod execute;
 mod job;
 mod kinds;
+mod long;
 
 use std::io;
 use std::sync::Arc;
@@ -19,12 +21,14 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::engine::Engine;
 use crate::metrics::BloomdMetrics;
-use crate::replies::Replies;
+use crate::replies::{ClientMemory, Replies};
 use crate::sockets::TcpListeners;
+pub use conf::Settings;
 use connection::Connection;
 
 /// Why a connection was ended.
-const STALLED: &str = "its client takes no replies (limits.write_timeout)";
+const STALLED: &str =
+    "its client takes no replies, or sends no more of a long line (limits.write_timeout)";
 
 /// Bounds of the gateway.
 #[derive(Clone, Copy, Debug)]
@@ -35,7 +39,8 @@ pub struct Limits {
     pub line: usize,
     /// Replies that may wait for one connection, in bytes.
     pub output: usize,
-    /// A client that takes nothing for this long while replies wait is disconnected.
+    /// A client that takes nothing for this long while replies wait, or sends nothing while a long
+    /// line of it holds memory, is disconnected.
     pub write_timeout: Duration,
     /// A connection that is silent for this long is closed.
     pub idle: Option<Duration>,
@@ -47,23 +52,29 @@ pub struct Gateway {
     limits: Limits,
     /// What the replies of all connections may take, those of other gateways included.
     replies: Arc<Replies>,
+    /// What unfinished lines may take, those of other gateways included.
+    requests: Arc<Replies>,
     metrics: BloomdMetrics,
+    settings: Settings,
 }
 
 impl Gateway {
-    /// A gateway to `engine`.
+    /// A gateway to `engine` that shows `settings`.
     #[must_use]
     pub(crate) fn new(
         engine: Arc<Engine>,
         limits: Limits,
-        replies: Arc<Replies>,
+        ClientMemory { replies, requests }: ClientMemory,
         metrics: BloomdMetrics,
+        settings: Settings,
     ) -> Arc<Self> {
         Arc::new(Gateway {
             engine,
             limits,
             replies,
+            requests,
             metrics,
+            settings,
         })
     }
 

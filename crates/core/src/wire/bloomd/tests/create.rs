@@ -146,6 +146,8 @@ fn assigned_probability() {
         ("create x prob=0,05\n", BAD),
         ("create x prob=1e\n", BAD),
         ("create x prob=1e-400\n", BAD),
+        ("create x prob=1e-15\n", probability(1e-15)),
+        ("create x prob=9e-16\n", BAD),
         ("create x prob=1e999\n", BAD),
         ("create x prob=.\n", BAD),
         ("create x prob=+\n", BAD),

@@ -1,6 +1,6 @@
 //! Lines and their meaning, for every command but `create`.
 
-use super::super::{ClientError, Command, Lines, parse};
+use super::super::{Beginning, ClientError, Command, Lines, parse};
 use super::{Outcome, check_table};
 
 const NOT_SUPPORTED: Outcome = Err(ClientError::CommandNotSupported);
@@ -299,13 +299,13 @@ fn a_line_of_exactly_the_limit_passes() {
 }
 
 #[test]
-fn a_longer_line_ends_the_input() {
-    // Whether its end has arrived makes no difference, nor does what comes after it.
-    for input in [
-        "ok\n123456",
-        "ok\n123456\n",
-        "ok\n123456\nlist\n",
-        "ok\n12345\r\n",
+fn a_longer_line_is_passed_over() {
+    // Whether its end has arrived makes no difference to the line being too long.
+    for (input, rest) in [
+        ("ok\n123456", None),
+        ("ok\n123456\n", Some(None)),
+        ("ok\n123456\nlist\n", Some(Some("list"))),
+        ("ok\n12345\r\nlist\n", Some(Some("list"))),
     ] {
         let mut lines = Lines::new(input.as_bytes(), 5);
         assert_eq!(lines.next(), Some(&b"ok"[..]), "{input:?}");
@@ -313,5 +313,45 @@ fn a_longer_line_ends_the_input() {
         assert!(lines.is_too_long(), "{input:?}");
         assert_eq!(lines.next(), None, "{input:?}");
         assert_eq!(lines.consumed(), 3, "{input:?}");
+        assert_eq!(lines.pass_over(), rest.is_some(), "{input:?}");
+        assert!(!lines.is_too_long(), "{input:?}");
+        let next = rest.flatten().map(str::as_bytes);
+        assert_eq!((lines.next(), lines.unfinished()), (next, 0), "{input:?}");
+    }
+}
+
+#[test]
+fn the_middle_of_a_longer_line_is_passed_over() {
+    let mut lines = Lines::new(b"789\nlist\n1234", 5);
+    assert!(lines.pass_over());
+    assert_eq!(lines.next(), Some(&b"list"[..]));
+    assert_eq!((lines.next(), lines.unfinished()), (None, 4));
+    let mut lines = Lines::new(b"789", 5);
+    assert!(!lines.pass_over());
+    assert_eq!((lines.next(), lines.unfinished()), (None, 0));
+}
+
+#[test]
+fn a_request_for_many_keys_is_known_before_it_ends() {
+    let beginning = |line: &'static str| {
+        Beginning::of(line.as_bytes())
+            .map(|b| (b.adds, str::from_utf8(b.filter).unwrap(), b.length))
+    };
+    assert_eq!(beginning("b foo k"), Some((true, "foo", 6)));
+    assert_eq!(beginning("bulk foo  "), Some((true, "foo", 9)));
+    assert_eq!(beginning("m foo key key"), Some((false, "foo", 6)));
+    assert_eq!(beginning("multi  k"), Some((false, "", 7)));
+    for other in [
+        "",
+        "b",
+        "b ",
+        "b foo",
+        "b foo ",
+        "bulky foo k",
+        "s foo key",
+        "c f k",
+        "list b f k",
+    ] {
+        assert_eq!(beginning(other), None, "{other:?}");
     }
 }
