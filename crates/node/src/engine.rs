@@ -21,6 +21,7 @@ use grapevine_store::log::Position;
 use grapevine_store::tables::Tables;
 use tokio::sync::watch;
 
+use crate::company::Company;
 use crate::complaints::Complaints;
 use crate::config::{Durability, SyncMode};
 use crate::large_filters::{Told, aside};
@@ -103,6 +104,8 @@ pub struct Engine {
     wanted: Wanted,
     stopping: AtomicBool,
     complaints: Complaints,
+    /// Whether others join a write that waits a turn.
+    company: Company,
     /// It was said that snapshots cannot be read back.
     unreadable_said: AtomicBool,
     large_filters: Told,
@@ -156,6 +159,7 @@ impl Engine {
             wanted: Wanted::default(),
             stopping: AtomicBool::new(false),
             complaints: Complaints::default(),
+            company: Company::default(),
             unreadable_said: AtomicBool::new(false),
             large_filters: Told::default(),
             sync_age: Mutex::new(sync_age),
@@ -245,8 +249,13 @@ impl Engine {
             return self.wait_for_sync(position).await;
         }
         // Let the other connections that have input join the batch; the first to come back
-        // writes for all of them.
-        tokio::task::yield_now().await;
+        // writes for all of them. Where nobody joins, that is only a turn of the runtime more.
+        if self.company.is_expected() {
+            tokio::task::yield_now().await;
+            let journal = self.journal();
+            let others = journal.appended() > position || journal.committed() >= position;
+            self.company.came(others);
+        }
         Ok(self.journal().commit(position)?)
     }
 
@@ -455,12 +464,19 @@ impl Keepers {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
     use super::*;
     use grapevine_store::disk::{Operation, SimulatedDisk};
     use grapevine_store::filters::{Creation, Entropy, Options, Recreation};
     use grapevine_store::log::LogConfig;
 
     fn engine(disk: &SimulatedDisk) -> Arc<Engine> {
+        engine_with(disk, SyncMode::Always)
+    }
+
+    fn engine_with(disk: &SimulatedDisk, sync: SyncMode) -> Arc<Engine> {
         let options = Options {
             log: LogConfig::default(),
             memory: 1 << 20,
@@ -480,7 +496,7 @@ mod tests {
             storage: Storage::Durable,
         };
         let durability = Durability {
-            sync: SyncMode::Always,
+            sync,
             interval: Duration::from_secs(1),
         };
         Engine::new(collections, defaults, durability)
@@ -512,6 +528,29 @@ mod tests {
         assert!(engine.filters().journal().synced() >= position);
         assert!(!engine.is_sync_due(position));
         keepers.stop().expect("all is written");
+    }
+
+    #[test]
+    fn a_client_that_is_alone_is_not_made_to_wait_a_turn() {
+        let engine = engine_with(&SimulatedDisk::new(), SyncMode::Os);
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut at_once = 0;
+        for number in 0..100 {
+            let position = create(&engine, format!("filter-{number}").as_bytes());
+            let mut settled = pin!(engine.settle(position));
+            match settled.as_mut().poll(&mut cx) {
+                Poll::Ready(outcome) => {
+                    outcome.expect("written");
+                    at_once += 1;
+                }
+                Poll::Pending => {
+                    let polled = settled.poll(&mut cx);
+                    assert!(matches!(polled, Poll::Ready(Ok(()))), "{polled:?}");
+                }
+            }
+            assert!(engine.is_settled(position));
+        }
+        assert!((70..100).contains(&at_once), "{at_once} of 100");
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod bench;
 pub mod cli;
 pub mod client;
 mod clock;
+mod company;
 mod complaints;
 pub mod config;
 pub mod data_directory;
