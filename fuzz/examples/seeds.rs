@@ -268,7 +268,7 @@ fn operations() -> Result<Vec<(&'static str, Vec<u8>)>, Box<dyn Error>> {
                 content: Content::Values(b"10.0.0.9\talpha".to_vec()),
                 expires: Some(1 << 40),
             };
-            encode_rows_of(bytes, b"leases");
+            encode_rows_of(bytes, b"leases", None);
             encode_row(bytes, b"9", &lease, None);
             encode_row(bytes, b"10", &Row::tombstone(-1), Some(MADE));
         }),

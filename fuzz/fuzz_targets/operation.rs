@@ -6,7 +6,8 @@ use grapevine_core::filter::Run;
 use grapevine_core::operation::{
     EntryHeader, Operation, decode, encode_adopted_version, encode_bits, encode_change,
     encode_draw, encode_fork, encode_grant, encode_group, encode_insert, encode_mark, encode_marks,
-    encode_member, encode_row, encode_rows_of, encode_table,
+    encode_member, encode_renewed_row, encode_row, encode_rows_of, encode_table,
+    encode_table_drop,
 };
 use libfuzzer_sys::fuzz_target;
 
@@ -41,10 +42,13 @@ fuzz_target!(|entry: &[u8]| {
             assert_eq!(again, bytes, "bits have one form");
         }
         Operation::Rows(rows) => {
-            encode_rows_of(&mut again, rows.name);
+            encode_rows_of(&mut again, rows.name, rows.epoch);
             let mut count = 0;
             for row in rows.iter() {
-                encode_row(&mut again, row.key, &row.row, row.made_by);
+                match row.renewed {
+                    true => encode_renewed_row(&mut again, row.key, &row.row, row.made_by),
+                    false => encode_row(&mut again, row.key, &row.row, row.made_by),
+                }
                 count += 1;
             }
             assert_eq!(count, rows.count());
@@ -57,6 +61,7 @@ fuzz_target!(|entry: &[u8]| {
         Operation::Marks(origin, history) => encode_marks(&mut again, *origin, history),
         Operation::Fork(first) => encode_fork(&mut again, *first),
         Operation::Table(row) => encode_table(&mut again, row),
+        Operation::DropTable(dropped) => encode_table_drop(&mut again, dropped),
         Operation::Catalogue(change) => encode_change(&mut again, change),
         Operation::Grant(grant) => encode_grant(&mut again, grant),
         Operation::Member(row) => encode_member(&mut again, row),

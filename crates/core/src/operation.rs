@@ -13,6 +13,7 @@
 //! bits      = indexes u16 each, below 65200
 //! mark      = u64, not 0: of the run of the node that makes what follows
 //! rows      = a table's name and rows of it, see `operation/rows.rs`
+//! drop table = a MessagePack map: the table's description, and what its dropper had seen
 //! other     = a MessagePack map; fields that this version does not know are carried along, within
 //!             the bounds of `carried.rs`
 //! ```
@@ -27,6 +28,7 @@
 mod error;
 mod marks;
 mod rows;
+mod tables;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -47,8 +49,10 @@ pub use error::OperationError;
 use marks::decode_mark;
 pub use marks::{encode_fork, encode_mark, encode_marks};
 pub use rows::{
-    KeyedRow, ROW_OVERHEAD_BYTES, Rows, RowsError, decode_rows, encode_row, encode_rows_of,
+    KeyedRow, ROW_OVERHEAD_BYTES, Rows, RowsError, decode_rows, encode_renewed_row, encode_row,
+    encode_rows_of,
 };
+pub use tables::{TableDrop, encode_table, encode_table_drop};
 
 /// Bytes before the operation in every entry.
 pub const ENTRY_HEADER_BYTES: usize = 1 + Origin::BYTES + 8;
@@ -79,6 +83,8 @@ const KIND_ROWS: u8 = 16;
 const KIND_MARK: u8 = 17;
 const KIND_MARKS: u8 = 18;
 const KIND_FORK: u8 = 19;
+const KIND_DROP_TABLE: u8 = 20;
+const KIND_ROWS_OF_EPOCH: u8 = 21;
 
 /// Who an operation is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -260,6 +266,8 @@ pub enum Operation<'a> {
     Member(MemberRow),
     /// A table exists, or more is known of it.
     Table(TableRow),
+    /// A table is gone, with every row of its epoch and those before.
+    DropTable(TableDrop),
     /// Rows of a table, which exists with them.
     Rows(Rows<'a>),
     /// The operations of the origin from here to its next mark are of one run of its node.
@@ -394,11 +402,6 @@ pub fn encode_member(buffer: &mut Vec<u8>, row: &MemberRow) {
     encode_body(buffer, KIND_MEMBER, row);
 }
 
-/// Appends the description of a table, whose name must be valid, to `buffer`.
-pub fn encode_table(buffer: &mut Vec<u8>, row: &TableRow) {
-    encode_body(buffer, KIND_TABLE, row);
-}
-
 /// Appends the group that the node belongs to now to `buffer`.
 pub fn encode_group(buffer: &mut Vec<u8>, group: &GroupIdentity) {
     encode_body(buffer, KIND_GROUP, group);
@@ -478,8 +481,8 @@ pub fn decode(operation: &[u8]) -> Result<Operation<'_>, OperationError> {
     if kind == KIND_BITS {
         return Ok(Operation::Bits(decode_bits(body)?));
     }
-    if kind == KIND_ROWS {
-        return Ok(Operation::Rows(Rows::decode(body)?));
+    if matches!(kind, KIND_ROWS | KIND_ROWS_OF_EPOCH) {
+        return Ok(Operation::Rows(Rows::decode(kind, body)?));
     }
     if kind == KIND_MARK {
         return decode_mark(body).map(Operation::Mark);
@@ -514,11 +517,8 @@ pub fn decode(operation: &[u8]) -> Result<Operation<'_>, OperationError> {
         }
         KIND_GRANT => return Ok(Operation::Grant(decode_body(kind, body)?)),
         KIND_MEMBER => return Ok(Operation::Member(decode_body(kind, body)?)),
-        KIND_TABLE => {
-            let row: TableRow = decode_body(kind, body)?;
-            validate_name(&row.name).map_err(OperationError::TableName)?;
-            return Ok(Operation::Table(row));
-        }
+        KIND_TABLE => return tables::decode_table(body).map(Operation::Table),
+        KIND_DROP_TABLE => return tables::decode_table_drop(body).map(Operation::DropTable),
         KIND_MARKS => {
             let (origin, history) = decode_body(kind, body)?;
             return Ok(Operation::Marks(origin, history));

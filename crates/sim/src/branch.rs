@@ -132,6 +132,10 @@ pub enum Branch {
     RowDeleted,
     /// A table's rows were merged from a file.
     RowsMerged,
+    /// A table was dropped.
+    TableDropped,
+    /// One that was made after a drop was dropped too.
+    TableDroppedAgain,
     /// Rows that are gone were removed.
     RowsRemoved,
     /// A file of a layer was damaged.
@@ -181,7 +185,7 @@ impl Branch {
     ];
 
     /// Those of seeds with many nodes.
-    pub const OF_MANY: [Branch; 51] = [
+    pub const OF_MANY: [Branch; 53] = [
         Branch::Kill,
         Branch::PowerCut,
         Branch::FilterFull,
@@ -220,6 +224,8 @@ impl Branch {
         Branch::Merged,
         Branch::RowDeleted,
         Branch::RowsMerged,
+        Branch::TableDropped,
+        Branch::TableDroppedAgain,
         Branch::RowsRemoved,
         Branch::ClockWrong,
         Branch::LeaseRefused,

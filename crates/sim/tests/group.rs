@@ -132,6 +132,7 @@ fn built_in_faults_are_found() {
         GroupMutation::RowsHealedAsEmpty,
         GroupMutation::LargeStopsAll,
         GroupMutation::LargeClaimed,
+        GroupMutation::EpochsIgnored,
         GroupMutation::OnlyNumbersCompared,
         GroupMutation::ForkKept,
     ] {

@@ -53,6 +53,9 @@ pub enum OperationError {
     /// A table cannot have that name.
     #[error("a table's {0}")]
     TableName(NameError),
+    /// A table's drop names an epoch in which the table exists.
+    #[error("the drop of a table names an epoch in which the table exists")]
+    NoDrop,
     /// A kind that this version does not know.
     #[error("operation of unknown kind {0}: written by a newer version")]
     Kind(u8),

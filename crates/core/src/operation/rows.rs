@@ -1,25 +1,28 @@
 //! Rows of a table as bytes.
 //!
 //! ```text
-//! rows    = name length u8 | name | row, 1 to 8192 times
+//! rows    = lineage 16, number u64 (of the table's epoch, in `rows of an epoch`)
+//!           | name length u8 | name | row, 1 to 8192 times
 //! row     = flags u8 | key length u16 | key | version i64
 //!           | expires u64 (with flag 2) | origin 16, sequence u64 (with flag 4)
 //!           | values length u32 | values (both without flag 1)
 //! ```
 //! Integers are little endian. Flag 1: a tombstone. Flag 2: it expires, in milliseconds since
-//! 1970. Flag 4: the operation that made the row is another one than this; such rows came with a
+//! 1970. Flag 8: it has the values of the row before it and expires no earlier, so nobody who watches
+//! is told. Flag 4: the operation that made the row is another one than this; such rows came with a
 //! snapshot, and an operation that has one is for this node alone.
 
 use super::OperationError;
 use crate::catalogue::{NameError, validate_name};
 use crate::limits::{OPERATION_BODY_BYTES_MAX, ROWS_PER_OPERATION_MAX};
 use crate::origin::Origin;
-use crate::table::{Content, Row, RowError, validate_key, validate_values};
+use crate::table::{Content, Row, RowError, TableEpoch, validate_key, validate_values};
 use crate::version::Dot;
 
 const TOMBSTONE: u8 = 1;
 const EXPIRES: u8 = 2;
 const MADE_BY: u8 = 4;
+const RENEWED: u8 = 8;
 
 /// What a row takes beside its key and values, at most.
 pub const ROW_OVERHEAD_BYTES: usize = 1 + 2 + 8 + 8 + 24 + 4;
@@ -29,6 +32,8 @@ pub const ROW_OVERHEAD_BYTES: usize = 1 + 2 + 8 + 8 + 24 + 4;
 pub struct Rows<'a> {
     /// The table.
     pub name: &'a [u8],
+    /// Which of the tables that had this name.
+    pub epoch: Option<TableEpoch>,
     rows: &'a [u8],
     count: usize,
     /// Whether some row was made by another operation than this.
@@ -44,6 +49,8 @@ pub struct KeyedRow<'a> {
     pub row: Row,
     /// The operation that made it, if it is another one than that which carries it.
     pub made_by: Option<Dot>,
+    /// It was made to expire later, and for nothing else.
+    pub renewed: bool,
 }
 
 /// Why bytes are not rows.
@@ -58,6 +65,9 @@ pub enum RowsError {
     /// Flags that this version does not know.
     #[error("a row has unknown flags {0:#04x}: written by a newer version")]
     Flags(u8),
+    /// Their table was dropped by then.
+    #[error("rows of epoch {0}, in which the table is dropped")]
+    Dropped(u64),
     /// The table's name cannot be one.
     #[error("the table's {0}")]
     Name(NameError),
@@ -66,22 +76,39 @@ pub enum RowsError {
     Row(#[from] RowError),
 }
 
-/// Appends the name before the rows. It must be valid.
-pub fn encode_rows_of(buffer: &mut Vec<u8>, name: &[u8]) {
+/// Appends the table's epoch and name before the rows. The name must be valid.
+pub fn encode_rows_of(buffer: &mut Vec<u8>, name: &[u8], epoch: Option<TableEpoch>) {
     debug_assert!(validate_name(name).is_ok());
-    buffer.push(super::KIND_ROWS);
+    match epoch {
+        None => buffer.push(super::KIND_ROWS),
+        Some(epoch) => {
+            buffer.push(super::KIND_ROWS_OF_EPOCH);
+            buffer.extend_from_slice(&epoch.lineage);
+            buffer.extend_from_slice(&epoch.number.to_le_bytes());
+        }
+    }
     buffer.push(name.len() as u8);
     buffer.extend_from_slice(name);
 }
 
 /// Appends a row, which must be valid, as its key must.
 pub fn encode_row(buffer: &mut Vec<u8>, key: &[u8], row: &Row, made_by: Option<Dot>) {
+    encode(buffer, key, row, made_by, false);
+}
+
+/// The same of a row that was made to expire later, and for nothing else.
+pub fn encode_renewed_row(buffer: &mut Vec<u8>, key: &[u8], row: &Row, made_by: Option<Dot>) {
+    encode(buffer, key, row, made_by, true);
+}
+
+fn encode(buffer: &mut Vec<u8>, key: &[u8], row: &Row, made_by: Option<Dot>, renewed: bool) {
     debug_assert!(validate_key(key).is_ok() && row.validate().is_ok());
     let flag = |set: bool, flag: u8| if set { flag } else { 0 };
     buffer.push(
         flag(row.is_tombstone(), TOMBSTONE)
             | flag(row.expires.is_some(), EXPIRES)
-            | flag(made_by.is_some(), MADE_BY),
+            | flag(made_by.is_some(), MADE_BY)
+            | flag(renewed, RENEWED),
     );
     buffer.extend_from_slice(&(key.len() as u16).to_le_bytes());
     buffer.extend_from_slice(key);
@@ -101,11 +128,22 @@ pub fn encode_row(buffer: &mut Vec<u8>, key: &[u8], row: &Row, made_by: Option<D
 
 impl<'a> Rows<'a> {
     /// Reads the body of an operation, and checks all of it.
-    pub(super) fn decode(body: &'a [u8]) -> Result<Self, OperationError> {
+    pub(super) fn decode(kind: u8, body: &'a [u8]) -> Result<Self, OperationError> {
         if body.len() > OPERATION_BODY_BYTES_MAX {
             return Err(OperationError::TooLong(body.len()));
         }
         let mut reader = Reader(body);
+        let mut epoch = None;
+        if kind == super::KIND_ROWS_OF_EPOCH {
+            let read = TableEpoch {
+                lineage: reader.array()?,
+                number: u64::from_le_bytes(reader.array()?),
+            };
+            if read.is_dropped() {
+                return Err(RowsError::Dropped(read.number).into());
+            }
+            epoch = Some(read);
+        }
         let length = usize::from(reader.array::<1>()?[0]);
         let name = reader.take(length)?;
         validate_name(name).map_err(RowsError::Name)?;
@@ -113,6 +151,7 @@ impl<'a> Rows<'a> {
         let (count, carries_dots) = check(rows)?;
         Ok(Rows {
             name,
+            epoch,
             rows,
             count,
             carries_dots,
@@ -174,6 +213,7 @@ struct Parts<'a> {
     version: i64,
     expires: Option<u64>,
     made_by: Option<Dot>,
+    renewed: bool,
     /// None of a tombstone.
     values: Option<&'a [u8]>,
 }
@@ -208,12 +248,13 @@ impl<'a> Reader<'a> {
                 expires: parts.expires,
             },
             made_by: parts.made_by,
+            renewed: parts.renewed,
         })
     }
 
     fn parts(&mut self) -> Result<Parts<'a>, RowsError> {
         let [flags] = self.array()?;
-        if flags & !(TOMBSTONE | EXPIRES | MADE_BY) != 0 {
+        if flags & !(TOMBSTONE | EXPIRES | MADE_BY | RENEWED) != 0 {
             return Err(RowsError::Flags(flags));
         }
         let length = u16::from_le_bytes(self.array()?);
@@ -240,6 +281,7 @@ impl<'a> Reader<'a> {
             version,
             expires,
             made_by,
+            renewed: flags & RENEWED != 0,
             values,
         })
     }

@@ -193,7 +193,7 @@ fn what_is_cut_short_or_from_the_future_is_named() {
 
 fn encoded_rows(name: &[u8], rows: &[(Vec<u8>, crate::table::Row, Option<Dot>)]) -> Vec<u8> {
     let mut bytes = Vec::new();
-    encode_rows_of(&mut bytes, name);
+    encode_rows_of(&mut bytes, name, None);
     for (key, row, made_by) in rows {
         encode_row(&mut bytes, key, row, *made_by);
     }
@@ -282,7 +282,7 @@ fn bytes_that_are_no_rows_are_refused_with_the_reason() {
     assert_eq!(refused(&head(b"t")), RowsError::Count);
     assert!(matches!(refused(&head(b"a b")), RowsError::Name(_)));
     assert!(matches!(refused(&head(b"")), RowsError::Name(_)));
-    assert_eq!(refused(&row(&[8])), RowsError::Flags(8));
+    assert_eq!(refused(&row(&[16])), RowsError::Flags(16));
     assert_eq!(
         refused(&row(&[1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])),
         RowError::KeyLength(0).into()

@@ -20,7 +20,7 @@ mod version;
 
 use std::cmp::Reverse;
 
-pub use description::TableRow;
+pub use description::{TableEpoch, TableRow, epoch_number};
 pub use floors::{BUCKETS, Floors, FloorsError, bucket};
 pub use horizon::Horizon;
 pub use version::{

@@ -61,7 +61,8 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         &["grapevine filter flush", "grapevine filter flush seen"],
     ),
     ("filter close", &["grapevine filter close seen"]),
-    ("filter clear", &["grapevine filter clear seen"]),
+    ("filter clear", &["grapevine filter clear seen --yes"]),
+    ("filter hide", &["grapevine filter hide seen"]),
     ("filter forget", &["grapevine filter forget seen"]),
     ("filter export", &["grapevine filter export seen seen.gvf"]),
     ("filter load", &["grapevine filter load copy seen.gvf"]),
@@ -94,6 +95,10 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     (
         "group secret add",
         &["grapevine group secret add other.secret --file group.secret"],
+    ),
+    (
+        "group secret list",
+        &["grapevine group secret list --file group.secret"],
     ),
     (
         "group secret use",
@@ -129,6 +134,13 @@ const EXAMPLES: &[(&str, &[&str])] = &[
             "grapevine restore --in-place",
         ],
     ),
+    (
+        "status",
+        &[
+            "grapevine status",
+            "grapevine status --data-dir /srv/grapevine",
+        ],
+    ),
     ("table create", &["grapevine table create services"]),
     ("table list", &["grapevine table list"]),
     (
@@ -143,11 +155,17 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         "table delete",
         &["grapevine table delete services web/alpha"],
     ),
+    ("table drop", &["grapevine table drop services --yes"]),
+    ("table info", &["grapevine table info services"]),
+    (
+        "table touch",
+        &["grapevine table touch services web/beta --ttl 60s"],
+    ),
     ("table show", &["grapevine table show services"]),
     (
         "table watch",
         &[
-            "grapevine table watch services",
+            "grapevine table watch services --prefix web/",
             "grapevine table watch services --after 0 --json",
         ],
     ),

@@ -7,6 +7,7 @@ mod applet;
 mod backup;
 mod bench;
 mod config;
+mod consent;
 mod doctor;
 mod download;
 mod examples;

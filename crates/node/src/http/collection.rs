@@ -258,6 +258,16 @@ async fn on_files(
 /// `POST /api/v1/filters/{name}/clear`.
 pub(super) async fn clear(State(api): State<Arc<Api>>, name: FilterName) -> Answer {
     let handle = api.filter(&name)?;
+    // Memory of an empty one is cleared, and inserts are waited for.
+    let clear = move |engine: &crate::engine::Engine| engine.filters().clear(&handle);
+    let position = api.engine.run_blocking(clear).await?;
+    api.engine.settle(position).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// `POST /api/v1/filters/{name}/hide`.
+pub(super) async fn hide(State(api): State<Arc<Api>>, name: FilterName) -> Answer {
+    let handle = api.filter(&name)?;
     if handle.storage() == Storage::Memory {
         return Err(FilterError::InMemory.into());
     }

@@ -180,7 +180,10 @@ fn table_status(error: &TableError) -> (StatusCode, &'static str) {
     use StatusCode as S;
     match error {
         TableError::Name(_) => (S::BAD_REQUEST, "name"),
-        TableError::TooMany(_) => (S::INSUFFICIENT_STORAGE, "too_many_tables"),
+        TableError::TooMany(_) | TableError::TooManyDropped(_) => {
+            (S::INSUFFICIENT_STORAGE, "too_many_tables")
+        }
+        TableError::Epochs => (S::CONFLICT, "epochs"),
         TableError::Row(RowError::KeyLength(1..)) => (S::PAYLOAD_TOO_LARGE, "key_too_long"),
         TableError::Row(RowError::KeyLength(0) | RowError::KeyByte { .. }) => {
             (S::BAD_REQUEST, "key")

@@ -110,6 +110,7 @@ pub struct Server {
     write_timeout: Duration,
     group: Option<Arc<Group>>,
     about: About,
+    links: table::Links,
 }
 
 /// What every request is given.
@@ -130,6 +131,7 @@ struct Api {
     about: About,
     /// Where the time of requests is counted.
     places: timing::Places,
+    links: table::Links,
     transfers: Arc<Semaphore>,
     watchers: Arc<Semaphore>,
     stopping: AtomicBool,
@@ -153,6 +155,7 @@ impl Server {
             write_timeout: WRITE_TIMEOUT,
             group: None,
             about: About::default(),
+            links: table::Links::default(),
         }
     }
 
@@ -167,6 +170,13 @@ impl Server {
     #[must_use]
     pub fn with_about(mut self, about: About) -> Self {
         self.about = about;
+        self
+    }
+
+    /// The same for a node that exchanges tables with links.
+    #[must_use]
+    pub fn with_links(mut self, links: crate::gateway::p2ptbl::Settings) -> Self {
+        self.links = table::Links(Some(links));
         self
     }
 
@@ -199,6 +209,7 @@ impl Server {
             about: self.about,
             places: timing::Places::new(),
             bound,
+            links: self.links,
             transfers: Arc::new(Semaphore::new(TRANSFERS_MAX)),
             watchers: Arc::new(Semaphore::new(WATCHERS_MAX)),
             stopping: AtomicBool::new(false),

@@ -99,6 +99,7 @@ pub(super) fn table() -> Vec<Route> {
         route(M::POST, "/api/v1/filters/{name}/flush", collection::flush),
         route(M::POST, "/api/v1/filters/{name}/close", collection::close),
         route(M::POST, "/api/v1/filters/{name}/clear", collection::clear).noted("cleared filter"),
+        route(M::POST, "/api/v1/filters/{name}/hide", collection::hide).noted("hid filter"),
         route(M::POST, "/api/v1/filters/{name}/forget", collection::forget)
             .noted("forgot the bits of filter"),
         route(M::GET, "/api/v1/filters/{name}/export", transfer::export),
@@ -117,10 +118,16 @@ fn table_routes() -> Vec<Route> {
         route(M::GET, "/api/v1/tables", tables::list),
         route(M::PUT, "/api/v1/tables/{name}", tables::create).noted("created table"),
         route(M::GET, "/api/v1/tables/{name}", tables::info),
+        route(M::DELETE, "/api/v1/tables/{name}", tables::remove).noted("dropped table"),
         route(M::GET, "/api/v1/tables/{name}/rows", rows::page),
         route(M::GET, "/api/v1/tables/{name}/rows/{key}", rows::get),
         route(M::PUT, "/api/v1/tables/{name}/rows/{key}", rows::set),
         route(M::DELETE, "/api/v1/tables/{name}/rows/{key}", rows::delete),
+        route(
+            M::POST,
+            "/api/v1/tables/{name}/rows/{key}/touch",
+            rows::touch,
+        ),
         route(M::POST, "/api/v1/tables/{name}/import", transfer::import)
             .noted("imported rows into table"),
         route(M::GET, "/api/v1/tables/{name}/export", transfer::export),

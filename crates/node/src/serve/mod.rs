@@ -429,6 +429,7 @@ fn spawn(
         let server = http::Server::new(Arc::clone(engine), metrics, token.clone())
             .with_limits(limits)
             .with_memory(memory, config.limits.write_timeout)
+            .with_links(p2ptbl::Settings::from(&config.hbbp))
             .with_group(group)
             .with_about(about);
         let stopping = stopping.clone();
@@ -453,11 +454,18 @@ fn connections(config: &Config) -> usize {
     division.connections
 }
 
-/// Makes the tables that are exchanged over links, and says of them that they are.
+/// Makes the tables that are exchanged over links, and says of them that they are. Those that were
+/// dropped stay so.
 fn link_tables(engine: &Engine, exchanged: &p2ptbl::Settings) {
     for table in exchanged.tables() {
-        if let Err(error) = engine.collections().tables().link(table) {
-            tracing::error!("table {}: {error}", table.escape_ascii());
+        let (tables, shown) = (engine.collections().tables(), table.escape_ascii());
+        if let Err(error) = tables.link(table) {
+            tracing::error!("table {shown}: {error}");
+        } else if let Ok(None) = tables.summary(table) {
+            tracing::warn!(
+                "table {shown} was dropped and is not exchanged: take it out of hbbp.tables and \
+                 hbbp.gossip, or run `grapevine table create {shown}`"
+            );
         }
     }
 }

@@ -50,6 +50,7 @@ fn a_filter_is_made_described_and_dropped() {
         "POST /api/v1/filters/pages/flush",
         "POST /api/v1/filters/pages/close",
         "POST /api/v1/filters/pages/clear",
+        "POST /api/v1/filters/pages/hide",
         "GET /api/v1/filters/pages/export",
         "POST /api/v1/filters/pages/merge",
     ] {
@@ -151,19 +152,19 @@ fn wishes_that_make_no_filter_are_refused() {
 }
 
 #[test]
-fn close_clear_and_flush_keep_the_keys() {
+fn close_hide_and_flush_keep_the_keys_and_clear_does_not() {
     let served = Served::start();
     served.create("f");
     served.set("f", &["a"]);
     let post = |verb: &str| served.post(&format!("/api/v1/filters/f/{verb}"), "text/plain", b"a");
-    assert_eq!(post("clear").refusal(), (409, "loaded".to_owned()));
+    assert_eq!(post("hide").refusal(), (409, "loaded".to_owned()));
     assert_eq!(post("flush").status, 204);
     assert_eq!(post("close").status, 204);
     let closed = served.get("/api/v1/filters/f").json();
     assert_eq!(closed["loaded"], false);
     assert_eq!(closed["layer_list"], json!(null));
     assert_eq!(closed["inserted"], 1);
-    assert_eq!(post("clear").status, 204);
+    assert_eq!(post("hide").status, 204);
     assert_eq!(served.get("/api/v1/filters/f").status, 404);
     let shown = served.request("PUT /api/v1/filters/f", "", b"");
     assert_eq!(
@@ -175,12 +176,14 @@ fn close_clear_and_flush_keep_the_keys() {
         served.get("/api/v1/filters/f").json()["usage"]["page_ins"],
         1
     );
+    assert_eq!(post("clear").status, 204);
+    assert_eq!(post("check").json()["yes"], 0);
     assert_eq!(served.post("/api/v1/flush", "text/plain", b"").status, 204);
     assert_eq!(served.engine.collections().log_tail(), 0);
 
     let memory = served.request("PUT /api/v1/filters/m", "", b"{\"in_memory\": true}");
     assert_eq!(memory.json()["filter"]["storage"], "memory");
-    for verb in ["close", "clear"] {
+    for verb in ["close", "hide"] {
         let refused = served.post(&format!("/api/v1/filters/m/{verb}"), "text/plain", b"");
         assert_eq!(refused.refusal(), (409, "in_memory".to_owned()));
     }

@@ -77,9 +77,15 @@ fn filters_are_made_used_and_dropped() {
     done(&served, "flush a");
     done(&served, "flush");
     done(&served, "close a");
-    done(&served, "clear a");
-    assert_eq!(run(&served, "info a").code, 3);
-    assert_eq!(done(&served, "create a"), "shown\n");
+    assert_eq!(done(&served, "check a x"), "yes\n");
+    let asked = run(&served, "clear a");
+    assert_eq!(asked.code, 2, "{}", asked.errors);
+    assert!(asked.errors.contains("--yes"));
+    done(&served, "clear a --yes");
+    let cleared = done(&served, "list");
+    assert!(cleared.starts_with("a\t0\t500\t"), "{cleared}");
+    assert_eq!(run(&served, "check a x").output, "no\n");
+    assert_eq!(done(&served, "set a x"), "new\n");
     assert_eq!(done(&served, "check a x"), "yes\n");
     let asked = run(&served, "drop a");
     assert_eq!(asked.code, 2, "{}", asked.errors);
@@ -114,7 +120,7 @@ fn what_is_absent_is_exit_code_3() {
         "check no x",
         "flush no",
         "close no",
-        "clear no",
+        "clear no --yes",
         "export no -",
         "merge no -",
         "check no --input -",

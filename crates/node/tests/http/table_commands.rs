@@ -204,3 +204,103 @@ fn files_go_in_and_out() {
     let nowhere = run(&served, &words("export t /nonexistent/file"));
     assert_eq!(nowhere.code, 1);
 }
+
+#[test]
+fn a_table_is_described_dropped_and_made_anew() {
+    let served = Served::start();
+    done(&served, "create t");
+    done(&served, "set t a x");
+    done(&served, "set t b yy --ttl 1h");
+    let info = done(&served, "info t");
+    for line in [
+        "name\tt",
+        "rows\t2",
+        "expiring\t1",
+        "bytes\t5",
+        "epoch\t0",
+        "told\tfalse",
+    ] {
+        assert!(info.lines().any(|found| found == line), "{line}: {info}");
+    }
+    let json = done(&served, "info t --json");
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(
+        (&json["measured"]["rows"], &json["linked"]),
+        (&2.into(), &false.into())
+    );
+    let asked = run(&served, &words("drop t"));
+    assert_eq!(asked.code, 2, "{}", asked.errors);
+    assert!(asked.errors.contains("--yes"), "{}", asked.errors);
+    assert_eq!(done(&served, "get t a"), "x\n");
+    done(&served, "drop t --yes");
+    for line in [
+        "drop t --yes",
+        "info t",
+        "get t a",
+        "set t a x",
+        "export t -",
+    ] {
+        let absent = run(&served, &words(line));
+        assert_eq!(absent.code, 3, "{line}: {}", absent.errors);
+    }
+    assert_eq!(done(&served, "list"), "");
+    done(&served, "create t");
+    assert_eq!(done(&served, "show t"), "");
+    done(&served, "set t c z");
+    assert_eq!(done(&served, "show t"), "c\tz\n");
+    assert!(done(&served, "info t").contains("epoch\t2\n"));
+}
+
+#[test]
+fn a_row_is_touched() {
+    let served = Served::start();
+    done(&served, "create t");
+    let version = |text: String| {
+        let row: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        (row["version"].clone(), row["expires"].as_u64())
+    };
+    let set = version(done(&served, "set t k v --ttl 1m --json"));
+    let touched = version(done(&served, "touch t k --ttl 1h --json"));
+    assert!(
+        touched.0 != set.0 && touched.1 > set.1,
+        "{set:?} {touched:?}"
+    );
+    assert_eq!(done(&served, "get t k"), "v\n");
+    assert_eq!(run(&served, &words("touch t no --ttl 1h")).code, 3);
+    assert_eq!(run(&served, &words("touch u k --ttl 1h")).code, 3);
+    assert_eq!(run(&served, &words("touch t k")).code, 2);
+}
+
+#[test]
+fn files_of_json_lines_keep_expiries_and_any_bytes() {
+    let served = Served::start();
+    done(&served, "create t");
+    let odd = run(
+        &served,
+        &[b"set", b"t", b"\xff%", b"\xfe", b"", b"--ttl", b"1h"],
+    );
+    assert_eq!(odd.code, 0, "{}", odd.errors);
+    done(&served, "set t plain v");
+    let file = done(&served, "export t - --format jsonl");
+    assert_eq!(file.lines().count(), 2, "{file}");
+    let path = served.directory().join("rows.jsonl");
+    std::fs::write(&path, &file).expect("written");
+    done(&served, "create u");
+    let import = format!("import u {} --format jsonl", path.display());
+    assert_eq!(done(&served, &import), "2 rows: 2 changed, 0 not\n");
+    assert_eq!(done(&served, "export u - --format jsonl"), file);
+    assert_eq!(done(&served, &import), "2 rows: 0 changed, 2 not\n");
+    // The number of a line is that of the file, also behind the first block.
+    let line = format!("{}\n", file.lines().next().expect("a line"));
+    let lines = line.repeat(8000);
+    std::fs::write(&path, format!("{lines}{{\"key\": \"k\"}}\n")).expect("written");
+    let refused = run(&served, &words(&import));
+    assert_eq!(refused.code, 1);
+    let said = &refused.errors;
+    assert!(
+        said.contains("line 8001: ") && said.contains("version"),
+        "{said}"
+    );
+    let other = run(&served, &words("export t - --format xml"));
+    assert_eq!(other.code, 2);
+}

@@ -351,3 +351,54 @@ fn streams_are_bounded_and_end_with_the_node() {
         assert!(rest.ends_with(b"0\r\n\r\n"), "{}", rest.escape_ascii());
     }
 }
+
+#[test]
+fn a_stream_ends_when_its_table_is_dropped_also_if_another_is_made_at_once() {
+    for made_anew in [false, true] {
+        let served = Served::start();
+        create_table(&served, "t");
+        set(&served, "k");
+        let mut stream = Stream::open(&served, "", "");
+        stream.block();
+        let dropped = served.engine.tables().drop_table(b"t");
+        dropped.expect("it writes");
+        if made_anew {
+            create_table(&served, "t");
+        }
+        loop {
+            let event = stream.block();
+            if event.name == "dropped" {
+                break;
+            }
+            assert_eq!(
+                event.name, "",
+                "of the old table nothing more comes: {event:?}"
+            );
+        }
+        // The last chunk, of no bytes.
+        let mut rest = String::new();
+        stream.0.read_to_string(&mut rest).expect("it ends");
+        assert!(rest.trim_start().starts_with('0'), "{rest:?}");
+    }
+}
+
+#[test]
+fn a_touched_row_is_told_when_its_new_time_comes_and_not_before() {
+    let served = Served::start();
+    create_table(&served, "t");
+    let lease = |key: &str, ttl: u64| {
+        let wish = json!({"values": ["v"], "ttl_ms": ttl});
+        set_row(&served, &format!("t/rows/{key}"), &wish)
+    };
+    lease("k", 2000);
+    let mut stream = Stream::open(&served, "?after=0", "");
+    assert_eq!(stream.words(3), "reset row:k complete");
+    let path = "/api/v1/tables/t/rows/k/touch";
+    let touched = served.post(path, "application/json", b"{\"ttl_ms\": 4000}");
+    assert_eq!(touched.status, 200, "{touched:?}");
+    set(&served, "other");
+    assert_eq!(stream.words(1), "row:other");
+    let gone = stream.event();
+    assert_eq!((&*gone.name, &gone.data["key"]), ("gone", &json!("k")));
+    assert_eq!(gone.data["version"], touched.json()["version"]);
+}

@@ -189,7 +189,7 @@ pub(super) fn without_rows(page: &mut Page) -> bool {
         };
         let mut kept = Vec::new();
         let mut count = 0;
-        encode_rows_of(&mut kept, rows.name);
+        encode_rows_of(&mut kept, rows.name, rows.epoch);
         for row in rows.iter() {
             if row.row.is_tombstone() {
                 encode_row(&mut kept, row.key, &row.row, row.made_by);
@@ -287,7 +287,9 @@ impl World {
             origin,
             sequence: collections.journal().applied().get(origin),
         };
-        self.ledger.tables.put(TABLE, &key, value, dot, version);
+        self.ledger
+            .tables
+            .put((TABLE, 0), &key, value, dot, version);
         let committed = collections.journal().commit(position);
         committed.map_err(|error| error.to_string())?;
         self.note(|| format!("lease {} {version} until {expires}", key.escape_ascii()));

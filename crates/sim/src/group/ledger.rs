@@ -88,7 +88,7 @@ impl Ledger {
         Ledger {
             epochs: BTreeMap::new(),
             bits: BitLedger::default(),
-            tables: TableLedger::default(),
+            tables: TableLedger::new(seed),
             clocks: Clocks::new(seed),
             dropped_names: BTreeSet::new(),
         }

@@ -9,6 +9,7 @@ mod bits;
 mod check;
 mod clocks;
 mod damage;
+mod drops;
 pub mod error_bound;
 mod fault;
 mod histories;

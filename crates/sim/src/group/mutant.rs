@@ -16,6 +16,7 @@ use grapevine_store::collections::{Collections, Exchange};
 use grapevine_store::filters::Filters;
 
 use super::clocks::{is_of_rows, without_rows};
+use super::drops::of_present_table;
 use super::memory::emptied;
 use crate::random::Random;
 
@@ -62,6 +63,8 @@ pub enum GroupMutation {
     LargeStopsAll,
     /// What is put into a filter that does not fit a node's memory is said to be there, and is not.
     LargeClaimed,
+    /// Rows of a table that was dropped are taken for those of the one made after it.
+    EpochsIgnored,
 }
 
 /// The replica of a node, with its fault.
@@ -197,6 +200,14 @@ impl Replica for Mutant {
                 let operations: Vec<Vec<u8>> = operations
                     .iter()
                     .map(|bytes| emptied(bytes).unwrap_or_else(|| bytes.clone()))
+                    .collect();
+                self.exchange.apply(origin, first, &operations)
+            }
+            GroupMutation::EpochsIgnored => {
+                let taken = |bytes: &Vec<u8>| of_present_table(&self.collections, bytes);
+                let operations: Vec<Vec<u8>> = operations
+                    .iter()
+                    .map(|bytes| taken(bytes).unwrap_or_else(|| bytes.clone()))
                     .collect();
                 self.exchange.apply(origin, first, &operations)
             }

@@ -38,6 +38,9 @@ const WRITE_TICKS: u64 = 16;
 /// What a clock says at the start of time: late enough to be set back many times.
 const CLOCK_START_MS: Time = 1 << 40;
 
+/// The one group that there is.
+const GROUP: [u8; 16] = [0x67; 16];
+
 /// A node, running or not.
 pub(super) struct Node {
     pub(super) disk: SimulatedDisk,
@@ -265,7 +268,11 @@ impl Node {
         };
         let group = running.collections.group();
         if !group.met {
-            let met = GroupIdentity { met: true, ..group };
+            let met = GroupIdentity {
+                id: GROUP,
+                met: true,
+                ..group
+            };
             let joined = running.collections.join(met);
             joined.map_err(|error| error.to_string())?;
         }

@@ -7,6 +7,7 @@ use grapevine_core::version::{Dot, VersionVector};
 use grapevine_store::collections::Collections;
 use grapevine_store::tables::{Deletion, KeyedRow, TableError, Written};
 
+use super::drops::Drops;
 use super::ledger::Ack;
 use super::{Checked, World};
 use crate::branch::Branch;
@@ -37,12 +38,23 @@ pub(super) struct KeyHistory {
 #[derive(Debug, Default)]
 pub(super) struct TableLedger {
     /// Acknowledged creations.
-    pub(super) created: BTreeMap<&'static [u8], Vec<Ack>>,
-    pub(super) keys: BTreeMap<(&'static [u8], Vec<u8>), KeyHistory>,
+    pub(super) created: BTreeMap<Life, Vec<Ack>>,
+    pub(super) keys: BTreeMap<(Life, Vec<u8>), KeyHistory>,
+    pub(super) drops: Drops,
     values: u64,
 }
 
+/// One of the tables that had a name: the name, and the number of its epoch.
+pub(super) type Life = (&'static [u8], u64);
+
 impl TableLedger {
+    pub(super) fn new(seed: u64) -> Self {
+        TableLedger {
+            drops: Drops::new(seed),
+            ..TableLedger::default()
+        }
+    }
+
     /// Keeps the acknowledgements that `change` does not take back.
     pub(super) fn each(&mut self, change: &mut impl FnMut(&mut Ack) -> bool) {
         for acks in self.created.values_mut() {
@@ -52,23 +64,17 @@ impl TableLedger {
             history.changes.retain_mut(|(ack, _)| change(ack));
             history.deletions.retain_mut(|(ack, _)| change(ack));
         }
+        self.drops.each(change);
     }
 
     /// A value is put there with this version.
-    pub(super) fn put(
-        &mut self,
-        name: &'static [u8],
-        key: &[u8],
-        value: Vec<u8>,
-        dot: Dot,
-        version: i64,
-    ) {
+    pub(super) fn put(&mut self, name: Life, key: &[u8], value: Vec<u8>, dot: Dot, version: i64) {
         let history = self.key(name, key);
         history.put.entry(value).or_default().push(dot);
         history.put_versions.insert(version);
     }
 
-    fn key(&mut self, name: &'static [u8], key: &[u8]) -> &mut KeyHistory {
+    fn key(&mut self, name: Life, key: &[u8]) -> &mut KeyHistory {
         self.keys.entry((name, key.to_vec())).or_default()
     }
 }
@@ -85,6 +91,11 @@ impl World {
     /// A change of a table.
     pub(super) fn change_table(&mut self, node: usize) -> Checked {
         let name = *self.random.pick(&TABLES).unwrap_or(&TABLES[0]);
+        self.change_table_named(node, name)
+    }
+
+    /// A change of this table.
+    pub(super) fn change_table_named(&mut self, node: usize, name: &'static [u8]) -> Checked {
         if self.rows_are_healing(node) {
             return self.be_refused(node, name);
         }
@@ -111,9 +122,20 @@ impl World {
     }
 
     fn has_table(&self, node: usize, name: &[u8]) -> Result<bool, String> {
-        let summary = self.collections(node).tables().summary(name);
-        let summary = summary.map_err(|error| format!("asking for a table: {error}"))?;
-        Ok(summary.is_some())
+        Ok(self.epoch_of(node, name)?.is_some())
+    }
+
+    /// The number of the epoch of a node's table; none: it has no such table.
+    pub(super) fn epoch_of(&self, node: usize, name: &[u8]) -> Result<Option<u64>, String> {
+        let epoch = self.collections(node).tables().epoch(name);
+        let epoch = epoch.map_err(|error| format!("asking for a table: {error}"))?;
+        Ok(epoch.map(|epoch| epoch.map_or(0, |epoch| epoch.number)))
+    }
+
+    /// The table of that name that a node has.
+    fn life(&self, node: usize, name: &'static [u8]) -> Result<Life, String> {
+        let number = self.epoch_of(node, name)?;
+        Ok((name, number.ok_or("a table that was there is not")?))
     }
 
     /// A node whose rows are damaged says so, whatever it is asked.
@@ -142,7 +164,8 @@ impl World {
         let position = self.collections(node).journal().appended();
         let ack = self.acknowledge(node, position)?;
         self.note(|| format!("create table {} on {node}", name.escape_ascii()));
-        let acks = self.ledger.tables.created.entry(name).or_default();
+        let life = self.life(node, name)?;
+        let acks = self.ledger.tables.created.entry(life).or_default();
         acks.push(ack);
         Ok(())
     }
@@ -172,11 +195,11 @@ impl World {
         let Written::Row { version, position } = written else {
             return Err("a table that was there is not".to_owned());
         };
-        let dot = self.own_dot(node);
-        self.ledger.tables.put(name, &key, value, dot, version);
+        let (dot, life) = (self.own_dot(node), self.life(node, name)?);
+        self.ledger.tables.put(life, &key, value, dot, version);
         let ack = self.acknowledge(node, position)?;
         self.note(|| format!("set row {} {version} on {node}", key.escape_ascii()));
-        let history = self.ledger.tables.key(name, &key);
+        let history = self.ledger.tables.key(life, &key);
         history.changes.push((ack, version));
         Ok(())
     }
@@ -189,12 +212,13 @@ impl World {
         let Deletion::Deleted { version, position } = deleted else {
             return Ok(());
         };
-        let history = self.ledger.tables.key(name, &key);
+        let life = self.life(node, name)?;
+        let history = self.ledger.tables.key(life, &key);
         history.tried_deletions.push(version);
         let ack = self.acknowledge(node, position)?;
         self.note(|| format!("delete row {} {version} on {node}", key.escape_ascii()));
         self.hit(Branch::RowDeleted);
-        let history = self.ledger.tables.key(name, &key);
+        let history = self.ledger.tables.key(life, &key);
         history.deletions.push((ack, seen));
         Ok(())
     }
@@ -213,9 +237,10 @@ impl World {
         let merged = merged.map_err(|error| format!("merge rows: {error}"))?;
         let merged = merged.ok_or("a table that was there is not")?;
         let last = self.own_dot(node);
+        let life = self.life(node, name)?;
         // Any of the operations may have carried any of the values.
         for (key, row) in rows.iter().filter(|_| last.sequence > before) {
-            let history = self.ledger.tables.key(name, key);
+            let history = self.ledger.tables.key(life, key);
             let value = row.values().unwrap_or_default().to_vec();
             history.put.entry(value).or_default().push(last);
             history.put_versions.insert(row.version);
@@ -236,14 +261,16 @@ impl World {
         let collections = self.collections(node);
         let applied = self.applied(node);
         let must = |ack: &Ack| ack.binds(node) || applied.covers(ack.dot) || (all && ack.is_safe());
-        for (name, acks) in &self.ledger.tables.created {
-            let there = self.has_table(node, name)?;
-            if !there && acks.iter().any(must) {
-                let name = name.escape_ascii();
-                return Err(format!("node {node} has not table {name}"));
-            }
+        self.check_drops(node, must)?;
+        for (life, acks) in &self.ledger.tables.created {
+            self.stands(node, *life, acks.iter().any(must))?;
         }
-        for ((name, key), history) in &self.ledger.tables.keys {
+        for ((life, key), history) in &self.ledger.tables.keys {
+            let bound = history.changes.iter().any(|(ack, _)| must(ack));
+            if !self.stands(node, *life, bound)? {
+                continue;
+            }
+            let (name, _) = life;
             let found = collections.tables().get(name, key, NOW_MS);
             let found = found.map_err(|error| format!("node {node}: {error}"))?;
             let row = found.and_then(|found| found.row);

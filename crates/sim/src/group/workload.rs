@@ -57,6 +57,7 @@ impl World {
             _ => self.change_table(node)?,
         }
         self.change_lease(node)?;
+        self.change_switches(node)?;
         if self.plan.mutation == GroupMutation::RightsIgnored {
             self.ignore_all_rights();
         }

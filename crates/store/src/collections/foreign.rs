@@ -117,6 +117,7 @@ impl Collections {
             }
             Operation::Bits(bits) => self.bitmap.apply(*bits, append)?,
             Operation::Table(row) => self.tables.apply_table(row, append)?,
+            Operation::DropTable(dropped) => self.tables.apply_drop(dropped, append)?,
             Operation::Rows(rows) => self.tables.apply_rows(dot, rows, append)?,
             Operation::Mark(mark) => {
                 self.journal.append_foreign_mark(dot, bytes, Some(*mark))?;

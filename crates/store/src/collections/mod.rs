@@ -28,6 +28,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use grapevine_core::membership::{GroupIdentity, MemberError, MemberRow, Members, NodeId};
 use grapevine_core::operation::{Stream, encode_group, encode_member};
+use grapevine_core::origin::Origin;
 use grapevine_core::version::VersionVector;
 
 pub use bitmap::GroupBitmap;
@@ -72,6 +73,12 @@ pub struct Collections {
 struct System {
     group: GroupIdentity,
     members: Members,
+}
+
+/// Whose epochs of tables count on a node of this group: those of the group, or while it was always
+/// alone its own.
+fn lineage(group: &GroupIdentity, origin: Origin) -> [u8; 16] {
+    if group.met { group.id } else { origin.bytes() }
 }
 
 /// Why a member's row was not entered.
@@ -126,9 +133,13 @@ impl Collections {
         let mut encoded = Vec::new();
         encode_group(&mut encoded, &group);
         let mut system = self.lock_system();
-        let (position, _) = self
-            .journal
-            .append(Stream::Local, |_, entry| entry.extend_from_slice(&encoded))?;
+        let lineage = lineage(&group, self.journal.origin());
+        let position = self.tables.change_lineage(lineage, || {
+            let appended = self
+                .journal
+                .append(Stream::Local, |_, entry| entry.extend_from_slice(&encoded));
+            appended.map(|(position, _)| position)
+        })?;
         system.group = group;
         self.tell_filters(&system);
         Ok(position)

@@ -9,8 +9,8 @@ use grapevine_core::membership::{GroupIdentity, MemberError, Members};
 use grapevine_core::operation::{EntryHeader, Operation, decode};
 
 use super::creation::read_or_make;
-use super::rows::{is_of_a_state, open_tables};
-use super::{Collections, GroupBitmap, OpenError, System};
+use super::rows::{is_of_a_state, is_of_tables, open_tables};
+use super::{Collections, GroupBitmap, OpenError, System, lineage};
 use crate::disk::Disk;
 use crate::filters::{Blocked, Entropy, FILTERS_DIR, Filters, Options};
 use crate::journal::{Journal, LOG_DIR};
@@ -80,7 +80,9 @@ impl Collections {
             .map_err(ManifestError::from)?;
         let hidden = manifest.hidden.into_iter().map(|name| name.into_vec());
         let expected = manifest.tables;
-        let (tables, lost_rows) = open_tables(&disk, &journal, &entropy, rows, expected)?;
+        let lineage = lineage(&group, identity.origin);
+        let (tables, lost_rows) =
+            open_tables(&disk, &journal, &entropy, rows, (expected, lineage))?;
         let in_file = tables.in_file();
         let filters = Filters::new(
             Arc::clone(&disk),
@@ -193,7 +195,7 @@ impl Collections {
         if let Operation::Insert(insert) = &operation {
             recovered.keys += insert.hashes().len() as u64;
         }
-        let of_tables = matches!(operation, Operation::Table(_) | Operation::Rows(_));
+        let of_tables = is_of_tables(&operation);
         // An append gives the end of its entry, and so do rows say when they changed.
         let end = position + (crate::log::frame::ENTRY_PREFIX_LEN + entry.len()) as Position;
         if of_tables && end <= in_file {
@@ -231,7 +233,7 @@ impl Collections {
             }
             Operation::Group(group) => {
                 self.lock_system().group = *group;
-                Ok(())
+                Ok(self.replay_lineage(group)?)
             }
             Operation::Mark(mark) => {
                 self.journal.replayed_mark(header.dot, *mark);
@@ -251,6 +253,7 @@ impl Collections {
             }
             Operation::Bits(bits) => Ok(self.bitmap.apply(*bits, there)?),
             Operation::Table(row) => Ok(self.tables.apply_table(row, there)?),
+            Operation::DropTable(dropped) => Ok(self.tables.replay_drop(dropped, end)?),
             Operation::Rows(rows) => Ok(self.tables.replay_rows(header.dot, rows, end)?),
         };
         effected.map_err(|blocked| match blocked {

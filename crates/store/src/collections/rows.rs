@@ -4,33 +4,42 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use grapevine_core::membership::GroupIdentity;
 use grapevine_core::operation::{EntryHeader, Operation, Stream, decode};
 
-use super::{Collections, OpenError};
+use super::{Collections, OpenError, lineage};
 use crate::disk::Disk;
 use crate::filters::Entropy;
-use crate::journal::Journal;
+use crate::journal::{Journal, ReadOnly};
 use crate::log::Position;
 use crate::log::frame::ENTRY_PREFIX_LEN;
 use crate::tables::{FlushError, LostRows, RowsMemory, TableError, Tables};
 
 /// The tables of a directory, and what was found if their file is lost. It is to have everything up to
-/// `expected`, and not more than the journal.
+/// the position that is given, and not more than the journal; beside it stands whose epochs count.
 pub(super) fn open_tables(
     disk: &Arc<dyn Disk>,
     journal: &Arc<Journal>,
     entropy: &Entropy,
     memory: RowsMemory,
-    expected: Position,
+    (expected, lineage): (Position, [u8; 16]),
 ) -> Result<(Tables, Option<LostRows>), OpenError> {
     let (disk, journal_of_tables) = (Arc::clone(disk), Arc::clone(journal));
     let entropy = Arc::clone(entropy);
-    let (tables, lost) = Tables::open(disk, journal_of_tables, entropy, memory, expected)?;
+    let (tables, lost) = Tables::open(disk, journal_of_tables, entropy, memory, expected, lineage)?;
     let (position, end) = (tables.in_file(), journal.appended());
     if position > end {
         return Err(OpenError::TablesAhead { position, end });
     }
     Ok((tables, lost))
+}
+
+/// Whether an operation changes tables or their rows.
+pub(super) fn is_of_tables(operation: &Operation<'_>) -> bool {
+    matches!(
+        operation,
+        Operation::Table(_) | Operation::DropTable(_) | Operation::Rows(_)
+    )
 }
 
 /// Whether an entry came with the state of another node, with which rows may have gone that no entry
@@ -59,6 +68,14 @@ impl Collections {
         if !self.tables.rebuilds_before(until) {
             return Ok(false);
         }
+        let group = self.group();
+        if start == 0 {
+            // As a node begins: alone.
+            self.replay_lineage(&GroupIdentity {
+                met: false,
+                ..group
+            })?;
+        }
         let mut broken = None;
         let read = log.read_from(start, |position, entry| {
             if position >= until {
@@ -72,6 +89,7 @@ impl Collections {
                 }
             }
         });
+        self.replay_lineage(&group)?;
         match broken {
             Some(Broken::Open(error)) => Err(error),
             // Nothing else needs this part of the log. What it had comes from peers.
@@ -80,13 +98,23 @@ impl Collections {
         }
     }
 
+    /// From here on in the log the node belongs to this group.
+    pub(super) fn replay_lineage(&self, group: &GroupIdentity) -> Result<(), ReadOnly> {
+        let lineage = lineage(group, self.journal.origin());
+        self.tables.change_lineage(lineage, || Ok(0)).map(drop)
+    }
+
     fn replay_rows_of(&self, position: Position, entry: &[u8]) -> Result<(), Broken> {
         let (header, bytes) = EntryHeader::decode(entry).map_err(|_| Broken::Unreadable)?;
         let operation = decode(bytes).map_err(|_| Broken::Unreadable)?;
         if is_of_a_state(&header, &operation) {
             self.tables.replayed_of_a_state();
         }
-        if matches!(operation, Operation::Table(_) | Operation::Rows(_)) {
+        if let Operation::Group(group) = &operation {
+            let changed = self.replay_lineage(group);
+            changed.map_err(|error| Broken::Open(OpenError::ReadOnly(error)))?;
+        }
+        if is_of_tables(&operation) {
             let end = position + (ENTRY_PREFIX_LEN + entry.len()) as Position;
             self.replay_operation(position, end, &header, &operation)
                 .map_err(Broken::Open)?;

@@ -19,6 +19,7 @@ mod blocks;
 mod carry;
 mod change;
 mod checkpoint;
+mod clear;
 mod damage;
 mod error;
 mod exchange;

@@ -477,3 +477,32 @@ fn a_power_cut_loses_only_what_was_not_synced() {
         assert_eq!(found(&filters, &handle, &keys(0..120)), 120, "seed {seed}");
     }
 }
+
+#[test]
+fn a_cleared_filter_is_empty_and_keeps_what_it_is_and_what_comes_after() {
+    let disk = SimulatedDisk::new();
+    let filters = open(&disk);
+    for (name, storage) in [("a", Storage::Durable), ("m", Storage::Memory)] {
+        let new = NewFilter {
+            storage,
+            ..plain(100)
+        };
+        let handle = create(&filters, name, new);
+        set(&filters, &handle, &keys(0..300));
+        let before = (handle.parameters(), handle.storage(), handle.scope());
+        filters.clear(&handle).expect("cleared");
+        let cleared = filters.get(name.as_bytes()).expect("it is listed");
+        assert_eq!(
+            (cleared.parameters(), cleared.storage(), cleared.scope()),
+            before
+        );
+        assert_eq!(found(&filters, &cleared, &keys(0..300)), 0);
+        assert_eq!(cleared.summary().layers, 1);
+        assert_eq!(set(&filters, &cleared, &keys(100..110)), 10);
+        assert!(matches!(filters.clear(&handle), Err(FilterError::NotFound)));
+    }
+    assert_eq!(filters.list(b"").len(), 2);
+    let filters = restart(filters, &disk);
+    let handle = filters.get(b"a").expect("it is there");
+    assert_eq!(found(&filters, &handle, &keys(0..300)), 10);
+}

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use grapevine_core::origin::Origin;
+use grapevine_core::table::TableRow;
 
+use super::epochs::Relation;
 use super::record::split_key;
 use super::{KeyedRow, TableError, Tables};
 
@@ -12,16 +14,26 @@ use super::{KeyedRow, TableError, Tables};
 const RECORDS_PER_TURN: usize = 4096;
 
 impl Tables {
-    /// Gives `other` all tables, and of the rows those that were made by operations of an origin
+    /// Gives `other` all tables with what is left of those that were dropped, and of the rows those that were made by operations of an origin
     /// from the number in `firsts` on, tombstones too, with their versions; says how many.
     pub(crate) fn carry(
         &self,
         other: &Tables,
         firsts: &BTreeMap<Origin, u64>,
     ) -> Result<u64, TableError> {
-        for summary in self.list()? {
+        let rows: Vec<TableRow> = {
+            let state = self.whole()?;
+            state
+                .tables
+                .values()
+                .map(|table| table.row.clone())
+                .collect()
+        };
+        for row in rows {
             let mut state = other.lock();
-            other.describe(&mut state, &summary.table)?;
+            if state.relation(&row.name, row.epoch) != Relation::Foreign {
+                other.describe(&mut state, &row)?;
+            }
         }
         let (mut carried, mut after) = (0, Vec::new());
         loop {

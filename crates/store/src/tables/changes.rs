@@ -149,7 +149,7 @@ impl Tables {
     ) -> Result<Changes, TableError> {
         let count = count.clamp(1, CHANGES_MAX);
         let state = self.whole()?;
-        let Some(table) = state.tables.get(name) else {
+        let Some(table) = state.present(name) else {
             return Ok(Changes::NotFound);
         };
         if since > self.journal.appended() {

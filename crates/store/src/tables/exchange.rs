@@ -14,13 +14,14 @@ use grapevine_core::operation::{
 };
 use grapevine_core::origin::Origin;
 use grapevine_core::sync::Source;
-use grapevine_core::table::{Floors, Row, TableRow};
+use grapevine_core::table::{Floors, Row, TableEpoch, TableRow};
 use grapevine_core::version::Dot;
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
+use super::epochs::Relation;
 use super::knowledge::Known;
-use super::record::{Record, record_key, split_key};
+use super::record::{Record, after_table, record_key, split_key};
 use super::row_store::RowStoreError;
 use super::state::State;
 use super::write::{position_of, row_bytes};
@@ -85,7 +86,7 @@ impl Tables {
                 next = Some(std::mem::take(&mut last));
                 return ControlFlow::Break(());
             }
-            blocks.add(key, record);
+            blocks.add(&state, key, record);
             last = key.to_vec();
             ControlFlow::Continue(())
         })?;
@@ -106,12 +107,13 @@ impl Tables {
         source: Source<'_>,
     ) -> Result<Vec<Kept>, TakeOverError> {
         let mut kept = Vec::new();
-        let mut theirs = read_blocks(bytes)?;
+        let (mut theirs, epochs) = read_blocks(bytes)?;
         let outside =
             |key: &Vec<u8>| key[..] <= *after || up_to.is_some_and(|up_to| key[..] > *up_to);
         if theirs.keys().any(outside) {
             return Err(TakeOverError::Malformed);
         }
+        self.take_over_epochs(&epochs, &mut theirs)?;
         let before = up_to.map(|up_to| [up_to, &[0]].concat());
         let mut from = after.to_vec();
         loop {
@@ -140,6 +142,45 @@ impl Tables {
                 return Ok(kept);
             }
         }
+    }
+
+    /// Ends tables of which a page has rows of a later one, and passes over rows on it of tables that
+    /// were dropped here.
+    fn take_over_epochs(
+        &self,
+        epochs: &BTreeMap<Vec<u8>, Option<TableEpoch>>,
+        theirs: &mut BTreeMap<Vec<u8>, Theirs>,
+    ) -> Result<(), ReadOnly> {
+        for (name, epoch) in epochs {
+            let mut state = self.lock();
+            match state.relation(name, *epoch) {
+                Relation::Same => {}
+                Relation::New(epoch) => {
+                    let row = TableRow {
+                        epoch,
+                        ..TableRow::new(name)
+                    };
+                    self.describe_taken(&mut state, &row)?;
+                }
+                Relation::Old | Relation::Foreign => {
+                    let of_table = record_key(name, b"")..after_table(name);
+                    theirs.retain(|key, _| !of_table.contains(key));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Enters what a peer's state says of a table, for this node alone.
+    fn describe_taken(&self, state: &mut State, row: &TableRow) -> Result<(), ReadOnly> {
+        self.journal.ensure_writable()?;
+        let mut encoded = Vec::new();
+        encode_table(&mut encoded, row);
+        let (position, _) = self
+            .journal
+            .append(Stream::Local, |_, entry| entry.extend_from_slice(&encoded))?;
+        state.describe(row, position);
+        Ok(())
     }
 
     /// Brings records in line with what a page has in their place.
@@ -250,7 +291,7 @@ impl Tables {
         while entries.peek().is_some() {
             let mut encoded = Vec::new();
             let mut entered = Vec::new();
-            encode_rows_of(&mut encoded, name);
+            encode_rows_of(&mut encoded, name, state.epoch(name));
             while let Some((key, there, before)) = entries.next_if(|(key, there, _)| {
                 let fits = encoded.len() + row_bytes(key, &there.row) <= BLOCK_BYTES;
                 entered.is_empty() || (fits && entered.len() < ROWS_PER_OPERATION_MAX)
@@ -403,19 +444,20 @@ impl Tables {
         let mut state = self.lock();
         for (shared, floors) in shared.iter().zip(&floors) {
             let name = &shared.table.name;
+            let relation = state.relation(name, shared.table.epoch);
             let known = state.tables.get(name);
             let mut described = known.map_or_else(|| TableRow::new(name), |t| t.row.clone());
-            if described.merge(&shared.table) || known.is_none() {
-                self.journal.ensure_writable()?;
-                let mut encoded = Vec::new();
-                encode_table(&mut encoded, &described);
-                let (position, _) = self
-                    .journal
-                    .append(Stream::Local, |_, entry| entry.extend_from_slice(&encoded))?;
-                state.position = position;
+            let news = described.merge(&shared.table) || known.is_none();
+            match relation {
+                Relation::Old | Relation::Foreign => continue,
+                Relation::New(epoch) => {
+                    let row = TableRow { epoch, ..described };
+                    self.describe_taken(&mut state, &row)?;
+                }
+                Relation::Same if news => self.describe_taken(&mut state, &described)?,
+                Relation::Same => {}
             }
             let table = state.table(name);
-            table.row.merge(&shared.table);
             table.touch();
             if table.floors.merge(floors) {
                 table.touch_floors();
@@ -445,7 +487,7 @@ impl Blocks {
         self.bytes.len() + self.block.len()
     }
 
-    fn add(&mut self, record_key: &[u8], record: &Record) {
+    fn add(&mut self, state: &State, record_key: &[u8], record: &Record) {
         let Some((name, key)) = split_key(record_key) else {
             return;
         };
@@ -453,7 +495,7 @@ impl Blocks {
         if self.count == 0 || full || self.name != name {
             self.end_block();
             name.clone_into(&mut self.name);
-            encode_rows_of(&mut self.block, name);
+            encode_rows_of(&mut self.block, name, state.epoch(name));
         }
         encode_row(&mut self.block, key, &record.row, Some(record.dot));
         self.count += 1;
@@ -474,9 +516,15 @@ impl Blocks {
     }
 }
 
-/// The rows of a page by the keys of their records. It is no longer than a message.
-fn read_blocks(mut bytes: &[u8]) -> Result<BTreeMap<Vec<u8>, Theirs>, TakeOverError> {
-    let mut theirs = BTreeMap::new();
+/// Rows by the keys of their records, and the epochs of their tables.
+type Read = (
+    BTreeMap<Vec<u8>, Theirs>,
+    BTreeMap<Vec<u8>, Option<TableEpoch>>,
+);
+
+/// What is on a page. It is no longer than a message.
+fn read_blocks(mut bytes: &[u8]) -> Result<Read, TakeOverError> {
+    let (mut theirs, mut epochs) = (BTreeMap::new(), BTreeMap::new());
     while !bytes.is_empty() {
         let (length, rest) = bytes.split_first_chunk().ok_or(TakeOverError::Malformed)?;
         let length = u32::from_le_bytes(*length) as usize;
@@ -487,6 +535,9 @@ fn read_blocks(mut bytes: &[u8]) -> Result<BTreeMap<Vec<u8>, Theirs>, TakeOverEr
             Ok(Operation::Rows(rows)) => rows,
             _ => return Err(TakeOverError::Malformed),
         };
+        if *epochs.entry(rows.name.to_vec()).or_insert(rows.epoch) != rows.epoch {
+            return Err(TakeOverError::Malformed);
+        }
         for row in rows.iter() {
             let dot = row.made_by.ok_or(TakeOverError::Malformed)?;
             let key = record_key(rows.name, row.key);
@@ -494,5 +545,5 @@ fn read_blocks(mut bytes: &[u8]) -> Result<BTreeMap<Vec<u8>, Theirs>, TakeOverEr
         }
         bytes = rest;
     }
-    Ok(theirs)
+    Ok((theirs, epochs))
 }

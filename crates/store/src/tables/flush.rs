@@ -66,6 +66,7 @@ impl Tables {
         sync()?;
         let commit = Commit {
             position: descriptions.position,
+            cleared: &frozen.cleared,
             records: &frozen.records,
             tables: &descriptions.tables,
             floors: &descriptions.floors,

@@ -132,7 +132,7 @@ pub(crate) fn inspect(disk: &dyn Disk) -> Result<Option<Inspected>, RowStoreErro
     }
     Ok(Some(Inspected {
         position: state.position,
-        tables: state.tables.len() as u64,
+        tables: state.table_counts().0 as u64,
         rows,
         bytes,
         damage: state

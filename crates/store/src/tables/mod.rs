@@ -11,8 +11,9 @@
 //! Locks: `flushing`, then `state`, then the journal's. Whoever reads or changes rows holds
 //! `state`, also while the file is read; nobody holds it while the file is written.
 //!
-//! Read in this order: `record.rs`, `state.rs` (memory and file as one), `write.rs`, `read.rs`,
-//! `changes.rs` with `recent.rs` (watching), `collect.rs` with `knowledge.rs` (removing what is gone),
+//! Read in this order: `record.rs`, `state.rs` (memory and file as one), `write.rs`, `touch.rs`, `read.rs`, `measure.rs`,
+//! `epochs.rs` (tables that are dropped), `changes.rs` with `recent.rs` (watching), `collect.rs` with `knowledge.rs`
+//! (removing what is gone),
 //! `exchange.rs` (other nodes' state), `damage.rs` (a file that is lost), `flush.rs`, `row_store.rs` with `redb_store.rs` (the file),
 //! `inspection.rs` (the file from outside).
 
@@ -20,10 +21,12 @@ mod carry;
 mod changes;
 mod collect;
 mod damage;
+mod epochs;
 mod exchange;
 mod flush;
 mod inspection;
 mod knowledge;
+mod measure;
 mod read;
 mod recent;
 mod record;
@@ -32,6 +35,7 @@ mod row_store;
 mod state;
 #[cfg(test)]
 mod tests;
+mod touch;
 mod write;
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -43,11 +47,14 @@ use grapevine_core::table::{Row, RowError, VersionsExhausted};
 pub use changes::{Backlog, Changed, Changes};
 pub use damage::LostRows;
 pub(crate) use damage::SET_ASIDE_PREFIX;
+pub use epochs::Dropping;
 pub(crate) use exchange::{Kept, TakeOverError};
 pub use flush::FlushError;
 pub(crate) use inspection::{copy_rows, head, inspect};
+pub use measure::Measure;
 pub use read::{Lookup, Page, TableSummary};
 pub use row_store::RowStoreError;
+pub use touch::Touching;
 pub use write::{Creation, Deletion, Merged, Written};
 
 use crate::disk::Disk;
@@ -63,6 +70,9 @@ pub const TABLES_DIR: &str = "tables";
 pub const ROWS_FILE: &str = "tables/rows.redb";
 /// Most tables that a node makes; those that others made are taken as they come.
 pub const TABLES_MAX: usize = 10_000;
+/// Names of dropped tables that are kept, from which on no more tables are dropped here; those that
+/// others dropped are taken as they come.
+pub const DROPPED_TABLES_MAX: usize = 65_536;
 /// Memory that tables may take, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RowsMemory {
@@ -93,6 +103,12 @@ pub enum TableError {
     /// There are as many tables as a node makes.
     #[error("there are {0} tables, and no more are made here")]
     TooMany(usize),
+    /// The names of as many dropped tables are kept as a node keeps.
+    #[error("the names of {0} dropped tables are kept, and no more tables are dropped here")]
+    TooManyDropped(usize),
+    /// A name was dropped and made again as often as can be counted.
+    #[error("the table was dropped and made again too often: use another name")]
+    Epochs,
     /// No row can have that key or those values.
     #[error(transparent)]
     Row(#[from] RowError),
@@ -142,12 +158,14 @@ impl Tables {
     /// The tables of a directory, as its file has them; what the journal has behind that position
     /// is replayed by the caller. A file that is damaged, or does not have everything up to `expected`,
     /// is set aside: what was found is given, and the caller replays all that the journal has.
+    /// Epochs of `lineage` count.
     pub(crate) fn open(
         disk: Arc<dyn Disk>,
         journal: Arc<Journal>,
         entropy: Entropy,
         memory: RowsMemory,
         expected: Position,
+        lineage: [u8; 16],
     ) -> Result<(Self, Option<LostRows>), RowStoreError> {
         let store = match journal.read_only() {
             Some(_) => RedbStore::open_unwritten(&*disk, memory.cache),
@@ -177,6 +195,7 @@ impl Tables {
             Err(error) => return Err(error),
         };
         state.recent_bytes_max = memory.recent;
+        state.lineage = lineage;
         let tables = Tables {
             disk,
             journal,
@@ -213,9 +232,10 @@ impl Tables {
         off.map_or(Ok(()), Err)
     }
 
-    /// Whether so many rows are in memory only that they are to be written.
+    /// Whether so many rows are in memory only that they are to be written, or the file has many that
+    /// do not count.
     fn is_full(&self, state: &State) -> bool {
-        state.overlay.bytes >= self.memory.unwritten / 2
+        state.overlay.bytes >= self.memory.unwritten / 2 || !state.overlay.cleared.is_empty()
     }
 
     fn ring(&self) {

@@ -5,7 +5,7 @@ use std::ops::{Bound, ControlFlow};
 use grapevine_core::table::{Row, TableRow};
 
 use super::record::{after_prefix, after_table, record_key, split_key};
-use super::state::Table;
+use super::state::{State, Table};
 use super::{KeyedRow, TableError, Tables};
 use crate::log::Position;
 
@@ -15,7 +15,7 @@ pub struct Lookup {
     /// The row, unless it is gone.
     pub row: Option<Row>,
     /// What was seen may be told once this position is as durable as promised: that of the change
-    /// that made it.
+    /// that made it, or of a row with a time to live the last one of all tables.
     pub position: Position,
 }
 
@@ -48,7 +48,12 @@ impl Tables {
     /// # Errors
     /// When rows are missing here, and so may be tables.
     pub fn list(&self) -> Result<Vec<TableSummary>, TableError> {
-        Ok(self.whole()?.tables.values().map(summary).collect())
+        let state = self.whole()?;
+        let present = state
+            .tables
+            .values()
+            .filter(|table| !table.row.is_dropped());
+        Ok(present.map(|table| summary(&state, table)).collect())
     }
 
     /// The table of that name.
@@ -56,7 +61,8 @@ impl Tables {
     /// # Errors
     /// When rows are missing here, and so may be tables.
     pub fn summary(&self, name: &[u8]) -> Result<Option<TableSummary>, TableError> {
-        Ok(self.whole()?.tables.get(name).map(summary))
+        let state = self.whole()?;
+        Ok(state.present(name).map(|table| summary(&state, table)))
     }
 
     /// The row of a key at the time `now`, in milliseconds since 1970; none: there is no such
@@ -66,12 +72,18 @@ impl Tables {
     /// When the file of rows cannot be read, or rows are missing here.
     pub fn get(&self, name: &[u8], key: &[u8], now: u64) -> Result<Option<Lookup>, TableError> {
         let state = self.whole()?;
-        if !state.tables.contains_key(name) {
+        if state.present(name).is_none() {
             return Ok(None);
         }
         let record = state.get_one(record_key(name, key))?;
-        // What was removed for good was settled long before.
-        let position = record.as_ref().map_or(0, |record| record.changed);
+        // What was removed for good was settled long before. That a row expires later is no change
+        // of it, and has no position of its own.
+        let position = record
+            .as_ref()
+            .map_or(0, |record| match record.row.expires {
+                None => record.changed,
+                Some(_) => state.position,
+            });
         let row = record.map(|record| record.row);
         Ok(Some(Lookup {
             row: row.filter(|row| !row.is_gone(now)),
@@ -154,7 +166,7 @@ impl Tables {
         shown: impl Fn(&Row) -> bool,
     ) -> Result<Option<Page>, TableError> {
         let state = self.whole()?;
-        if !state.tables.contains_key(name) {
+        if state.present(name).is_none() {
             return Ok(None);
         }
         let mut page = Page {
@@ -183,9 +195,12 @@ impl Tables {
     }
 }
 
-fn summary(table: &Table) -> TableSummary {
+fn summary(state: &State, table: &Table) -> TableSummary {
+    let mut row = table.row.clone();
+    // Of another lineage it is the first table, whatever it was there.
+    row.epoch = row.epoch.filter(|epoch| epoch.lineage == state.lineage);
     TableSummary {
-        table: table.row.clone(),
+        table: row,
         rows: table.counts.live,
         tombstones: table.counts.tombstones,
     }

@@ -18,7 +18,7 @@ use redb::{
 };
 
 use super::inspection::Scratch;
-use super::record::Record;
+use super::record::{Record, after_table, record_key};
 use super::row_store::{Commit, Contents, Due, RowStore, RowStoreError, Visit};
 use super::state::is_empty;
 use super::{ROWS_FILE, TABLES_DIR};
@@ -309,6 +309,16 @@ impl RowStore for RedbStore {
         {
             let mut records = write.open_table(RECORDS).map_err(refused)?;
             let mut due = write.open_table(DUE).map_err(refused)?;
+            for name in commit.cleared {
+                let (from, to) = (record_key(name, b""), after_table(name));
+                let all = records.extract_from_if::<&[u8], _>(&from[..]..&to[..], |_, _| true);
+                for removed in all.map_err(refused)? {
+                    let (key, old) = removed.map_err(refused)?;
+                    if let Some(at) = record(old.value())?.due() {
+                        due.remove(&place(at, key.value())[..]).map_err(refused)?;
+                    }
+                }
+            }
             for (key, new) in commit.records {
                 let old = match new {
                     Some(new) => records.insert(&key[..], &new.encode()[..]),

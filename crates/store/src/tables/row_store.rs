@@ -1,6 +1,6 @@
 //! What tables need of the file their rows are in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Bound, ControlFlow};
 
 use super::record::Record;
@@ -10,6 +10,8 @@ use crate::log::Position;
 pub(super) struct Commit<'a> {
     /// Everything that changed rows before this position of the journal is in, nothing after it.
     pub(super) position: Position,
+    /// Tables of which all records are removed that were there before.
+    pub(super) cleared: &'a BTreeSet<Vec<u8>>,
     /// By the keys of records, ascending; none: the record is removed.
     pub(super) records: &'a BTreeMap<Vec<u8>, Option<Record>>,
     /// Tables by name, as `state.rs` encodes them.

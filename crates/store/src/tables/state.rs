@@ -1,6 +1,6 @@
 //! Tables in memory: what is known of each, and the rows that are not in the file yet.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
 
@@ -8,9 +8,10 @@ use grapevine_core::table::{Floors, TableRow};
 use serde::{Deserialize, Serialize};
 
 use super::damage::{Damage, Mending};
+use super::epochs::Earlier;
 use super::knowledge::Knowledge;
 use super::recent::Recent;
-use super::record::{Record, split_key};
+use super::record::{Record, after_table, record_key, split_key};
 use super::redb_store::corrupt;
 use super::row_store::{Contents, RowStore, RowStoreError};
 use crate::log::Position;
@@ -22,8 +23,10 @@ const RECORD_OVERHEAD_BYTES: usize = 160;
 pub(super) type Records = BTreeMap<Vec<u8>, Option<Record>>;
 
 /// Rows that are not in the file yet.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Overlay {
+    /// Tables of which nothing older than these records counts: they were dropped.
+    pub(super) cleared: BTreeSet<Vec<u8>>,
     pub(super) records: Records,
     /// Memory that they take, about.
     pub(super) bytes: usize,
@@ -31,7 +34,56 @@ pub(super) struct Overlay {
     pub(super) due: usize,
 }
 
-/// One table.
+impl Overlay {
+    /// Whether no older record of that key counts.
+    pub(super) fn hides(&self, key: &[u8]) -> bool {
+        !self.cleared.is_empty()
+            && split_key(key).is_some_and(|(name, _)| self.cleared.contains(name))
+    }
+
+    /// What there is of a key, and that nothing older of it counts; the outer none: neither.
+    fn get(&self, key: &[u8]) -> Option<&Option<Record>> {
+        let known = self.records.get(key);
+        known.or_else(|| self.hides(key).then_some(&None))
+    }
+
+    /// Takes out all records of a table.
+    pub(super) fn take(&mut self, name: &[u8]) -> Records {
+        let (from, to) = (record_key(name, b""), after_table(name));
+        let keys: Vec<Vec<u8>> = self
+            .records
+            .range(from..to)
+            .map(|(k, _)| k.clone())
+            .collect();
+        let mut taken = Records::new();
+        for key in keys {
+            if let Some(record) = self.records.remove(&key) {
+                self.bytes = self.bytes.saturating_sub(record_size(&key, &record));
+                taken.insert(key, record);
+            }
+        }
+        taken
+    }
+
+    pub(super) fn put(&mut self, key: Vec<u8>, record: Option<Record>) {
+        self.bytes += record_size(&key, &record);
+        self.due += usize::from(record.as_ref().is_some_and(|record| record.due().is_some()));
+        let length = key.len();
+        if let Some(old) = self.records.insert(key, record) {
+            let values = old.as_ref().and_then(|record| record.row.values());
+            let freed = length + values.map_or(0, <[u8]>::len) + RECORD_OVERHEAD_BYTES;
+            self.bytes = self.bytes.saturating_sub(freed);
+        }
+    }
+}
+
+/// Memory that a record takes, about.
+fn record_size(key: &[u8], record: &Option<Record>) -> usize {
+    let values = record.as_ref().and_then(|record| record.row.values());
+    key.len() + values.map_or(0, <[u8]>::len) + RECORD_OVERHEAD_BYTES
+}
+
+/// One table, or that it was dropped.
 #[derive(Debug, Default)]
 pub(super) struct Table {
     pub(super) row: TableRow,
@@ -42,8 +94,8 @@ pub(super) struct Table {
     /// be told what is gone.
     pub(super) forgotten: Position,
     pub(super) recent: Recent,
-    dirty: bool,
-    floors_dirty: bool,
+    pub(super) dirty: bool,
+    pub(super) floors_dirty: bool,
 }
 
 /// Rows of a table.
@@ -100,7 +152,10 @@ impl Table {
 /// Everything of tables.
 #[derive(Default)]
 pub(super) struct State {
+    /// Those that exist, and what is left of those that were dropped.
     pub(super) tables: BTreeMap<Vec<u8>, Table>,
+    /// Whose epochs count, see [`TableEpoch`](grapevine_core::table::TableEpoch).
+    pub(super) lineage: [u8; 16],
     pub(super) overlay: Overlay,
     /// What is being written to the file; older than the overlay.
     pub(super) frozen: Option<Arc<Overlay>>,
@@ -124,20 +179,21 @@ pub(super) struct State {
     recent_bytes: usize,
     /// What was there before changes that may not be as durable yet as promised, in their order.
     /// They are no more than what waits in the log.
-    unsettled: VecDeque<Unsettled>,
+    pub(super) unsettled: VecDeque<Unsettled>,
 }
 
 /// A change that may not be as durable yet as promised.
-struct Unsettled {
+pub(super) struct Unsettled {
     /// The end of the operation that made it.
-    position: Position,
-    before: Before,
+    pub(super) position: Position,
+    pub(super) before: Before,
 }
 
 /// What was there.
-enum Before {
+pub(super) enum Before {
     Row(Vec<u8>, Option<Record>),
     Table(Vec<u8>, Option<TableRow>),
+    Epoch(Vec<u8>, Box<Earlier>),
 }
 
 /// What a commit needs beside the records.
@@ -194,6 +250,7 @@ impl State {
         self.frozen.is_none()
             && !self.mending.unwritten
             && self.overlay.records.is_empty()
+            && self.overlay.cleared.is_empty()
             && (!self.knowledge_dirty || self.tables.is_empty())
             && !self.tables.values().any(|table| table.dirty)
     }
@@ -242,6 +299,7 @@ impl State {
             match before {
                 Before::Row(key, before) => self.take_back_row(key, before),
                 Before::Table(name, None) => drop(self.tables.remove(&name)),
+                Before::Epoch(name, earlier) => self.take_back_epoch(&name, *earlier),
                 Before::Table(name, Some(row)) => self.table(&name).row = row,
             }
         }
@@ -266,19 +324,6 @@ impl State {
             }
         }
         self.put(key, before);
-    }
-
-    /// Takes in what an operation that ends at `position` says of a table.
-    pub(super) fn describe(&mut self, row: &TableRow, position: Position) {
-        let before = self.tables.get(&row.name).map(|table| table.row.clone());
-        self.unsettled.push_back(Unsettled {
-            position,
-            before: Before::Table(row.name.clone(), before),
-        });
-        self.position = position;
-        let table = self.table(&row.name);
-        table.row.merge(row);
-        table.touch();
     }
 
     /// The table of that name, made if there is none.
@@ -320,8 +365,13 @@ impl State {
     }
 
     fn in_memory(&self, key: &[u8]) -> Option<&Option<Record>> {
-        let newest = self.overlay.records.get(key);
-        newest.or_else(|| self.frozen.as_ref()?.records.get(key))
+        let newest = self.overlay.get(key);
+        newest.or_else(|| self.frozen.as_ref()?.get(key))
+    }
+
+    /// Whether what the file has of a key does not count.
+    fn hides(&self, key: &[u8]) -> bool {
+        self.overlay.hides(key) || self.frozen.as_ref().is_some_and(|frozen| frozen.hides(key))
     }
 
     /// Visits the records after `after` and before `before` in the order of their keys, those in
@@ -350,7 +400,8 @@ impl State {
         let older = self
             .frozen
             .iter()
-            .flat_map(|frozen| frozen.records.range::<[u8], _>(range));
+            .flat_map(|frozen| frozen.records.range::<[u8], _>(range))
+            .filter(|(key, _)| !self.overlay.hides(key));
         let mut memory = Merged {
             newest: newest.peekable(),
             older: older.peekable(),
@@ -370,6 +421,7 @@ impl State {
                 let flow = match memory.next_if(|(newer, _)| *newer == key) {
                     Some((_, None)) => ControlFlow::Continue(()),
                     Some((_, Some(newer))) => visit(key, newer),
+                    None if self.hides(key) => ControlFlow::Continue(()),
                     None => visit(key, &record),
                 };
                 ended = flow.is_break();
@@ -455,19 +507,7 @@ impl State {
     }
 
     fn put(&mut self, key: Vec<u8>, record: Option<Record>) {
-        let size = |key: &[u8], record: &Option<Record>| {
-            let values = record.as_ref().and_then(|record| record.row.values());
-            key.len() + values.map_or(0, <[u8]>::len) + RECORD_OVERHEAD_BYTES
-        };
-        let overlay = &mut self.overlay;
-        overlay.bytes += size(&key, &record);
-        overlay.due += usize::from(record.as_ref().is_some_and(|record| record.due().is_some()));
-        let length = key.len();
-        if let Some(old) = overlay.records.insert(key, record) {
-            let values = old.as_ref().and_then(|record| record.row.values());
-            let freed = length + values.map_or(0, <[u8]>::len) + RECORD_OVERHEAD_BYTES;
-            overlay.bytes = overlay.bytes.saturating_sub(freed);
-        }
+        self.overlay.put(key, record);
     }
 }
 

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use grapevine_core::catalogue::validate_name;
 use grapevine_core::limits::ROWS_PER_OPERATION_MAX;
 use grapevine_core::operation::{
-    ROW_OVERHEAD_BYTES, Rows, Stream, encode_row, encode_rows_of, encode_table,
+    ROW_OVERHEAD_BYTES, Rows, Stream, encode_renewed_row, encode_row, encode_rows_of, encode_table,
 };
 use grapevine_core::table::{
     Content, Row, TableRow, accepts_from_outside, next_version, validate_key, validate_values,
 };
 use grapevine_core::version::Dot;
 
+use super::epochs::Relation;
 use super::flush::FlushError;
 use super::record::{Record, record_key};
 use super::state::State;
@@ -83,18 +84,22 @@ impl Tables {
     pub fn create(&self, name: &[u8]) -> Result<Creation, TableError> {
         validate_name(name)?;
         let mut state = self.whole()?;
-        if state.tables.contains_key(name) {
+        if state.present(name).is_some() {
             return Ok(Creation::Existed(state.position));
         }
         ensure_room(&state)?;
-        let position = self.describe(&mut state, &TableRow::new(name))?;
+        let row = TableRow {
+            epoch: state.next_epoch(name).ok_or(TableError::Epochs)?,
+            ..TableRow::new(name)
+        };
+        let position = self.describe(&mut state, &row)?;
         drop(state);
         self.ring();
         Ok(Creation::Created(position))
     }
 
     /// Says to the group that this table is exchanged with strangers over a link; makes it if
-    /// there is none. It is no harm to say it again, so it may be said where rows are missing.
+    /// there never was one. One that was dropped stays so until somebody makes it again. It is no harm to say it again, so it may be said where rows are missing.
     ///
     /// # Errors
     /// As [`create`](Self::create).
@@ -109,6 +114,7 @@ impl Tables {
         }
         let row = TableRow {
             linked: true,
+            epoch: state.epoch(name),
             ..TableRow::new(name)
         };
         Ok(self.describe(&mut state, &row)?)
@@ -142,7 +148,7 @@ impl Tables {
         validate_key(key)?;
         validate_values(values)?;
         let mut state = self.whole()?;
-        let Some(table) = state.tables.get(name) else {
+        let Some(table) = state.present(name) else {
             return Ok(Written::NotFound);
         };
         self.journal.ensure_writable()?;
@@ -175,7 +181,7 @@ impl Tables {
     pub fn delete(&self, name: &[u8], key: &[u8], now: u64) -> Result<Deletion, TableError> {
         validate_key(key)?;
         let mut state = self.whole()?;
-        let Some(table) = state.tables.get(name) else {
+        let Some(table) = state.present(name) else {
             return Ok(Deletion::NotFound);
         };
         let floor = table.floors.of(key);
@@ -202,7 +208,7 @@ impl Tables {
     /// As [`set`](Self::set).
     pub fn retire(&self, name: &[u8], key: &[u8]) -> Result<bool, TableError> {
         let mut state = self.whole()?;
-        let Some(table) = state.tables.get(name) else {
+        let Some(table) = state.present(name) else {
             return Ok(false);
         };
         let floor = table.floors.of(key);
@@ -278,7 +284,7 @@ impl Tables {
         merged: &mut Merged,
     ) -> Result<bool, TableError> {
         let mut state = self.whole()?;
-        let Some(table) = state.tables.get(name) else {
+        let Some(table) = state.present(name) else {
             return Ok(false);
         };
         let keys: Vec<Vec<u8>> = batch.keys().map(|key| record_key(name, key)).collect();
@@ -319,16 +325,30 @@ impl Tables {
         name: &[u8],
         changes: Vec<Change>,
     ) -> Result<Position, ReadOnly> {
+        self.write_rows(state, name, changes, false)
+    }
+
+    /// The same; where they were `touched`, nobody who watches is told of those that only expire later.
+    pub(super) fn write_rows(
+        &self,
+        state: &mut State,
+        name: &[u8],
+        changes: Vec<Change>,
+        touched: bool,
+    ) -> Result<Position, ReadOnly> {
         let mut changes = changes.into_iter().peekable();
         while changes.peek().is_some() {
             let mut encoded = Vec::new();
             let mut written = Vec::new();
-            encode_rows_of(&mut encoded, name);
+            encode_rows_of(&mut encoded, name, state.epoch(name));
             while let Some(change) = changes.next_if(|change| {
                 let fits = encoded.len() + row_bytes(&change.key, &change.row) <= OPERATION_BYTES;
                 written.is_empty() || (fits && written.len() < ROWS_PER_OPERATION_MAX)
             }) {
-                encode_row(&mut encoded, &change.key, &change.row, None);
+                match renews(&change.row, change.before.as_ref()).filter(|_| touched) {
+                    Some(_) => encode_renewed_row(&mut encoded, &change.key, &change.row, None),
+                    None => encode_row(&mut encoded, &change.key, &change.row, None),
+                }
                 written.push(change);
             }
             let (position, dot) = self
@@ -338,11 +358,11 @@ impl Tables {
             let count = written.len();
             for (at, change) in written.into_iter().enumerate() {
                 let Change { key, row, before } = change;
-                let changed = position_of(position, at, count);
+                let renewed = renews(&row, before.as_ref()).filter(|_| touched);
                 let record = Record {
                     row,
                     dot,
-                    changed,
+                    changed: renewed.unwrap_or_else(|| position_of(position, at, count)),
                     doubtful: false,
                 };
                 state.enter(record_key(name, &key), record, before.as_ref());
@@ -417,14 +437,42 @@ impl Tables {
         rows: &Rows<'_>,
         append: impl FnOnce() -> Result<Position, ReadOnly>,
     ) -> Result<Vec<KeyedRow>, ReadOnly> {
-        let (name, count) = (rows.name, rows.count());
-        let keys: Vec<Vec<u8>> = rows.iter().map(|row| record_key(name, row.key)).collect();
-        let before = state.get(&keys).map_err(|error| self.fail(&error))?;
-        let position = append()?;
-        state.position = position;
-        state.table(name).touch();
+        let keys = rows.iter().map(|row| record_key(rows.name, row.key));
+        let keys: Vec<Vec<u8>> = keys.collect();
+        let before = match state.relation(rows.name, rows.epoch) {
+            Relation::Same => {
+                let before = state.get(&keys).map_err(|error| self.fail(&error))?;
+                state.position = append()?;
+                before
+            }
+            Relation::New(epoch) => {
+                state.position = append()?;
+                // Before the first of these rows, and behind all that anybody has seen.
+                let forgotten = state.position - rows.count() as Position;
+                state.begin_epoch(rows.name, epoch, forgotten);
+                vec![None; keys.len()]
+            }
+            Relation::Old | Relation::Foreign => {
+                state.position = append()?;
+                return Ok(Vec::new());
+            }
+        };
+        state.table(rows.name).touch();
+        Ok(self.enter_rows(state, dot, rows, keys.into_iter().zip(before)))
+    }
+
+    /// Enters rows of the operation that ends at the state's position, each with its record's key and
+    /// what was there before; gives those that are strays.
+    fn enter_rows(
+        &self,
+        state: &mut State,
+        dot: Dot,
+        rows: &Rows<'_>,
+        before: impl Iterator<Item = (Vec<u8>, Option<Record>)>,
+    ) -> Vec<KeyedRow> {
+        let (position, name, count) = (state.position, rows.name, rows.count());
         let mut strays = Vec::new();
-        for (at, ((incoming, key), before)) in rows.iter().zip(keys).zip(before).enumerate() {
+        for (at, (incoming, (key, before))) in rows.iter().zip(before).enumerate() {
             // The operation may name a key twice.
             let entered = state.overlay.records.get(&key).cloned();
             let before = entered.unwrap_or(before);
@@ -444,6 +492,9 @@ impl Tables {
                 }
                 None => doubtful = state.knowledge.is_doubtful(dot),
             }
+            if incoming.renewed {
+                changed = renews(&incoming.row, before.as_ref()).unwrap_or(changed);
+            }
             // Others may have removed it long ago.
             doubtful |= state.mending.is_rebuilding() && incoming.row.expires.is_some();
             let record = Record {
@@ -454,7 +505,7 @@ impl Tables {
             };
             state.enter(key, record, before.as_ref());
         }
-        Ok(strays)
+        strays
     }
 
     /// Whether a row of an absent key was made without knowing of what was removed there. A deletion
@@ -506,10 +557,18 @@ impl Tables {
 }
 
 /// A row that takes the place of another.
-struct Change {
-    key: Vec<u8>,
-    row: Row,
-    before: Option<Record>,
+pub(super) struct Change {
+    pub(super) key: Vec<u8>,
+    pub(super) row: Row,
+    pub(super) before: Option<Record>,
+}
+
+/// Since when a row is here that takes the place of `before` and differs in when it expires, later
+/// than that: for who watches it is the same. None: it is another row.
+fn renews(row: &Row, before: Option<&Record>) -> Option<Position> {
+    let before = before.filter(|before| !before.row.is_tombstone())?;
+    let later = before.row.expires? <= row.expires?;
+    (later && before.row.values() == row.values()).then_some(before.changed)
 }
 
 /// The position of the row number `at` of the `count` in an operation that ends at `position`. A
@@ -524,7 +583,7 @@ pub(super) fn row_bytes(key: &[u8], row: &Row) -> usize {
 }
 
 fn ensure_room(state: &State) -> Result<(), TableError> {
-    match state.tables.len() {
+    match state.table_counts().0 {
         count if count >= TABLES_MAX => Err(TableError::TooMany(count)),
         _ => Ok(()),
     }

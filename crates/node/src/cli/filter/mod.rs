@@ -6,7 +6,7 @@ mod plan;
 mod show;
 
 use std::ffi::{OsStr, OsString};
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 
 use clap::Subcommand;
@@ -14,6 +14,7 @@ use clap::error::ErrorKind;
 use serde_json::{Value, json};
 use ureq::http::Method;
 
+use super::consent::agrees;
 use super::download::DownloadError;
 use super::line_blocks::LineBlocksError;
 use super::{Context, Failure, Outcome, figures, listing, nearest};
@@ -29,7 +30,7 @@ pub(super) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Make a filter, unless there is one; says `created`, `exists` or `shown` (it was cleared)
+    /// Make a filter, unless there is one; says `created`, `exists` or `shown` (it was hidden)
     Create(CreateArgs),
     /// List filters: name, keys, capacity, bytes, error, separated by tabs
     List(show::ListArgs),
@@ -65,10 +66,16 @@ enum Verb {
         /// The filter
         name: OsString,
     },
-    /// Make a closed filter stop answering, keeping its data; `create` brings it back
+    /// Remove all keys of a filter, which stays as it is otherwise
+    ///
+    /// Keys that were set before go on all members of the group. (The command `clear` of bloomd's
+    /// protocol does something else: it takes a closed filter off the list and keeps its files.)
     Clear {
         /// The filter
         name: OsString,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
     },
     /// Drop the bits of a filter on this node alone and get them from the other members
     ///
@@ -153,7 +160,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Outcome, Failure> {
         Verb::Flush { name: None } => tell(&client, "/api/v1/flush"),
         Verb::Flush { name: Some(name) } => tell(&client, &path(name, "/flush")),
         Verb::Close { name } => tell(&client, &path(name, "/close")),
-        Verb::Clear { name } => tell(&client, &path(name, "/clear")),
+        Verb::Clear { name, yes } => clear(name, *yes, &client),
         Verb::Forget { name } => tell(&client, &path(name, "/forget")),
         Verb::Export(args) => files::export(args, &client, context),
         Verb::Load(args) => files::load(args, &client, context),
@@ -190,7 +197,7 @@ enum FilterFailure {
          terminal. Name a file, or send it through a pipe"
     )]
     Terminal,
-    #[error("standard input is not a terminal: pass --yes to confirm that the filter is dropped")]
+    #[error("standard input is not a terminal: pass --yes to confirm")]
     NotAsked,
 }
 
@@ -268,22 +275,23 @@ fn create(args: &CreateArgs, client: &Client, context: &Context) -> Done {
 }
 
 fn drop_filter(name: &OsStr, yes: bool, client: &Client) -> Done {
-    if !yes {
-        if !io::stdin().is_terminal() {
-            return Err(FilterFailure::NotAsked);
-        }
-        let mut errors = io::stderr();
-        let shown = name.as_bytes().escape_ascii();
-        drop(write!(errors, "Drop filter {shown} and its keys? [y/N] "));
-        let mut answer = String::new();
-        let read = io::stdin().read_line(&mut answer);
-        if read.is_err() || !matches!(answer.trim(), "y" | "Y" | "yes") {
-            drop(writeln!(errors, "grapevine: nothing was dropped"));
-            return Ok(Outcome::Failed);
-        }
+    let shown = name.as_bytes().escape_ascii();
+    if !yes
+        && !agrees(&format!("Drop filter {shown} and its keys?")).ok_or(FilterFailure::NotAsked)?
+    {
+        return Ok(Outcome::Failed);
     }
     client.tell(Method::DELETE, &path(name, ""))?;
     Ok(Outcome::Done)
+}
+
+fn clear(name: &OsStr, yes: bool, client: &Client) -> Done {
+    let shown = name.as_bytes().escape_ascii();
+    let question = format!("Remove all keys of filter {shown}?");
+    if !yes && !agrees(&question).ok_or(FilterFailure::NotAsked)? {
+        return Ok(Outcome::Failed);
+    }
+    tell(client, &path(name, "/clear"))
 }
 
 #[derive(serde::Deserialize)]

@@ -6,6 +6,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
+use serde_json::{Value, json};
 
 use super::{Context, Failure, Outcome};
 use crate::group::transport::{
@@ -42,6 +43,12 @@ enum Verb {
         /// What it is called
         id: String,
     },
+    /// List the secrets: name, fingerprint, `in use` or `accepted`, separated by tabs
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// No longer accept a secret
     Remove {
         /// What it is called
@@ -74,7 +81,10 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Outcome, Failure> {
         None => context.config()?.group.secret_file,
     };
     let changed = file.ok_or(SecretFailure::NoFile);
-    let changed = changed.and_then(|file| change(&args.verb, &file, context));
+    let changed = changed.and_then(|file| match &args.verb {
+        Verb::List { json } => list(&file, *json, context),
+        verb => change(verb, &file, context),
+    });
     match changed {
         Ok(()) => Ok(Outcome::Done),
         Err(SecretFailure::Output(error)) => Err(Failure::Output(error)),
@@ -83,6 +93,26 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Outcome, Failure> {
         }
         Err(error) => Err(Failure::from_error(error)),
     }
+}
+
+/// Says which secrets there are, and never what they are.
+fn list(file: &Path, json: bool, context: &Context) -> Result<(), SecretFailure> {
+    let ring = read_keyring(file)?;
+    let mut output = context.output();
+    let mut listed = Vec::new();
+    for (place, key) in ring.keys().iter().enumerate() {
+        let (id, fingerprint, used) = (key.id(), key.fingerprint(), place == 0);
+        if json {
+            listed.push(json!({"id": id, "fingerprint": fingerprint, "in_use": used}));
+            continue;
+        }
+        let state = if used { "in use" } else { "accepted" };
+        writeln!(output, "{id}\t{fingerprint}\t{state}")?;
+    }
+    if json {
+        writeln!(output, "{:#}", Value::from(listed))?;
+    }
+    Ok(output.flush()?)
 }
 
 fn change(verb: &Verb, file: &Path, context: &Context) -> Result<(), SecretFailure> {
@@ -110,6 +140,7 @@ fn change(verb: &Verb, file: &Path, context: &Context) -> Result<(), SecretFailu
             }
             (ring, "removed", id.clone())
         }
+        Verb::List { .. } => return Ok(()),
     };
     write_keyring(file, &ring)?;
     let mut output = context.output();
@@ -144,6 +175,7 @@ fn next(verb: &Verb, first: bool, file: &Path, id: &str) -> String {
         Verb::Remove { .. } => {
             format!("{reload}: sessions that were let in by {id} end and come back by another")
         }
+        Verb::List { .. } => String::new(),
     }
 }
 

@@ -17,6 +17,27 @@ pub(super) struct Args {
     table: OsString,
     /// The file; `-` is standard input or output
     file: OsString,
+    /// How rows stand in the file
+    #[arg(long, value_enum, default_value_t = Format::P2ptbl)]
+    format: Format,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// `KEY TAB VERSION TAB VALUE…` a line, without expiries
+    P2ptbl,
+    /// A JSON object a line, with expiries; any bytes of keys and values come back
+    Jsonl,
+}
+
+impl Format {
+    /// Its name for the node, and what it is.
+    fn names(self) -> (&'static str, &'static str) {
+        match self {
+            Format::P2ptbl => ("p2ptbl", "text/tab-separated-values"),
+            Format::Jsonl => ("jsonl", "application/x-ndjson"),
+        }
+    }
 }
 
 /// What the node says of one block.
@@ -70,13 +91,17 @@ fn send(
 ) -> Result<(), TableFailure> {
     // Asked before the first line: of an empty file it says whether the table is there.
     let mut first = 1;
+    let (format, media_type) = args.format.names();
     let mut block: &[u8] = &[];
     loop {
         let body = RequestBody::Bytes {
-            media_type: "text/tab-separated-values",
+            media_type,
             bytes: block,
         };
-        let path = path(&args.table, &format!("/import?line={first}"));
+        let path = path(
+            &args.table,
+            &format!("/import?line={first}&format={format}"),
+        );
         let counts: Counts = client.ask(Method::POST, &path, body)?;
         total.rows += counts.rows;
         total.changed += counts.changed;
@@ -96,7 +121,8 @@ fn send(
 }
 
 pub(super) fn export(args: &Args, client: &Client, context: &Context) -> Done {
-    let mut input = client.download(&path(&args.table, "/export"))?;
+    let behind = format!("/export?format={}", args.format.names().0);
+    let mut input = client.download(&path(&args.table, &behind))?;
     download::save(&mut input, &args.file, 0o666, context)?;
     Ok(Outcome::Done)
 }

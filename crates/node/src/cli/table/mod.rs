@@ -10,10 +10,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use clap::Subcommand;
+use clap::error::ErrorKind;
 use grapevine_core::table::{RowError, validate_key, validate_values};
 use serde_json::{Value, json};
 use ureq::http::Method;
 
+use super::consent::agrees;
 use super::download::DownloadError;
 use super::line_blocks::LineBlocksError;
 use super::{Context, Failure, Outcome, nearest};
@@ -35,10 +37,22 @@ enum Verb {
         /// Its name: 1 to 200 bytes without blanks
         name: OsString,
     },
+    /// Drop a table and its rows, on all members of the group
+    Drop {
+        /// The table
+        name: OsString,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Describe a table; looks at all of its rows
+    Info(show::InfoArgs),
     /// List tables: name, rows, deleted rows, separated by tabs
     List(show::ListArgs),
     /// Set the row of a key; prints nothing
     Set(SetArgs),
+    /// Give a row more time to live, without telling those who watch; exits with 3 when it is absent
+    Touch(TouchArgs),
     /// Print the values of a key, separated by tabs; exits with 3 and prints nothing when it is
     /// absent
     Get(show::GetArgs),
@@ -51,12 +65,14 @@ enum Verb {
     },
     /// Print all rows, by the bytes of their keys: key and values, separated by tabs
     Show(show::ShowArgs),
-    /// Print changes as they come, until it is interrupted
+    /// Print changes as they come, until it is interrupted or the table is dropped
     Watch(watch::Args),
-    /// Merge the rows of a file, `KEY TAB VERSION TAB VALUE…` each: of two with one key the
-    /// larger version stays
+    /// Merge the rows of a file: of two with one key the larger version stays
+    ///
+    /// The file has a row a line, `KEY TAB VERSION TAB VALUE…`, or with --format jsonl a JSON object
+    /// a line, as `table export --format jsonl` writes it.
     Import(files::Args),
-    /// Write all rows to a file, by the bytes of their keys
+    /// Write all rows to a file, by the bytes of their keys; --format jsonl has the expiries too
     Export(files::Args),
     /// Give up the rows that a damaged file had, and serve those that are left
     ///
@@ -90,6 +106,20 @@ struct SetArgs {
     json: bool,
 }
 
+#[derive(Debug, clap::Args)]
+struct TouchArgs {
+    /// The table
+    table: OsString,
+    /// The key
+    key: OsString,
+    /// How long the row lives from now on, such as 90s or 1h
+    #[arg(long, value_name = "TIME", value_parser = ttl)]
+    ttl: Duration,
+    /// Print version and expiry as JSON
+    #[arg(long)]
+    json: bool,
+}
+
 fn ttl(text: &str) -> Result<Duration, &'static str> {
     let time = parse_time(text).filter(|time| !time.is_zero());
     time.ok_or("a whole number above 0 and a unit: ms, s, m, h or d")
@@ -103,7 +133,10 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Outcome, Failure> {
     let client = context.client()?;
     let done = match &args.verb {
         Verb::Create { name } => create(name, &client),
+        Verb::Drop { name, yes } => drop_table(name, *yes, &client),
+        Verb::Info(args) => show::info(args, &client, context),
         Verb::List(args) => show::list(args, &client, context),
+        Verb::Touch(args) => touch(args, &client, context),
         Verb::Set(args) => set(args, &client, context),
         Verb::Get(args) => show::get(args, &client, context),
         Verb::Delete { table, key } => delete(table, key, &client),
@@ -149,6 +182,8 @@ enum TableFailure {
          2^33 above it. Give them smaller versions"
     )]
     Versions(u64),
+    #[error("standard input is not a terminal: pass --yes to confirm")]
+    NotAsked,
     #[error("after {rows} rows")]
     After { rows: u64, source: Box<Self> },
 }
@@ -163,6 +198,10 @@ impl From<TableFailure> for Failure {
                 Failure::from_argument(error)
             }
             TableFailure::Row(_) | TableFailure::ValueTab { .. } => Failure::from_argument(failure),
+            TableFailure::NotAsked => {
+                let said = format!("{failure}\n");
+                Failure::Usage(clap::Error::raw(ErrorKind::MissingRequiredArgument, said))
+            }
             failure => Failure::from_error(failure),
         }
     }
@@ -187,6 +226,16 @@ fn create(table: &OsStr, client: &Client) -> Done {
     Ok(Outcome::Done)
 }
 
+fn drop_table(table: &OsStr, yes: bool, client: &Client) -> Done {
+    let shown = table.as_bytes().escape_ascii();
+    let question = format!("Drop table {shown} and its rows?");
+    if !yes && !agrees(&question).ok_or(TableFailure::NotAsked)? {
+        return Ok(Outcome::Failed);
+    }
+    client.tell(Method::DELETE, &path(table, ""))?;
+    Ok(Outcome::Done)
+}
+
 fn delete(table: &OsStr, key: &OsStr, client: &Client) -> Done {
     client.tell(Method::DELETE, &row_path(table, key)?)?;
     Ok(Outcome::Done)
@@ -201,6 +250,38 @@ fn forget(client: &Client) -> Done {
     })
 }
 
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn touch(args: &TouchArgs, client: &Client, context: &Context) -> Done {
+    let path = format!("{}/touch", row_path(&args.table, &args.key)?);
+    let wish = json!({"ttl_ms": millis(args.ttl)}).to_string();
+    said(Method::POST, &path, &wish, args.json, client, context)
+}
+
+/// Sends a wish about a row, and prints what the node says of it if that is wanted.
+fn said(
+    method: Method,
+    path: &str,
+    wish: &str,
+    json: bool,
+    client: &Client,
+    context: &Context,
+) -> Done {
+    let body = RequestBody::Bytes {
+        media_type: "application/json",
+        bytes: wish.as_bytes(),
+    };
+    let said: Value = client.ask(method, path, body)?;
+    if json {
+        let mut output = context.output();
+        writeln!(output, "{said}")?;
+        output.flush()?;
+    }
+    Ok(Outcome::Done)
+}
+
 fn set(args: &SetArgs, client: &Client, context: &Context) -> Done {
     let path = row_path(&args.table, &args.key)?;
     let values: Vec<&[u8]> = args.values.iter().map(|value| value.as_bytes()).collect();
@@ -209,19 +290,8 @@ fn set(args: &SetArgs, client: &Client, context: &Context) -> Done {
     }
     validate_values(&values.join(&b'\t'))?;
     let encoded: Vec<String> = values.iter().map(|value| name::encode(value)).collect();
-    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     let wish = json!({"values_encoded": encoded, "ttl_ms": args.ttl.map(millis)}).to_string();
-    let body = RequestBody::Bytes {
-        media_type: "application/json",
-        bytes: wish.as_bytes(),
-    };
-    let said: Value = client.ask(Method::PUT, &path, body)?;
-    if args.json {
-        let mut output = context.output();
-        writeln!(output, "{said}")?;
-        output.flush()?;
-    }
-    Ok(Outcome::Done)
+    said(Method::PUT, &path, &wish, args.json, client, context)
 }
 
 /// Writes bytes as they are; on a terminal nothing that would steer it.

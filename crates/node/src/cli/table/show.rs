@@ -34,6 +34,15 @@ pub(super) struct ListArgs {
 }
 
 #[derive(Debug, clap::Args)]
+pub(super) struct InfoArgs {
+    /// The table
+    name: OsString,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Args)]
 pub(super) struct GetArgs {
     /// The table
     table: OsString,
@@ -112,6 +121,39 @@ pub(super) fn list(args: &ListArgs, client: &Client, context: &Context) -> Done 
         rows.row(&[encoded.unwrap_or_default(), live, gone])
     })?;
     rows.end("There are no such tables; `grapevine table create NAME` makes one.")?;
+    Ok(Outcome::Done)
+}
+
+pub(super) fn info(args: &InfoArgs, client: &Client, context: &Context) -> Done {
+    let table: Value = client.ask(Method::GET, &path(&args.name, ""), RequestBody::Nothing)?;
+    let mut output = context.output();
+    if args.json {
+        writeln!(output, "{table:#}")?;
+    } else {
+        let encoded = table["encoded"].as_str().and_then(name::decode);
+        output.write_all(b"name\t")?;
+        write_bytes(&mut output, &encoded.unwrap_or_default(), to_terminal())?;
+        writeln!(output)?;
+        let measured = &table["measured"];
+        for (what, value) in [
+            ("rows", &measured["rows"]),
+            ("expiring", &measured["expiring"]),
+            ("bytes", &measured["bytes"]),
+            ("gone_rows", &table["gone_rows"]),
+            ("position", &measured["position"]),
+            ("epoch", &table["epoch"]),
+            ("linked", &table["linked"]),
+            ("received", &table["links"]["received"]),
+            ("told", &table["links"]["told"]),
+        ] {
+            writeln!(output, "{what}\t{value}")?;
+        }
+        let links = table["links"]["interfaces"].as_array();
+        for link in links.into_iter().flatten().filter_map(Value::as_str) {
+            writeln!(output, "link\t{link}")?;
+        }
+    }
+    output.flush()?;
     Ok(Outcome::Done)
 }
 

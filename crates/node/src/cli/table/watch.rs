@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, poll};
 use serde_json::{Value, json};
 
-use super::{Context, Done, TableFailure, columns, path, to_terminal, write_bytes};
+use super::{Context, Done, Outcome, TableFailure, columns, path, to_terminal, write_bytes};
 use crate::client::{Client, ClientError};
 use crate::http::name;
 
@@ -84,8 +84,9 @@ pub(super) fn watch(args: &Args, first: Client, context: &Context) -> Done {
                 (reached, pause) = (true, RETRY[0]);
             })?;
             match ended {
-                Some(error) if !reached || !may_pass(&error) => return Err(error.into()),
-                _ => {}
+                End::Dropped => return Ok(Outcome::Done),
+                End::Failed(error) if !reached || !may_pass(&error) => return Err(error.into()),
+                End::Failed(_) | End::Silent => {}
             }
         }
         streams.pause(pause)?;
@@ -236,14 +237,23 @@ fn read(mut input: impl BufRead, tell: impl Fn(Event) -> bool) {
     }
 }
 
-/// Prints events until the stream ends, and gives why; `after` is then where to go on.
+/// Why a stream ended.
+enum End {
+    /// The table was dropped, and nothing more comes.
+    Dropped,
+    Failed(ClientError),
+    /// Nothing came for too long, or no more.
+    Silent,
+}
+
+/// Prints events until the stream ends; `after` is then where to go on.
 fn print(
     streams: &Streams,
     json: bool,
     after: &mut Option<String>,
     context: &Context,
     mut begun: impl FnMut(),
-) -> Result<Option<ClientError>, TableFailure> {
+) -> Result<End, TableFailure> {
     let mut output = context.output();
     let terminal = to_terminal();
     loop {
@@ -253,15 +263,19 @@ fn print(
                 output.flush()?;
                 match streams.next(SILENCE_MAX)? {
                     Some(happening) => happening,
-                    None => return Ok(None),
+                    None => return Ok(End::Silent),
                 }
             }
         };
         match happening {
             Happening::Begun => begun(),
-            Happening::Ended(error) => return Ok(error),
+            Happening::Ended(error) => return Ok(error.map_or(End::Silent, End::Failed)),
             Happening::Event(event) => {
                 write_event(&mut output, &event, json, terminal)?;
+                if event.name == "dropped" {
+                    output.flush()?;
+                    return Ok(End::Dropped);
+                }
                 if event.id.is_some() {
                     *after = event.id;
                 }

@@ -36,6 +36,8 @@ enum Refusal {
     Versions(u64),
     #[error("the table has {ROWS_MAX} rows: {0} new ones were not taken")]
     Full(u64),
+    #[error("the table does not exist: it was dropped")]
+    NoTable,
     #[error(transparent)]
     Table(#[from] TableError),
 }
@@ -69,7 +71,11 @@ impl Receiver {
         let new = self.refuse_new_in_full_table(name, &mut taken)?;
         self.note(name, &taken, packet);
         let tables = self.engine.collections().tables();
-        let merged = tables.merge(name, taken)?.unwrap_or_default();
+        let count = taken.len() as u64;
+        let Some(merged) = tables.merge(name, taken)? else {
+            self.metrics.rows_refused.inc_by(count);
+            return Err(Refusal::NoTable);
+        };
         self.metrics.rows_changed.inc_by(merged.changed);
         let count = refused.map_or(0, |(count, _)| count) + merged.refused + new;
         self.metrics.rows_refused.inc_by(count);

@@ -407,7 +407,7 @@ fn a_row_from_the_group_waits_for_somebody_else_on_the_link_to_tell_it() {
             expires: None,
         };
         let mut operation = Vec::new();
-        encode_rows_of(&mut operation, TABLE);
+        encode_rows_of(&mut operation, TABLE, None);
         encode_row(&mut operation, key.as_bytes(), &row, None);
         let origin = Origin::new([9; 16]);
         let applied = node

@@ -113,6 +113,22 @@ impl Key {
         &self.id
     }
 
+    /// What tells it from others without saying what it is: the first 64 bits of a SHA-256 over it.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        use sha2::Digest as _;
+        let digest = Sha256::new()
+            .chain_update(b"grapevine secret's fingerprint")
+            .chain_update(self.secret)
+            .finalize();
+        let mut text = String::new();
+        for byte in &digest[..8] {
+            // Writing to a string cannot fail.
+            let _ = write!(text, "{byte:02x}");
+        }
+        text
+    }
+
     /// The line of a keyring file that holds it, to be carried to other nodes. It has the secret.
     #[must_use]
     pub fn line(&self) -> String {

@@ -7,6 +7,7 @@ use grapevine_core::table::{Row, RowError};
 use grapevine_core::wire::p2ptbl;
 use grapevine_store::tables::KeyedRow;
 
+use super::json_lines;
 use crate::gateway::p2ptbl::line;
 
 /// How much of a version that is none is repeated, in bytes.
@@ -28,13 +29,65 @@ pub(in super::super) enum LineError {
     Version { line: u64, text: String },
     #[error("line {line}: {source}")]
     Row { line: u64, source: RowError },
+    #[error("line {line}: {what}")]
+    Json { line: u64, what: String },
     #[error("line {line} is longer than {limit} bytes")]
     TooLong { line: u64, limit: usize },
+}
+
+/// How rows stand in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Format {
+    /// As p2ptbl's files have them.
+    P2ptbl,
+    /// See `json_lines.rs`.
+    JsonLines,
+}
+
+impl Format {
+    /// The format of that name.
+    pub(super) fn named(name: &[u8]) -> Option<Self> {
+        match name {
+            b"p2ptbl" => Some(Format::P2ptbl),
+            b"jsonl" => Some(Format::JsonLines),
+            _ => None,
+        }
+    }
+
+    pub(super) fn media_type(self) -> &'static str {
+        match self {
+            Format::P2ptbl => "text/tab-separated-values",
+            Format::JsonLines => "application/x-ndjson",
+        }
+    }
+
+    fn line_bytes_max(self) -> usize {
+        match self {
+            Format::P2ptbl => LINE_BYTES_MAX,
+            Format::JsonLines => json_lines::LINE_BYTES_MAX,
+        }
+    }
+
+    fn row(self, text: &[u8], line: u64) -> Result<Option<KeyedRow>, LineError> {
+        match self {
+            Format::P2ptbl => row(text, line),
+            Format::JsonLines => json_lines::row(text, line),
+        }
+    }
+
+    /// Writes a row as a line; nothing for one without values.
+    pub(super) fn write_line(self, text: &mut Vec<u8>, key: &[u8], row: &Row) {
+        match self {
+            Format::P2ptbl => write_line(text, key, row),
+            Format::JsonLines => json_lines::write_line(text, key, row),
+        }
+    }
 }
 
 /// Takes pieces of a file, gives rows. Of what has come, no more than one unfinished line is kept.
 #[derive(Debug)]
 pub(super) struct RowLines {
+    format: Format,
     carry: Vec<u8>,
     /// Number of the line that begins in `carry`.
     line: u64,
@@ -42,8 +95,9 @@ pub(super) struct RowLines {
 
 impl RowLines {
     /// A file, or a part of one, whose first line has that number.
-    pub(super) fn new(first: u64) -> Self {
+    pub(super) fn new(format: Format, first: u64) -> Self {
         RowLines {
+            format,
             carry: Vec::new(),
             line: first,
         }
@@ -58,10 +112,10 @@ impl RowLines {
         while let Some(end) = memchr::memchr(b'\n', piece) {
             let (line, rest) = (&piece[..end], &piece[end + 1..]);
             if self.carry.is_empty() {
-                rows.extend(row(line, self.line)?);
+                rows.extend(self.format.row(line, self.line)?);
             } else {
                 self.keep(line)?;
-                rows.extend(row(&self.carry, self.line)?);
+                rows.extend(self.format.row(&self.carry, self.line)?);
                 self.carry.clear();
             }
             self.line += 1;
@@ -72,17 +126,16 @@ impl RowLines {
 
     /// Takes the end of the file.
     pub(super) fn finish(&mut self, rows: &mut Vec<KeyedRow>) -> Result<(), LineError> {
-        rows.extend(row(&self.carry, self.line)?);
+        rows.extend(self.format.row(&self.carry, self.line)?);
         self.carry.clear();
         Ok(())
     }
 
     fn keep(&mut self, part: &[u8]) -> Result<(), LineError> {
-        if self.carry.len() + part.len() > LINE_BYTES_MAX {
-            return Err(LineError::TooLong {
-                line: self.line,
-                limit: LINE_BYTES_MAX,
-            });
+        let limit = self.format.line_bytes_max();
+        if self.carry.len() + part.len() > limit {
+            let line = self.line;
+            return Err(LineError::TooLong { line, limit });
         }
         self.carry.extend_from_slice(part);
         Ok(())
@@ -112,7 +165,7 @@ fn row(text: &[u8], line: u64) -> Result<Option<KeyedRow>, LineError> {
 }
 
 /// Writes a row as a line; nothing for one without values.
-pub(super) fn write_line(text: &mut Vec<u8>, key: &[u8], row: &Row) {
+fn write_line(text: &mut Vec<u8>, key: &[u8], row: &Row) {
     let Some(value) = row.values() else { return };
     let version = row.version.to_string();
     let line = p2ptbl::Row {
@@ -130,7 +183,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn read(pieces: &[&[u8]]) -> (Vec<KeyedRow>, Result<(), LineError>) {
-        let (mut lines, mut rows) = (RowLines::new(1), Vec::new());
+        let (mut lines, mut rows) = (RowLines::new(Format::P2ptbl, 1), Vec::new());
         for piece in pieces {
             if let Err(error) = lines.feed(piece, &mut rows) {
                 return (rows, Err(error));

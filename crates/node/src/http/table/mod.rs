@@ -1,8 +1,9 @@
 //! Tables as resources: listed, made, described; `rows` has single rows and pages of them,
-//! `transfer` whole tables as files of lines (`lines`), `watch` their changes as they come, with
+//! `transfer` whole tables as files of lines (`lines`, `json_lines`), `watch` their changes as they come, with
 //! the help of `token` (where a stream goes on) and `expiries` (what goes by itself).
 
 mod expiries;
+mod json_lines;
 mod lines;
 mod outflow;
 pub(super) mod rows;
@@ -16,10 +17,10 @@ use axum::Extension;
 use axum::extract::{FromRequestParts, State};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, Uri};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use grapevine_core::catalogue::validate_name;
 use grapevine_core::table::validate_key;
-use grapevine_store::tables::{Creation, TableError, TableSummary};
+use grapevine_store::tables::{Creation, Dropping, TableError, TableSummary};
 use serde_json::{Value, json};
 
 pub(super) use lines::LineError;
@@ -30,6 +31,8 @@ use super::query::Query;
 use super::routes::TABLES;
 use super::{Api, Peer, answer, name};
 use crate::audit;
+use crate::clock::unix_ms;
+use crate::gateway::p2ptbl::Settings;
 
 type Answer = Result<Response, ApiError>;
 
@@ -122,10 +125,60 @@ pub(super) async fn create(State(api): State<Arc<Api>>, name: TableName) -> Answ
 /// `GET /api/v1/tables/{name}`.
 pub(super) async fn info(State(api): State<Arc<Api>>, name: TableName) -> Answer {
     let summary = api.engine.tables().summary(&name.0)?;
-    let mut described = outline(&summary.ok_or(ApiError::NoTable)?);
+    let summary = summary.ok_or(ApiError::NoTable)?;
+    let mut described = outline(&summary);
+    // All rows are looked at.
+    let asked = name.0.clone();
+    let measured = api
+        .engine
+        .run_blocking(move |engine| engine.tables().measure(&asked, unix_ms()))
+        .await?;
+    let measured = measured.ok_or(ApiError::NoTable)?;
+    api.engine.settle(measured.position).await?;
+    described["measured"] = json!({
+        "rows": measured.rows,
+        "expiring": measured.expiring,
+        "bytes": measured.bytes,
+        "position": measured.position,
+    });
+    described["epoch"] = json!(summary.table.epoch.map_or(0, |epoch| epoch.number));
+    described["links"] = api.links.describe(&name.0);
     let group = api.group.as_ref();
     described["copies"] = json!(group.map(|group| super::group::copies(&group.status())));
     Ok(answer::json(StatusCode::OK, &described))
+}
+
+/// `DELETE /api/v1/tables/{name}`.
+pub(super) async fn remove(State(api): State<Arc<Api>>, name: TableName) -> Answer {
+    let dropped = api
+        .engine
+        .run_blocking(move |engine| engine.tables().drop_table(&name.0))
+        .await?;
+    let Dropping::Dropped(position) = dropped else {
+        return Err(ApiError::NoTable);
+    };
+    api.engine.settle(position).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// The links that tables of this node are exchanged on.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Links(pub(super) Option<Settings>);
+
+impl Links {
+    /// Those of a table: the interfaces, and whether it is received and told there.
+    fn describe(&self, table: &[u8]) -> Value {
+        let received = |links: &Settings| links.receive.contains(table);
+        let told = |links: &Settings| {
+            let mut rounds = links.gossip.iter();
+            rounds.any(|round| round.table.as_bytes() == table)
+        };
+        let links = self.0.as_ref();
+        let (received, told) = (links.is_some_and(received), links.is_some_and(told));
+        let interfaces = links.filter(|_| received || told);
+        let interfaces = interfaces.map_or(&[][..], |links| &links.interfaces);
+        json!({"interfaces": interfaces, "received": received, "told": told})
+    }
 }
 
 /// `POST /api/v1/rows/forget`.

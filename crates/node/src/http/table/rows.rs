@@ -6,7 +6,7 @@ use axum::extract::{Request, State};
 use axum::http::{StatusCode, Uri};
 use axum::response::IntoResponse;
 use grapevine_core::table::{Row, validate_key};
-use grapevine_store::tables::{Deletion, KeyedRow, Page, TableError, Tables, Written};
+use grapevine_store::tables::{Deletion, KeyedRow, Page, TableError, Tables, Touching, Written};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -154,14 +154,18 @@ impl Wish {
 
     /// When the row goes, in milliseconds since 1970.
     fn expires(&self) -> Result<Option<u64>, ApiError> {
-        match self.ttl_ms {
-            None => Ok(None),
-            Some(given @ 1..=TTL_MS_MAX) => Ok(Some(unix_ms().saturating_add(given))),
-            Some(given) => Err(ApiError::Ttl {
-                given,
-                limit: TTL_MS_MAX,
-            }),
-        }
+        self.ttl_ms.map(expires_in).transpose()
+    }
+}
+
+/// When a row goes that lives for so many milliseconds from now on, in milliseconds since 1970.
+fn expires_in(ttl_ms: u64) -> Result<u64, ApiError> {
+    match ttl_ms {
+        1..=TTL_MS_MAX => Ok(unix_ms().saturating_add(ttl_ms)),
+        given => Err(ApiError::Ttl {
+            given,
+            limit: TTL_MS_MAX,
+        }),
     }
 }
 
@@ -182,6 +186,41 @@ pub(in super::super) async fn set(
     match api.engine.run_blocking(set).await? {
         Written::NotFound => Err(ApiError::NoTable),
         Written::Row { version, position } => {
+            api.engine.settle(position).await?;
+            api.metrics.tables.sets.inc();
+            let said = json!({"version": version.to_string(), "expires": expires});
+            Ok(answer::json(StatusCode::OK, &said))
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Life {
+    ttl_ms: u64,
+}
+
+/// `POST /api/v1/tables/{name}/rows/{key}/touch`.
+pub(in super::super) async fn touch(
+    State(api): State<Arc<Api>>,
+    name: RowName,
+    request: Request,
+) -> Answer {
+    let text = body::whole(&mut request.into_body(), WISH_BYTES_MAX).await?;
+    let Life { ttl_ms } = serde_json::from_slice(&text)?;
+    let expires = expires_in(ttl_ms)?;
+    let RowName { table, key } = name;
+    let touch = move |engine: &crate::engine::Engine| {
+        let tables = engine.tables();
+        tables.touch(&table, &key, expires, unix_ms())
+    };
+    match api.engine.run_blocking(touch).await? {
+        Touching::NotFound => Err(ApiError::NoTable),
+        Touching::Absent(position) => {
+            api.engine.settle(position).await?;
+            Err(ApiError::NoRow)
+        }
+        Touching::Touched { version, position } => {
             api.engine.settle(position).await?;
             api.metrics.tables.sets.inc();
             let said = json!({"version": version.to_string(), "expires": expires});

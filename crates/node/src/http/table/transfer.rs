@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use grapevine_store::tables::{KeyedRow, Page};
 use serde_json::json;
@@ -12,7 +12,7 @@ use serde_json::json;
 use super::super::error::ApiError;
 use super::super::query::Query;
 use super::super::{Api, answer, body};
-use super::lines::{LineError, RowLines, write_line};
+use super::lines::{Format, LineError, RowLines};
 use super::outflow::{Gone, Outflow, outflow};
 use super::{Answer, TableName};
 use crate::clock::unix_ms;
@@ -32,7 +32,8 @@ pub(in super::super) async fn import(
 ) -> Response {
     let (head, mut body) = request.into_parts();
     let imported = async {
-        let query = Query::read(head.uri.query(), ["line"])?;
+        let query = Query::read(head.uri.query(), ["line", "format"])?;
+        let format = query.get(1).map_or(Ok(Format::P2ptbl), format_named)?;
         let first = query.get(0).map_or(Ok(1), first_line)?;
         let mut import = Import {
             api: &api,
@@ -43,7 +44,7 @@ pub(in super::super) async fn import(
             changed: 0,
             refused: 0,
         };
-        import.run(&mut body, RowLines::new(first)).await?;
+        import.run(&mut body, RowLines::new(format, first)).await?;
         let said = json!({
             "rows": import.rows,
             "changed": import.changed,
@@ -58,6 +59,14 @@ pub(in super::super) async fn import(
             error.into_response()
         }
     }
+}
+
+fn format_named(text: &[u8]) -> Result<Format, ApiError> {
+    Format::named(text).ok_or_else(|| ApiError::ParameterValue {
+        name: "format",
+        value: String::from_utf8_lossy(text).into_owned(),
+        expected: "p2ptbl or jsonl",
+    })
 }
 
 fn first_line(text: &[u8]) -> Result<u64, ApiError> {
@@ -136,9 +145,13 @@ impl Import<'_> {
 pub(in super::super) async fn export(
     State(api): State<Arc<Api>>,
     TableName(table): TableName,
+    uri: Uri,
 ) -> Answer {
+    let query = Query::read(uri.query(), ["format"])?;
+    let format = query.get(0).map_or(Ok(Format::P2ptbl), format_named)?;
     let export = Export {
         api,
+        format,
         table: table.into(),
         now: unix_ms(),
     };
@@ -149,12 +162,12 @@ pub(in super::super) async fn export(
         // Whoever is gone needs not be told.
         drop(export.run(first, &out).await);
     });
-    let media_type = "text/tab-separated-values";
-    Ok(answer::with_type(StatusCode::OK, media_type, body))
+    Ok(answer::with_type(StatusCode::OK, format.media_type(), body))
 }
 
 struct Export {
     api: Arc<Api>,
+    format: Format,
     table: Arc<[u8]>,
     /// Rows that are gone at this time are left out.
     now: u64,
@@ -177,7 +190,7 @@ impl Export {
         loop {
             let mut text = Vec::with_capacity(BATCH_BYTES);
             for (key, row) in &page.rows {
-                write_line(&mut text, key, row);
+                self.format.write_line(&mut text, key, row);
             }
             if !text.is_empty() {
                 out.give(text).await?;

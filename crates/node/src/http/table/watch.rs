@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
-use grapevine_core::table::Row;
+use grapevine_core::table::{Row, TableEpoch};
 use grapevine_store::log::Position;
-use grapevine_store::tables::{Backlog, Changed, Changes, Page};
+use grapevine_store::tables::{Backlog, Changed, Changes, Page, TableError, Tables};
 use serde_json::{Value, json};
 use tokio::sync::watch::Receiver;
 use tokio::time::Instant;
@@ -62,12 +62,16 @@ pub(in super::super) async fn watch(
     let bell = api.engine.table_changes();
     let table: Arc<[u8]> = table.into();
     let prefix: Arc<[u8]> = query.get(1).unwrap_or_default().into();
-    let here = {
+    let (here, epoch) = {
         let table = Arc::clone(&table);
-        let look = move |engine: &Engine| engine.tables().page(&table, b"", 1, 0, now);
+        let look = move |engine: &Engine| {
+            let tables = engine.tables();
+            let epoch = tables.epoch(&table)?;
+            Ok::<_, ApiError>((tables.page(&table, b"", 1, 0, now)?, epoch))
+        };
         api.engine.run_blocking(look).await?
     };
-    let here = here.ok_or(ApiError::NoTable)?.position;
+    let (here, epoch) = here.zip(epoch).ok_or(ApiError::NoTable)?;
     let metrics = api.metrics.tables.clone();
     let Ok(permit) = Arc::clone(&api.watchers).try_acquire_owned() else {
         metrics.watchers_refused.inc();
@@ -82,7 +86,8 @@ pub(in super::super) async fn watch(
         prefix,
         bell,
         out: out.clone(),
-        since: here,
+        epoch,
+        since: here.position,
         backlog: Backlog::default(),
         told_ms: now,
         expiries: Expiries::after(now),
@@ -94,7 +99,7 @@ pub(in super::super) async fn watch(
     metrics.watchers.inc();
     tokio::spawn(async move {
         tokio::select! {
-            told = watcher.tell(start) => {
+            told = watcher.tell_all_along(start) => {
                 if let Err(Ended::Failed(error)) = told {
                     out.fail(error).await;
                 }
@@ -115,6 +120,8 @@ pub(in super::super) async fn watch(
 /// Why a stream ends.
 enum Ended {
     Gone,
+    /// The table was dropped.
+    Dropped,
     Failed(ApiError),
 }
 
@@ -148,6 +155,8 @@ struct Watcher {
     prefix: Arc<[u8]>,
     bell: Receiver<()>,
     out: Outflow,
+    /// Which of the tables of this name is watched.
+    epoch: Option<TableEpoch>,
     /// Changes up to here were told.
     since: Position,
     /// Changes after that which were found and not told yet.
@@ -160,6 +169,37 @@ struct Watcher {
 }
 
 impl Watcher {
+    /// Tells what changes until the client has gone, or the table was dropped: that is told last.
+    async fn tell_all_along(&mut self, start: Start) -> Result<(), Ended> {
+        match self.tell(start).await {
+            Err(Ended::Dropped) => {
+                let mut events = Events::default();
+                events.add("dropped", None, &json!({}));
+                Ok(self.give(&mut events, 0).await?)
+            }
+            told => told,
+        }
+    }
+
+    /// Reads something of the table that is watched, and of no later one of its name.
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Tables) -> Result<T, TableError> + Send + 'static,
+    ) -> Result<T, Ended> {
+        let (table, epoch) = (Arc::clone(&self.table), self.epoch);
+        let look = move |engine: &Engine| {
+            let tables = engine.tables();
+            let found = read(tables)?;
+            let is_it = tables.epoch(&table)? == Some(epoch);
+            Ok::<_, ApiError>(Some(found).filter(|_| is_it))
+        };
+        self.api
+            .engine
+            .run_blocking(look)
+            .await?
+            .ok_or(Ended::Dropped)
+    }
+
     /// Tells what changes until the client has gone.
     async fn tell(&mut self, start: Start) -> Result<(), Ended> {
         match start {
@@ -227,12 +267,10 @@ impl Watcher {
     /// Some of the rows that are watched, behind a key.
     async fn page(&self, after: Vec<u8>, now: u64) -> Result<Page, Ended> {
         let (table, prefix) = (Arc::clone(&self.table), Arc::clone(&self.prefix));
-        let read = move |engine: &Engine| {
-            let tables = engine.tables();
+        let read = move |tables: &Tables| {
             tables.page_of_prefix(&table, &prefix, &after, PAGE_ROWS, PAGE_BYTES, now)
         };
-        let page = self.api.engine.run_blocking(read).await?;
-        Ok(page.ok_or(ApiError::NoTable)?)
+        self.read(read).await?.ok_or(Ended::Dropped)
     }
 
     /// Tells what changed.
@@ -241,7 +279,7 @@ impl Watcher {
             let (rows, next, more) = match self.changes().await? {
                 Changes::Rows { rows, next, more } => (rows, next, more),
                 Changes::Reset => return Ok(Told::Nothing),
-                Changes::NotFound => return Err(ApiError::NoTable.into()),
+                Changes::NotFound => return Err(Ended::Dropped),
             };
             self.api.engine.settle(next).await?;
             let mut events = Events::default();
@@ -261,12 +299,12 @@ impl Watcher {
     async fn changes(&mut self) -> Result<Changes, Ended> {
         let (table, prefix) = (Arc::clone(&self.table), Arc::clone(&self.prefix));
         let (since, mut backlog) = (self.since, std::mem::take(&mut self.backlog));
-        let read = move |engine: &Engine| {
-            let (tables, count) = (engine.tables(), CHANGES_PER_TURN);
+        let read = move |tables: &Tables| {
+            let count = CHANGES_PER_TURN;
             let changes = tables.changes_of(&table, &prefix, since, count, &mut backlog);
             changes.map(|changes| (changes, backlog))
         };
-        let (changes, backlog) = self.api.engine.run_blocking(read).await?;
+        let (changes, backlog) = self.read(read).await?;
         self.backlog = backlog;
         Ok(changes)
     }
@@ -298,18 +336,26 @@ impl Watcher {
             let look = move |engine: &Engine| {
                 let tables = engine.tables();
                 let mut expired: Vec<(u64, Vec<u8>, Row)> = Vec::new();
+                let mut later: Vec<(u64, Vec<u8>)> = Vec::new();
                 let mut reached = 0;
                 for (at, key) in due {
                     // As it was just before: it may have been set anew since.
                     let lookup = tables.get(&table, &key, at.saturating_sub(1))?;
                     let Some(lookup) = lookup else { continue };
                     reached = reached.max(lookup.position);
-                    let row = lookup.row.filter(|row| row.expires == Some(at));
-                    expired.extend(row.map(|row| (at, key, row)));
+                    match lookup.row {
+                        Some(row) if row.expires == Some(at) => expired.push((at, key, row)),
+                        // It was given more time, of which nobody is told.
+                        Some(row) => later.extend(row.expires.map(|at| (at, key))),
+                        None => {}
+                    }
                 }
-                Ok::<_, ApiError>((expired, reached))
+                Ok::<_, ApiError>((expired, later, reached))
             };
-            let (expired, reached) = self.api.engine.run_blocking(look).await?;
+            let (expired, later, reached) = self.api.engine.run_blocking(look).await?;
+            for (at, key) in &later {
+                self.expiries.offer(*at, key);
+            }
             self.api.engine.settle(reached).await?;
             let mut events = Events::default();
             for (at, key, row) in &expired {

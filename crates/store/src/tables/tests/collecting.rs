@@ -271,7 +271,7 @@ fn no_row_locks_another_key_of_its_bucket() {
         sequence: 1,
     };
     let mut bytes = Vec::new();
-    encode_rows_of(&mut bytes, b"t");
+    encode_rows_of(&mut bytes, b"t", None);
     encode_row(&mut bytes, b"k", &row(i64::MAX - 1, "v"), None);
     a.apply(dot, &bytes).expect("taken");
     assert!(delete(&a, "k"));

@@ -248,7 +248,7 @@ fn rows_that_name_another_operation_are_not_taken_from_others() {
         sequence: 1,
     };
     let mut bytes = Vec::new();
-    encode_rows_of(&mut bytes, b"t");
+    encode_rows_of(&mut bytes, b"t", None);
     encode_row(&mut bytes, b"k", &row(1, "v"), Some(dot));
     let refused = a.apply(dot, &bytes);
     assert!(matches!(
@@ -267,7 +267,7 @@ fn a_key_named_twice_in_one_operation_counts_once() {
         sequence: 1,
     };
     let mut bytes = Vec::new();
-    encode_rows_of(&mut bytes, b"new-table");
+    encode_rows_of(&mut bytes, b"new-table", None);
     for version in [2, 3, 1] {
         encode_row(&mut bytes, b"k", &row(version, "v"), None);
     }

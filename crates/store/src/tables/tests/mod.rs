@@ -2,6 +2,7 @@
 
 mod clocks;
 mod collecting;
+mod dropping;
 mod durability;
 mod exchange;
 mod failing;

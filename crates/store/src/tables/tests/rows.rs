@@ -412,3 +412,65 @@ fn pages_of_a_prefix_begin_with_it_and_end_behind_it() {
         assert_eq!(pages("d", size), [""; 0]);
     }
 }
+
+/// A touch gives a row more time, on all nodes, and no watcher is told; anything else is a change.
+#[test]
+fn a_touched_row_lives_longer_and_is_no_change() {
+    use super::exchange::send;
+    use crate::tables::Touching;
+    let (disk, other) = (SimulatedDisk::new(), open(&SimulatedDisk::new()));
+    let node = open(&disk);
+    let tables = node.tables();
+    tables.create(b"t").expect("made");
+    tables.set(b"t", b"k", b"v", Some(100)).expect("set");
+    set(&node, "for-ever", "v");
+    send(&node, &other);
+    let since = |node: &Collections| {
+        let page = node.tables().page(b"t", b"", 9, 99, 0);
+        page.expect("it reads").expect("a table").position
+    };
+    let told = |node: &Collections, since| match node.tables().changes(b"t", since, 9) {
+        Ok(Changes::Rows { rows, .. }) => rows.into_iter().map(|row| row.key).collect::<Vec<_>>(),
+        unexpected => panic!("{unexpected:?}"),
+    };
+    let (here, there) = (since(&node), since(&other));
+    let touch =
+        |key: &[u8], expires, now| tables.touch(b"t", key, expires, now).expect("it writes");
+    assert!(matches!(touch(b"k", 300, 99), Touching::Touched { .. }));
+    send(&node, &other);
+    let expires = |node: &Collections| {
+        let row = node.tables().get(b"t", b"k", 250).expect("it reads");
+        row.expect("a table").row.and_then(|row| row.expires)
+    };
+    assert_eq!((expires(&node), expires(&other)), (Some(300), Some(300)));
+    assert_eq!((told(&node, here), told(&other, there)), (vec![], vec![]));
+    node.journal().sync().expect("synced");
+    // An earlier end is a change, and so is one of a row that had none.
+    touch(b"k", 200, 99);
+    touch(b"for-ever", 300, 99);
+    send(&node, &other);
+    let both = [b"k".to_vec(), b"for-ever".to_vec()];
+    assert_eq!(
+        (&told(&node, here)[..], &told(&other, there)[..]),
+        (&both[..], &both[..])
+    );
+    assert!(matches!(touch(b"k", 900, 200), Touching::Absent(_)));
+    assert!(matches!(touch(b"none", 900, 0), Touching::Absent(_)));
+    assert_eq!(
+        tables.touch(b"u", b"k", 900, 0).expect("it answers"),
+        Touching::NotFound
+    );
+    let measured = tables
+        .measure(b"t", 99)
+        .expect("it reads")
+        .expect("a table");
+    let counts = (measured.rows, measured.expiring, measured.bytes);
+    assert_eq!(counts, (2, 2, 1 + 1 + 8 + 1));
+    assert_eq!(tables.measure(b"u", 0).expect("it reads"), None);
+    let again = since(&node);
+    touch(b"k", 500, 99);
+    node.journal().sync().expect("synced");
+    drop(node);
+    let node = open(&disk);
+    assert_eq!((expires(&node), told(&node, again)), (Some(500), vec![]));
+}
