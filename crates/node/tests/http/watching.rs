@@ -376,9 +376,7 @@ fn a_stream_ends_when_its_table_is_dropped_also_if_another_is_made_at_once() {
             );
         }
         // The last chunk, of no bytes.
-        let mut rest = String::new();
-        stream.0.read_to_string(&mut rest).expect("it ends");
-        assert!(rest.trim_start().starts_with('0'), "{rest:?}");
+        while stream.line() != "0\r\n" {}
     }
 }
 
