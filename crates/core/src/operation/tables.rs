@@ -98,7 +98,8 @@ mod tests {
         };
         assert_eq!((rows.name, rows.epoch), (&b"t"[..], epoch(2)));
         assert_eq!(rows.count(), 1);
-        let refused = decode(&encoded(3));
+        let bytes = encoded(3);
+        let refused = decode(&bytes);
         let Err(OperationError::Rows(error)) = refused else {
             panic!("{refused:?}");
         };

@@ -195,7 +195,7 @@ fn a_members_state_brings_nothing_back_and_takes_the_drop_along() {
         compare(&c, &a);
         compare(&a, &c);
         settle(&[&a, &b, &c]);
-        [&a, &b, &c].map(check);
+        [&a, &b, &c].into_iter().for_each(check);
     }
 }
 
