@@ -212,7 +212,7 @@ fn it_says_how_it_is_called() {
 fn a_file_that_cannot_be_used_is_named_once() {
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("bloomd.conf");
-    std::fs::write(&file, "[bloomd]\ntcp_port = many\n").expect("written");
+    std::fs::write(&file, "[bloomd]\nworkers = 0\n").expect("written");
     for file in [file.clone(), directory.path().join("absent.conf")] {
         let ended = Command::new(env!("CARGO_BIN_EXE_grapevine"))
             .args(["applet", "bloomd", "-f"])

@@ -62,7 +62,6 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ),
     ("filter close", &["grapevine filter close seen"]),
     ("filter clear", &["grapevine filter clear seen --yes"]),
-    ("filter hide", &["grapevine filter hide seen"]),
     ("filter forget", &["grapevine filter forget seen"]),
     ("filter export", &["grapevine filter export seen seen.gvf"]),
     ("filter load", &["grapevine filter load copy seen.gvf"]),

@@ -49,7 +49,10 @@ enum Refused {
     #[error("{}: {source}", name.escape_ascii())]
     Enter { name: Vec<u8>, source: FilterError },
     #[error("{}: {}", name.escape_ascii(), with_cause(.source))]
-    Send { name: Vec<u8>, source: ClientError },
+    Send {
+        name: Vec<u8>,
+        source: Box<ClientError>,
+    },
 }
 
 fn with_cause(error: &ClientError) -> String {
@@ -72,7 +75,7 @@ enum Target {
     /// Into a data directory that no node uses.
     Directory(Box<Opened>),
     /// To a node, which keeps them and gives them to its group.
-    Node(Client, Entropy),
+    Node(Box<Client>, Entropy),
 }
 
 /// Runs `grapevine import`: fails when a filter was not taken over, going on with the others.
@@ -138,7 +141,7 @@ fn target(config: &Config, context: &Context) -> Result<Target, Failure> {
         || context.options.data_dir.is_none() && variable.is_some_and(|node| !node.is_empty());
     if named {
         let entropy = data_directory::entropy().map_err(Failure::from_error)?;
-        return Ok(Target::Node(context.client()?, entropy));
+        return Ok(Target::Node(Box::new(context.client()?), entropy));
     }
     let in_use = match data_directory::open(config) {
         Ok(opened) => return Ok(Target::Directory(Box::new(opened))),
@@ -149,7 +152,8 @@ fn target(config: &Config, context: &Context) -> Result<Target, Failure> {
         .map_err(|source| Failure::from_error(NotThroughNode { in_use, source }))?;
     let client = Client::new(node, &context.options, &context.surroundings);
     let entropy = data_directory::entropy().map_err(Failure::from_error)?;
-    Ok(Target::Node(client.map_err(Failure::from_error)?, entropy))
+    let client = client.map_err(Failure::from_error)?;
+    Ok(Target::Node(Box::new(client), entropy))
 }
 
 /// Sends one filter to a node and gives the line that reports it.
@@ -162,7 +166,7 @@ fn send(client: &Client, entropy: &Entropy, imported: &ImportedFilter) -> Result
         Err(ClientError::Refused { code, .. }) if code == "exists" => Err(Refused::Exists(name())),
         Err(source) => Err(Refused::Send {
             name: name(),
-            source,
+            source: Box::new(source),
         }),
     };
     if imported.layers.is_empty() {

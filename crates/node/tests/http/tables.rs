@@ -51,7 +51,11 @@ fn a_table_is_made_once_and_described() {
     set_row(&served, "t/rows/b", &json!({"values": ["1"]}));
     assert_eq!(delete_row(&served, "t/rows/b"), 204);
     let info = served.get("/api/v1/tables/t").json();
+    let position = info["measured"]["position"].as_u64().expect("a number");
     let expected = json!({"name": "t", "encoded": "t", "rows": 1, "gone_rows": 1, "linked": false,
+                          "measured": {"rows": 1, "expiring": 0, "bytes": 2, "position": position},
+                          "epoch": 0,
+                          "links": {"interfaces": [], "received": false, "told": false},
                           "copies": null});
     assert_eq!(info, expected);
     for name in ["u1", "u2", "%FF"] {

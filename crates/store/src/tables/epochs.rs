@@ -316,7 +316,6 @@ impl Tables {
     ///
     /// # Errors
     /// When rows are missing here, and so may be tables.
-    #[expect(clippy::option_option, reason = "no epoch is an epoch: the first one")]
     pub fn epoch(&self, name: &[u8]) -> Result<Option<Option<TableEpoch>>, TableError> {
         let state = self.whole()?;
         Ok(state.present(name).map(|table| table.row.epoch))

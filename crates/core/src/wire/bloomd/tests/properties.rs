@@ -115,8 +115,11 @@ fn lines_of(input: &[u8], pieces: &[usize], length_max: usize) -> (Vec<Option<Ve
     (found, buffer.len())
 }
 
-/// The keys of a request for many, read piece by piece once its beginning is known.
-fn keys_in_pieces(line: &[u8], piece: usize) -> Option<(bool, &[u8], Vec<Vec<u8>>)> {
+/// Whether a request for many keys adds them, its filter, and the keys.
+type Request<'a> = (bool, &'a [u8], Vec<Vec<u8>>);
+
+/// A request for many keys, read piece by piece once its beginning is known.
+fn keys_in_pieces(line: &[u8], piece: usize) -> Option<Request<'_>> {
     let began = (0..=line.len()).find_map(|end| Beginning::of(&line[..end]))?;
     let (mut start, mut keys) = (began.length, Vec::new());
     let mut end = start;
