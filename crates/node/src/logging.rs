@@ -132,7 +132,7 @@ pub fn start(node: &Node) -> Result<LogControl, LoggingError> {
     Ok(control)
 }
 
-/// Starts logging as [`start`] does, but lines wait until they are released, [`BANNER_PATIENCE`] has
+/// Starts logging as [`start`] does, but lines wait until they are released, `BANNER_PATIENCE` has
 /// passed or this ends: what a person who starts a node is to read first comes first.
 ///
 /// # Errors
