@@ -390,3 +390,38 @@ fn a_copy_is_not_made_inside_of_what_it_copies() -> Done {
     );
     Ok(())
 }
+
+#[test]
+fn secrets_are_listed_without_being_shown() -> Done {
+    let home = tempfile::tempdir()?;
+    let secret = |arguments: &[&str]| {
+        let arguments = [&["group", "secret"], arguments, &["--file", "ring"]].concat();
+        grapevine(home.path(), &arguments)
+    };
+    for id in ["old", "new"] {
+        assert!(secret(&["new", id])?.status.success());
+    }
+    assert!(secret(&["use", "new"])?.status.success());
+    let listed = out(&secret(&["list"])?);
+    let lines: Vec<Vec<&str>> = listed
+        .lines()
+        .map(|line| line.split('\t').collect())
+        .collect();
+    let [new, old] = &lines[..] else {
+        panic!("{listed}");
+    };
+    assert_eq!((new[0], new[2]), ("new", "in use"));
+    assert_eq!((old[0], old[2]), ("old", "accepted"));
+    assert_ne!(new[1], old[1]);
+    let json: Value = serde_json::from_str(&out(&secret(&["list", "--json"])?))?;
+    assert_eq!(json[0]["fingerprint"], new[1]);
+    assert_eq!(
+        (&json[0]["in_use"], &json[1]["in_use"]),
+        (&true.into(), &false.into())
+    );
+    for line in fs::read_to_string(home.path().join("ring"))?.lines() {
+        let key = line.split(' ').next_back().unwrap_or(line);
+        assert!(key.len() >= 64 && !listed.contains(&key[..16]), "{listed}");
+    }
+    Ok(())
+}

@@ -170,15 +170,14 @@ pub enum ConfigError {
 }
 
 impl ConfigError {
-    /// Whether the mistake was made on the command line.
+    /// Whether the command line is wrong by itself, whatever else is configured.
     fn is_typed(&self) -> bool {
         let origin = match self {
             Self::BadAssignment { .. } => return true,
             Self::UnknownSection { origin, .. }
             | Self::UnknownKey { origin, .. }
             | Self::BadValue { origin, .. }
-            | Self::NotUnicode { origin }
-            | Self::OffLoopback { origin, .. } => origin,
+            | Self::NotUnicode { origin } => origin,
             _ => return false,
         };
         matches!(origin, Origin::Set | Origin::Flag(_))
@@ -227,10 +226,10 @@ impl fmt::Display for Reason<'_> {
 pub struct ConfigErrors(pub Vec<ConfigError>);
 
 impl ConfigErrors {
-    /// Whether every mistake was made on the command line: that is wrong usage.
+    /// Whether the command line is wrong by itself: that is wrong usage.
     #[must_use]
     pub fn are_typed(&self) -> bool {
-        self.0.iter().all(ConfigError::is_typed)
+        self.0.iter().any(ConfigError::is_typed)
     }
 }
 
