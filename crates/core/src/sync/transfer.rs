@@ -249,9 +249,12 @@ impl Machine {
             if let Some(transfer) = &mut self.transfer {
                 transfer.move_to(now, next);
             }
+            if lost {
+                turn.replica.forget_partial();
+            }
             turn.event(Event::SnapshotMoved(next));
         } else if lost {
-            self.abandon(turn);
+            self.abandon_state_of(turn, name);
         }
     }
 
@@ -286,8 +289,8 @@ impl Machine {
         }
     }
 
-    /// Gives up what is being fetched from a peer whose history is another one. What has come of its
-    /// state goes at once: soon the operations of the history that is here may come under the
+    /// Gives up what is being fetched from a peer whose history is another one, or that was set back
+    /// and may go on in another one. What has come of its state goes at once: soon the operations of the history that is here may come under the
     /// numbers that made it, and it would seem to be theirs.
     pub(super) fn abandon_state_of<R: Replica>(&mut self, turn: &mut Turn<'_, R>, name: Origin) {
         if self.transfer.as_ref().is_some_and(|of| of.peer == name) {
@@ -367,8 +370,9 @@ impl Machine {
 
     fn finish<R: Replica>(&mut self, turn: &mut Turn<'_, R>, transfer: Transfer) {
         if self.has_lost(&transfer) {
+            let peer = transfer.peer;
             self.transfer = Some(transfer);
-            return self.abandon(turn);
+            return self.abandon_state_of(turn, peer);
         }
         let is_snapshot = matches!(transfer.purpose, Purpose::Snapshot { .. }) && !transfer.scrub;
         if is_snapshot && self.shows_other_history(turn.replica, &transfer.version) {

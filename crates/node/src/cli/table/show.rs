@@ -126,34 +126,34 @@ pub(super) fn list(args: &ListArgs, client: &Client, context: &Context) -> Done 
 
 pub(super) fn info(args: &InfoArgs, client: &Client, context: &Context) -> Done {
     let table: Value = client.ask(Method::GET, &path(&args.name, ""), RequestBody::Nothing)?;
-    let mut output = context.output();
     if args.json {
+        let mut output = context.output();
         writeln!(output, "{table:#}")?;
-    } else {
-        let encoded = table["encoded"].as_str().and_then(name::decode);
-        output.write_all(b"name\t")?;
-        write_bytes(&mut output, &encoded.unwrap_or_default(), to_terminal())?;
-        writeln!(output)?;
-        let measured = &table["measured"];
-        for (what, value) in [
-            ("rows", &measured["rows"]),
-            ("expiring", &measured["expiring"]),
-            ("bytes", &measured["bytes"]),
-            ("gone_rows", &table["gone_rows"]),
-            ("position", &measured["position"]),
-            ("epoch", &table["epoch"]),
-            ("linked", &table["linked"]),
-            ("received", &table["links"]["received"]),
-            ("told", &table["links"]["told"]),
-        ] {
-            writeln!(output, "{what}\t{value}")?;
-        }
-        let links = table["links"]["interfaces"].as_array();
-        for link in links.into_iter().flatten().filter_map(Value::as_str) {
-            writeln!(output, "link\t{link}")?;
-        }
+        output.flush()?;
+        return Ok(Outcome::Done);
     }
-    output.flush()?;
+    let mut rows = Listing::new(context.output(), &[Column::Words(""), Column::Words("")]);
+    let encoded = table["encoded"].as_str().and_then(name::decode);
+    rows.row(&[b"name".to_vec(), encoded.unwrap_or_default()])?;
+    let (measured, links) = (&table["measured"], &table["links"]);
+    for (what, value) in [
+        ("rows", &measured["rows"]),
+        ("expiring", &measured["expiring"]),
+        ("bytes", &measured["bytes"]),
+        ("gone_rows", &table["gone_rows"]),
+        ("position", &measured["position"]),
+        ("epoch", &table["epoch"]),
+        ("linked", &table["linked"]),
+        ("received", &links["received"]),
+        ("told", &links["told"]),
+    ] {
+        rows.row(&[what, &value.to_string()])?;
+    }
+    let interfaces = links["interfaces"].as_array();
+    for link in interfaces.into_iter().flatten().filter_map(Value::as_str) {
+        rows.row(&["link", link])?;
+    }
+    rows.end("")?;
     Ok(Outcome::Done)
 }
 
