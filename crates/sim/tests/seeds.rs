@@ -54,6 +54,7 @@ fn seeds_that_found_a_bug_stay_clean() {
         3242,
         1_795_241_644_030_724,
         1_795_241_644_039_167,
+        1_304_428_399_565,
     ] {
         let violation = outcome(seed, Mutation::None).violation;
         assert_eq!(violation, None, "seed {seed}");

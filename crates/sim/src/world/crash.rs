@@ -19,6 +19,13 @@ impl World {
     pub(super) fn start(&mut self) -> Checked {
         for _ in 0..STARTS_MAX {
             match self.open() {
+                // What cannot be read without power is damaged until the next start.
+                Ok(recovered) if !recovered.damaged.is_empty() && self.disk.is_down() => {
+                    self.note(format!("  the power went: {recovered:?}"));
+                    self.hit(Branch::CutInRecovery);
+                    self.collections = None;
+                    self.crash_disk();
+                }
                 Ok(recovered) => {
                     self.note(format!("  opened: {recovered:?}"));
                     if recovered.cut.is_some() {
