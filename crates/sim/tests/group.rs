@@ -61,6 +61,8 @@ fn seeds_that_found_a_bug_stay_clean() {
         5574,
         7697,
         10_000_000_005_114,
+        13_000_000_000_876,
+        13_000_000_004_654,
     ] {
         let violation = outcome(seed, GroupMutation::None).violation;
         assert_eq!(violation, None, "seed {seed}");

@@ -29,6 +29,10 @@ pub(super) struct Transfer {
     scrub: bool,
     /// What the peer must have had before the first answer.
     version: VersionVector,
+    /// What the pages have. Reports of the peer may tell less than it has, of one origin more late
+    /// than of another: with a drop, then, and not with the creation before it. So once it has
+    /// shown its histories, it is what they count: all that was in there at one time.
+    state: VersionVector,
     /// Bits to be compared before the next page.
     pub(super) parts: Parts,
     /// Requests without an answer, with the time they were sent.
@@ -68,6 +72,7 @@ impl Transfer {
             peer,
             purpose,
             scrub: false,
+            state: version.clone(),
             version,
             parts: Parts::default(),
             requests: BTreeMap::new(),
@@ -116,6 +121,7 @@ impl Transfer {
             return self.requests.values_mut().for_each(|sent| *sent = 0);
         };
         (*section, *after) = (0, Vec::new());
+        self.state.clone_from(&self.version);
         self.parts = Parts::default();
         self.requests.clear();
     }
@@ -381,7 +387,7 @@ impl Machine {
         match transfer.purpose {
             Purpose::Snapshot { .. } => {
                 if !transfer.scrub || turn.replica.applied().includes(&transfer.version) {
-                    turn.replica.adopt(&transfer.version);
+                    turn.replica.adopt(&transfer.state);
                     if !turn.replica.applied().includes(&transfer.version) {
                         // It could not be taken over, and could not now: not all over again at once.
                         self.refused_until = turn.now.saturating_add(REFUSED_MS);
@@ -426,7 +432,7 @@ impl Machine {
                 {
                     return self.refuse_state(turn, transfer);
                 }
-                Message::Page(page) => receive_page(turn, &mut transfer, &page),
+                Message::Page(page) => receive_page(turn, self.me, &mut transfer, &page),
                 Message::Gone(_) if !self.may_say_gone(turn.replica, &transfer) => {
                     let waits = transfer.waiting().is_some();
                     self.transfer = Some(transfer);
@@ -460,7 +466,12 @@ impl Machine {
 }
 
 /// Merges a page; false if it cannot be.
-fn receive_page<R: Replica>(turn: &mut Turn<'_, R>, transfer: &mut Transfer, page: &Page) -> bool {
+fn receive_page<R: Replica>(
+    turn: &mut Turn<'_, R>,
+    me: Origin,
+    transfer: &mut Transfer,
+    page: &Page,
+) -> bool {
     let Purpose::Snapshot { section, after } = &mut transfer.purpose else {
         return true;
     };
@@ -474,7 +485,7 @@ fn receive_page<R: Replica>(turn: &mut Turn<'_, R>, transfer: &mut Transfer, pag
         return false;
     }
     let source = Source {
-        version: &transfer.version,
+        version: &transfer.state,
         comparing: transfer.scrub,
     };
     let parts = match turn.replica.merge_page(page, source) {
@@ -492,6 +503,15 @@ fn receive_page<R: Replica>(turn: &mut Turn<'_, R>, transfer: &mut Transfer, pag
         None => {
             *section += 1;
             after.clear();
+            // A comparison stands for no operations.
+            if *section == 1 && !transfer.scrub {
+                let shown = turn.replica.shown().iter();
+                let shown: VersionVector =
+                    shown.map(|(from, (count, _))| (*from, *count)).collect();
+                transfer.state.merge(&shown);
+                let own = turn.replica.applied().get(me);
+                transfer.state.limit(me, own);
+            }
         }
     }
     true

@@ -31,14 +31,17 @@ fn entropy() -> Entropy {
     })
 }
 
-fn open(disk: &SimulatedDisk) -> Arc<Collections> {
-    let options = Options {
+fn options() -> Options {
+    Options {
         log: LogConfig::default(),
         memory: 1 << 20,
         checkpoint_log: 1 << 20,
         idle_unload: None,
-    };
-    let opened = Collections::open(Arc::new(disk.clone()), options, entropy());
+    }
+}
+
+fn open(disk: &SimulatedDisk) -> Arc<Collections> {
+    let opened = Collections::open(Arc::new(disk.clone()), options(), entropy());
     Arc::new(opened.expect("the directory opens").0)
 }
 

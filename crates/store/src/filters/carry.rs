@@ -6,7 +6,7 @@ use std::io::Read;
 use std::sync::Arc;
 
 use grapevine_core::catalogue::{FilterId, FilterRow, LayerRow, Storage};
-use grapevine_core::filter::Key;
+use grapevine_core::filter::{Key, Outcome};
 use grapevine_core::hash::KeyHash;
 use grapevine_core::operation::CatalogueChange;
 
@@ -16,7 +16,8 @@ use super::keys::loaded;
 use super::{Filters, Scratch};
 
 impl Filters {
-    /// Makes a filter like the one of `row`, with another id and nothing in it.
+    /// Makes a filter like the one of `row`, with another id and nothing in it. All its rights are
+    /// here: what is carried into it may need more than this node's part.
     pub(crate) fn carry_empty(&self, row: &FilterRow) -> Result<Arc<Handle>, FilterError> {
         let parameters = row.parameters;
         let first = parameters.layer(0, self.identity.origin, self.member_count())?;
@@ -24,7 +25,7 @@ impl Filters {
         empty.memory.grow(first.geometry.bytes())?;
         let id = FilterId::new((self.entropy)());
         let mut catalogue = lock(&self.catalogue);
-        self.enter(&mut catalogue, empty, row.scope, |created| {
+        self.enter_unshared(&mut catalogue, empty, row.scope, |created| {
             CatalogueChange::Create(FilterRow {
                 id,
                 created,
@@ -54,17 +55,25 @@ impl Filters {
         self.enter_exported(kept, exported)
     }
 
-    /// Puts keys, by their hashes, into a filter without layers of a foreign geometry.
+    /// Puts keys, by their hashes, into a filter without layers of a foreign geometry. Gives those
+    /// for which it has no room.
     pub(crate) fn carry_keys(
         &self,
         handle: &Handle,
-        hashes: impl Iterator<Item = KeyHash>,
-    ) -> Result<(), FilterError> {
-        let keys: Vec<Key<'_>> = hashes.map(|hash| Key { bytes: b"", hash }).collect();
+        hashes: Vec<KeyHash>,
+    ) -> Result<Vec<KeyHash>, FilterError> {
+        let keys = hashes.iter().map(|hash| Key {
+            bytes: b"",
+            hash: *hash,
+        });
+        let keys: Vec<Key<'_>> = keys.collect();
         let mut scratch = Scratch::default();
         let bits = self.loaded(handle)?;
         self.insert(handle, loaded(&bits)?, &keys, &mut scratch)?;
+        let outcomes = scratch.outcomes().iter().zip(&hashes);
+        let full = outcomes.filter(|(outcome, _)| **outcome == Outcome::Full);
+        let left = full.map(|(_, hash)| *hash).collect();
         self.log_inserts(handle, &mut scratch)?;
-        Ok(())
+        Ok(left)
     }
 }

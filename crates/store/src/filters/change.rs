@@ -150,8 +150,9 @@ impl Filters {
         }
     }
 
-    /// Logs a new filter and makes it answer to its name. Layers of its row that `loaded` does
-    /// not have yet are added, their memory being taken.
+    /// Logs a new filter and makes it answer to its name, the other members getting their part of
+    /// its rights. Layers of its row that `loaded` does not have yet are added, their memory being
+    /// taken.
     pub(super) fn enter(
         &self,
         catalogue: &mut Catalogue,
@@ -159,20 +160,33 @@ impl Filters {
         scope: Scope,
         change: impl FnOnce(Dot) -> CatalogueChange,
     ) -> Result<Position, FilterError> {
+        let filter = Arc::clone(&loaded.filter);
+        let (position, row) = self.enter_unshared(catalogue, loaded, scope, change)?;
+        if scope == Scope::Group {
+            for layer in opened_by(&filter, &row.layers, self.identity.origin) {
+                self.share_out(row.id, layer)?;
+            }
+        }
+        Ok(position)
+    }
+
+    /// The same, all rights staying here until somebody asks for some.
+    pub(super) fn enter_unshared(
+        &self,
+        catalogue: &mut Catalogue,
+        loaded: Loaded,
+        scope: Scope,
+        change: impl FnOnce(Dot) -> CatalogueChange,
+    ) -> Result<(Position, FilterRow), FilterError> {
         let (position, change) = self.change(catalogue, scope.stream(), change)?;
-        let (CatalogueChange::Create(row) | CatalogueChange::Import(row, _)) = &change else {
+        let (CatalogueChange::Create(row) | CatalogueChange::Import(row, _)) = change else {
             unreachable!("only a creation enters a filter");
         };
         for layer in &row.layers {
             loaded.filter.add_layer(*layer)?;
         }
-        if scope == Scope::Group {
-            for layer in opened_by(&loaded.filter, &row.layers, self.identity.origin) {
-                self.share_out(row.id, layer)?;
-            }
-        }
-        self.register(catalogue, Handle::new(row, Bits::Loaded(loaded)));
-        Ok(position)
+        self.register(catalogue, Handle::new(&row, Bits::Loaded(loaded)));
+        Ok((position, row))
     }
 
     /// Ends the filters that the handle's name stands for. They no longer answer; their files

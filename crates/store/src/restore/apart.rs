@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use grapevine_core::catalogue::{FilterId, FilterRow, Scope, Storage};
+use grapevine_core::hash::KeyHash;
 use grapevine_core::operation::{CatalogueChange, Operation, decode};
 use grapevine_core::origin::Origin;
 use grapevine_core::version::Dot;
@@ -102,24 +103,22 @@ fn carry_filters(old: &Collections, new: &Collections, firsts: &Firsts) -> Resul
     let rows = old.filters().rows();
     let own = |row: &FilterRow| row.scope == Scope::Local || is_apart(&row.created);
     let (made, known): (Vec<FilterRow>, Vec<FilterRow>) = rows.into_iter().partition(own);
-    // Keys go into filters that are made when the first comes.
-    let mut beside: BTreeMap<FilterId, Arc<Handle>> = BTreeMap::new();
     let mut whole: BTreeSet<FilterId> = made.iter().map(|row| row.id).collect();
     let known: BTreeMap<FilterId, FilterRow> = known.into_iter().map(|row| (row.id, row)).collect();
     match look_at_log(old, firsts)? {
         Changes::Known(with_bits) => {
             whole.extend(with_bits);
-            carry_keys(old, new, firsts, |id| {
-                let row = known
-                    .get(&id)
-                    .filter(|row| row.storage == Storage::Durable && !whole.contains(&row.id));
-                let Some(row) = row else { return Ok(None) };
-                if let Some(handle) = beside.get(&id) {
-                    return Ok(Some(Arc::clone(handle)));
+            let mut beside = BTreeMap::new();
+            visit_operations(old, firsts, |operation| {
+                let Operation::Insert(insert) = operation else {
+                    return Ok(());
+                };
+                match known.get(&insert.spent.filter) {
+                    Some(row) if row.storage == Storage::Durable && !whole.contains(&row.id) => {
+                        carry_keys(new, &mut beside, row, insert.hashes().collect())
+                    }
+                    _ => Ok(()),
                 }
-                let handle = new.filters().carry_empty(row)?;
-                beside.insert(id, Arc::clone(&handle));
-                Ok(Some(handle))
             })?;
         }
         Changes::Unknown => whole.extend(known.keys().copied()),
@@ -194,20 +193,23 @@ fn look_at_log(old: &Collections, firsts: &Firsts) -> Result<Changes, BackupErro
     })
 }
 
-/// Puts the keys of all inserts from `firsts` on into the filters that `beside` gives for theirs.
+/// Puts keys of the filter of `row` into the one `beside` it, which is made when the first comes,
+/// and another one where that is full: what several histories filled may be more than one may hold.
 fn carry_keys(
-    old: &Collections,
     new: &Collections,
-    firsts: &Firsts,
-    mut beside: impl FnMut(FilterId) -> Result<Option<Arc<Handle>>, FilterError>,
-) -> Result<(), BackupError> {
-    visit_operations(old, firsts, |operation| {
-        if let Operation::Insert(insert) = operation
-            && let Some(handle) = beside(insert.spent.filter)?
-        {
-            new.filters().carry_keys(&handle, insert.hashes())?;
-        }
-        Ok(())
-    })?;
+    beside: &mut BTreeMap<FilterId, Arc<Handle>>,
+    row: &FilterRow,
+    hashes: Vec<KeyHash>,
+) -> Result<(), FilterError> {
+    let filters = new.filters();
+    let mut left = match beside.get(&row.id) {
+        Some(handle) => filters.carry_keys(handle, hashes)?,
+        None => hashes,
+    };
+    while !left.is_empty() {
+        let handle = filters.carry_empty(row)?;
+        left = filters.carry_keys(&handle, left)?;
+        beside.insert(row.id, handle);
+    }
     Ok(())
 }

@@ -119,6 +119,16 @@ pub(super) fn run(number: usize, first: u64, operations: Vec<Vec<u8>>) -> Messag
     Message::Operations { before: 0, run }
 }
 
+/// A page that ends its section.
+pub(super) fn page(section: u8, bytes: Vec<u8>) -> Message {
+    Message::Page(Page {
+        section,
+        after: vec![],
+        next: None,
+        bytes,
+    })
+}
+
 /// Whose operations were sent to whom, from which number on and how many.
 pub(super) fn operations(sent: &[(Origin, Message)]) -> Vec<(Origin, Origin, u64, usize)> {
     sent.iter()

@@ -1,6 +1,6 @@
 //! Operations of one origin whose histories part, from several peers.
 
-use super::bench::{Bench, entry};
+use super::bench::{Bench, entry, page};
 use super::toy::{AFTER, IMPORT, PUT, layer, origin};
 use crate::history::History;
 use crate::operation::encode_mark;
@@ -203,13 +203,7 @@ fn a_state_read_while_another_history_came_in_is_not_taken_over() {
         let theirs = History::from_marks(marks.to_vec(), false).expect("they ascend");
         bench.toy.shown.insert(origin(OF), (count, theirs));
         for section in [1, 2] {
-            let page = Page {
-                section,
-                after: vec![],
-                next: None,
-                bytes: vec![],
-            };
-            bench.receive(1, Message::Page(page));
+            bench.receive(1, page(section, vec![]));
         }
         assert_eq!(bench.toy.adopted, adopted, "{count} {marks:?}");
         let has = bench.toy.applied().get(origin(9));
@@ -227,14 +221,6 @@ fn pages_of_a_peer_that_shows_another_history_are_not_merged() {
         bench.receive(1, more);
         bench.receive(1, Message::Behind);
         bench.after(PATIENCE_MS + 2 * REPAIR_MS);
-        let page = |section, bytes| {
-            Message::Page(Page {
-                section,
-                after: vec![],
-                next: None,
-                bytes,
-            })
-        };
         bench.receive(1, page(1, vec![]));
         let theirs = History::from_marks(vec![(1, mark)], false).expect("one ascends");
         bench.toy.shown.insert(origin(OF), (4, theirs));
@@ -292,13 +278,7 @@ fn a_peer_in_another_session_does_not_say_what_its_pages_named_is_gone() {
         bench.receive(1, Message::Behind);
         bench.after(PATIENCE_MS + 2 * REPAIR_MS);
         for (section, bytes) in [(1, vec![]), (2, vec![0, 20])] {
-            let page = Page {
-                section,
-                after: vec![],
-                next: None,
-                bytes,
-            };
-            bench.receive(1, Message::Page(page));
+            bench.receive(1, page(section, bytes));
         }
         if again {
             bench.input(Input::Disconnected(origin(1)));
@@ -351,4 +331,41 @@ fn bits_that_no_operation_waits_for_any_more_are_not_given_up() {
     assert_eq!(bench.toy.applied().get(origin(OF)), 2);
     bench.receive(1, Message::Gone(Part::Layer(layer(20))));
     assert_eq!(bench.toy.given_up, 0);
+}
+
+/// Of one origin it may report later than of another: a drop, and not yet the creation before it.
+#[test]
+fn a_state_stands_for_what_it_shows_itself_and_not_for_what_was_reported() {
+    let mut bench = Bench::new();
+    bench.join(1, &[(1, 5)]);
+    bench.receive(1, Message::Behind);
+    bench.after(PATIENCE_MS + 2 * REPAIR_MS);
+    let shown =
+        [(1, 7), (2, 3), (0, 9)].map(|(of, count)| (origin(of), (count, History::unknown())));
+    bench.toy.shown = shown.into();
+    for section in [1, 2] {
+        bench.receive(1, page(section, vec![]));
+    }
+    let applied = bench.toy.applied();
+    // No more of its own than there are.
+    let counts = [0, 1, 2].map(|of| applied.get(origin(of)));
+    assert_eq!(counts, [0, 7, 3]);
+}
+
+/// What a comparison shows beyond what was reported may be on its way as operations.
+#[test]
+fn a_comparison_stands_for_no_operations_that_are_lacking() {
+    let mut bench = Bench::new();
+    bench.machine.set_scrub(300);
+    bench.join(1, &[]);
+    bench.after(500);
+    assert!(bench.events.contains(&Event::ScrubBegun(origin(1))));
+    bench.toy.shown = [(origin(1), (7, History::unknown()))].into();
+    for section in [1, 2] {
+        bench.receive(1, page(section, vec![]));
+    }
+    assert_eq!(
+        (bench.toy.adopted, bench.toy.applied().get(origin(1))),
+        (1, 0)
+    );
 }

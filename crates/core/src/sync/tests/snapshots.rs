@@ -1,6 +1,6 @@
 //! One rule, one test: snapshots, and bits that operations wait for.
 
-use super::bench::Bench;
+use super::bench::{Bench, page};
 use super::network::Network;
 use super::toy::{layer, origin};
 use crate::sync::limits::*;
@@ -168,14 +168,6 @@ fn a_block_that_stays_different_is_asked_about_twice() {
     bench.join(1, &[(1, 5)]);
     bench.receive(1, Message::Behind);
     bench.after(PATIENCE_MS + 2 * REPAIR_MS);
-    let page = |section, bytes| {
-        Message::Page(Page {
-            section,
-            after: vec![],
-            next: None,
-            bytes,
-        })
-    };
     bench.receive(1, page(1, vec![]));
     bench.receive(1, page(2, vec![0, 1]));
     let blocks = |first, hashes| Message::Blocks {
@@ -221,25 +213,17 @@ fn a_snapshot_of_what_the_peer_lost_meanwhile_is_not_adopted() {
     bench.join(1, &[(1, 5)]);
     bench.receive(1, Message::Behind);
     bench.after(PATIENCE_MS + 2 * REPAIR_MS);
-    let page = |section| {
-        Message::Page(Page {
-            section,
-            after: vec![],
-            next: None,
-            bytes: vec![],
-        })
-    };
-    bench.receive(1, page(1));
+    bench.receive(1, page(1, vec![]));
     bench.tell(1, &[(1, 4)]);
-    bench.receive(1, page(2));
+    bench.receive(1, page(2, vec![]));
     assert!(bench.events.contains(&Event::SnapshotAbandoned(origin(1))));
     assert_eq!(bench.toy.adopted, 0);
     // Other operations may come under the numbers of those that it lost.
     assert_eq!(bench.toy.forgotten, 1);
     // The next one is for what it has now.
     bench.after(PATIENCE_MS + 2 * REPAIR_MS);
-    bench.receive(1, page(1));
-    bench.receive(1, page(2));
+    bench.receive(1, page(1, vec![]));
+    bench.receive(1, page(2, vec![]));
     assert_eq!(bench.toy.live.applied.get(origin(1)), 4);
 }
 
@@ -259,16 +243,6 @@ fn serving_a_snapshot_is_bounded() {
     assert_eq!(bench.receive(1, request).len(), 1);
 }
 
-/// An empty page that ends a section.
-fn last_page(section: u8) -> Message {
-    Message::Page(Page {
-        section,
-        after: vec![],
-        next: None,
-        bytes: vec![],
-    })
-}
-
 #[test]
 fn a_comparison_is_over_once_all_is_in_that_the_peer_had_when_it_read_its_pages() {
     let mut bench = Bench::new();
@@ -279,7 +253,7 @@ fn a_comparison_is_over_once_all_is_in_that_the_peer_had_when_it_read_its_pages(
     assert!(bench.events.contains(&Event::ScrubBegun(origin(1))));
     bench.machine.set_scrub(1 << 40);
     for section in [1, 2] {
-        bench.receive(1, last_page(section));
+        bench.receive(1, page(section, vec![]));
     }
     assert_eq!(bench.toy.adopted, 1);
     bench.tell(1, &[(1, 2)]);
@@ -309,7 +283,7 @@ fn a_comparison_while_operations_are_lacking_is_not_taken_for_having_them() {
     bench.after(500);
     assert!(bench.events.contains(&Event::ScrubBegun(origin(1))));
     for section in [1, 2] {
-        bench.receive(1, last_page(section));
+        bench.receive(1, page(section, vec![]));
     }
     assert_eq!(bench.toy.adopted, 0);
     assert_eq!(bench.toy.live.applied.get(origin(1)), 0);

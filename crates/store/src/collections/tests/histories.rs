@@ -2,21 +2,32 @@
 
 use grapevine_core::catalogue::{Scope, Storage};
 use grapevine_core::filter::parameters::{Growth, Parameters};
-use grapevine_core::operation::{CatalogueChange, decode, encode_mark};
+use grapevine_core::filter::{Key, Run};
+use grapevine_core::hash::KeyHash;
+use grapevine_core::membership::{Member, MemberRow, MemberState, NodeId};
+use grapevine_core::operation::{CatalogueChange, decode, encode_insert, encode_mark};
 use grapevine_core::sync::Source;
 use grapevine_core::version::VersionVector;
 
 use super::*;
+use crate::backup::Copied;
 use crate::filters::{NewFilter, Recreation, Scratch};
+use crate::restore::renew_apart;
 
 /// A node whose filter `f` has grown by a layer.
 fn grown() -> Arc<Collections> {
     let node = open(&SimulatedDisk::new());
+    create(&node, Growth::By(2));
+    set(&node, 0..40);
+    node
+}
+
+fn create(node: &Collections, growth: Growth) {
     let new = NewFilter {
         parameters: Parameters {
             capacity: 16,
             error: 1e-6,
-            growth: Growth::By(2),
+            growth,
         },
         storage: Storage::Durable,
         seed: None,
@@ -24,14 +35,16 @@ fn grown() -> Arc<Collections> {
     };
     let made = node.filters().create(b"f", new, Recreation::AtOnce);
     made.expect("it is made");
+}
+
+fn set(node: &Collections, keys: std::ops::Range<u32>) {
     let handle = node.filters().get(b"f").expect("it is there");
-    for number in 0..40_u32 {
+    for number in keys {
         let key = number.to_le_bytes();
         let mut scratch = Scratch::default();
         let put = node.filters().set(&handle, &[&key], &mut scratch);
         put.expect("there is room");
     }
-    node
 }
 
 /// Takes in the operations of an origin, from the first on.
@@ -176,4 +189,74 @@ fn the_last_page_says_what_was_in_when_it_was_read() {
     assert_eq!((*count, history.marks()), (2, &[(1, 77)][..]));
     exchange.forget_partial();
     assert!(exchange.shown().is_empty());
+}
+
+/// Enters members beside the node itself.
+fn enter_others(node: &Collections, count: u8) {
+    for number in 1..=count {
+        let member = Member {
+            name: format!("m{number}"),
+            origin: Origin::new([number; 16]),
+            addresses: vec![],
+            software: String::new(),
+            weight: 1,
+            state: MemberState::Joined,
+        };
+        let row = MemberRow::new(NodeId::new([number; 32]), 1, &member);
+        node.enter_member(row).expect("there is room");
+    }
+}
+
+/// What a filter may hold is shared out when it is made; a directory that is made anew needs all of
+/// it for what it carries, and more filters where several histories filled one.
+#[test]
+fn all_keys_are_carried_into_a_directory_made_anew_beside_other_members() {
+    for (of_others, filters) in [(0, 1), (24, 3)] {
+        let disk = SimulatedDisk::new();
+        let node = open(&disk);
+        create(&node, Growth::Fixed);
+        let elsewhere = node.journal().applied();
+        set(&node, 0..16);
+        let row = node.filters().rows().remove(0);
+        let handle = node.filters().epoch(row.id).expect("it is there");
+        let filter = node.filters().bits(&handle).expect("it is whole");
+        let key = |number: u32| filter.key(&number.to_le_bytes()).hash;
+        for sequence in 1..=of_others {
+            let run = Run {
+                layer: row.layers[0].shape.id,
+                opened: row.layers[0].opened.sequence,
+                count: 1,
+                inserted: u64::from(sequence),
+            };
+            let mut insert = Vec::new();
+            encode_insert(&mut insert, row.id, run, &[key(99 + sequence)]);
+            let dot = Dot {
+                origin: STRANGER,
+                sequence: sequence.into(),
+            };
+            node.apply(dot, &insert).expect("it needs no other");
+        }
+        enter_others(&node, 4);
+        let me = node.journal().origin();
+        let noted = node.note_fork(me, elsewhere.get(me), &elsewhere);
+        assert!(noted.expect("noted"));
+        let keys: Vec<KeyHash> = (0..16).chain(100..100 + of_others).map(key).collect();
+        drop((handle, filter, node));
+
+        let anew = SimulatedDisk::new();
+        let (old, new) = (Arc::new(disk), Arc::new(anew.clone()));
+        renew_apart(old, new, Copied::default(), options(), entropy()).expect("made anew");
+        let node = open(&anew);
+        let rows = node.filters().rows();
+        assert_eq!(rows.len(), filters);
+        let bits = rows.iter().map(|row| {
+            let handle = node.filters().epoch(row.id).expect("it is there");
+            node.filters().bits(&handle).expect("it is whole")
+        });
+        let bits: Vec<_> = bits.collect();
+        for hash in keys {
+            let key = Key { bytes: b"", hash };
+            assert!(bits.iter().any(|filter| filter.contains(key)), "{hash:?}");
+        }
+    }
 }
