@@ -16,6 +16,7 @@ mod memory;
 pub mod operation;
 pub mod origin;
 pub mod plain_table;
+pub mod quantity;
 pub mod significant;
 pub mod sync;
 pub mod table;

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use grapevine::group::transport::{
+use grapevine_net::{
     Carriers, Event, Events, Handle, KEY_BYTES, Key, Keyring, NodeKey, SendError, Settings, start,
 };
 

@@ -5,7 +5,6 @@
 
 pub mod applet;
 mod audit;
-mod bench;
 pub mod cli;
 pub mod client;
 mod clock;
@@ -26,4 +25,3 @@ pub mod metrics;
 mod orphans;
 mod replies;
 pub mod serve;
-mod sockets;

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use crate::config::{Address, AddressError};
 use crate::gateway::rmbd::{Gateway, MemoryBitmap, Settings};
 use crate::metrics::RmbdMetrics;
-use crate::sockets::{bind_all, listen_udp};
+use grapevine_net::sockets::{bind_all, listen_udp};
 
 const USAGE: &str = "usage: rmbd HOST:PORT";
 

@@ -1,10 +1,10 @@
 //! `grapevine bench`.
 
 use super::{Context, Failure, Outcome};
-pub(super) use crate::bench::Args;
+pub(super) use grapevine_bench::Args;
 
 pub(super) fn run(args: &Args, _context: &Context) -> Result<Outcome, Failure> {
-    match crate::bench::run(args.clone()) {
+    match grapevine_bench::run(args.clone()) {
         Ok(()) => Ok(Outcome::Done),
         Err(error) if error.is_usage() => {
             let kind = clap::error::ErrorKind::ArgumentConflict;

@@ -3,13 +3,7 @@
 use grapevine_core::significant::Significant;
 use serde_json::Value;
 
-use crate::config::{COUNT_FORMS, ErrorRate, parse_count};
-
-/// Reads a count of at least 1, as the configuration does.
-pub(crate) fn count(text: &str) -> Result<u64, String> {
-    let count = parse_count(text).filter(|count| *count > 0);
-    count.ok_or_else(|| format!("it takes a whole number above 0, as {COUNT_FORMS}"))
-}
+use crate::config::ErrorRate;
 
 /// Reads the error rate of a filter, as the configuration does.
 pub(super) fn error_rate(text: &str) -> Result<f64, String> {
@@ -37,8 +31,6 @@ mod tests {
         }
         assert_eq!(error_rate("1e-4"), Ok(1e-4));
         assert_eq!(error_rate("0.5"), Ok(0.5));
-        assert!(count("0").is_err() && count("-1").is_err() && count("1.5").is_err());
-        assert_eq!(count("1e6"), Ok(1_000_000));
     }
 
     #[test]

@@ -12,7 +12,7 @@ mod doctor;
 mod download;
 mod examples;
 mod exit;
-pub(crate) mod figures;
+mod figures;
 mod filter;
 mod generate;
 mod group;

@@ -6,7 +6,7 @@ use toml::Value;
 
 use super::kind::{Kind, Label, Refusal, Shape, quoted};
 use super::origin::{Given, Raw};
-use super::quantity::{parse_size, parse_time, show_size, show_time};
+use grapevine_core::quantity::{parse_size, parse_time, show_size, show_time};
 use super::surroundings::Surroundings;
 
 /// Longest name of a table on a link, in bytes.

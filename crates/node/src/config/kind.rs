@@ -9,7 +9,7 @@ use toml::Value;
 use tracing_subscriber::EnvFilter;
 
 use super::origin::{Given, Raw};
-use super::quantity::{COUNT_FORMS, parse_count, parse_size, parse_time, show_size, show_time};
+use grapevine_core::quantity::{COUNT_FORMS, parse_count, parse_size, parse_time, show_size, show_time};
 use super::surroundings::Surroundings;
 use crate::logging::misspelt_level;
 

@@ -19,10 +19,8 @@ mod memory;
 mod options;
 mod origin;
 mod place;
-mod quantity;
 mod reference;
 mod rules;
-mod secret;
 mod settings;
 mod show;
 mod suggestion;
@@ -40,9 +38,8 @@ pub use kind::{LogFormat, MemoryLimit, Refusal, SyncMode};
 pub(crate) use options::GLOBAL_OPTIONS;
 pub use options::GlobalOptions;
 pub use origin::Origin;
-pub(crate) use quantity::{COUNT_FORMS, parse_count, parse_time};
 pub use reference::reference_page;
-pub use secret::{Secret, SecretError, read_secret};
+pub use grapevine_net::secret::{Secret, SecretError, read_secret};
 pub use settings::{
     Bloomd, Config, Durability, Filters, Group, Hbbp, Http, Limits, Node, Rmbd, SECTIONS,
 };

@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::parse_time;
+use grapevine_core::quantity::parse_time;
 
 /// Under what the help lists the options of every command.
 pub(crate) const GLOBAL_OPTIONS: &str = "Global options";

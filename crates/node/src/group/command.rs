@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use tokio::sync::oneshot;
 
-use super::transport::{Address, PeerKey};
+use grapevine_net::{Address, PeerKey};
 
 /// Something a user asks for.
 pub(super) enum Command {

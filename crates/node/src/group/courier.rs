@@ -7,7 +7,7 @@ use std::thread::Thread;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::command::Command;
-use super::transport::{Address, Event, Events, Goodbye, Handle, PeerKey, SessionId};
+use grapevine_net::{Address, Event, Events, Goodbye, Handle, PeerKey, SessionId};
 
 /// Inputs that wait for the thread.
 const INPUTS_MAX: usize = 1024;

@@ -3,7 +3,7 @@
 use grapevine_core::origin::Origin;
 
 use super::owner::Owner;
-use super::transport::{Goodbye, Reason};
+use grapevine_net::{Goodbye, Reason};
 
 /// What an operator is to do with a directory whose operations are not the group's.
 pub(crate) const REMEDY: &str = "stop the node and run `grapevine restore --in-place`: it goes on under a new \

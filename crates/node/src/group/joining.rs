@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 
 use super::command::{CommandError, Joined};
 use super::owner::Owner;
-use super::transport::{Address, DialFailure, PeerKey, SEEDS_MAX};
+use grapevine_net::{Address, DialFailure, PeerKey, SEEDS_MAX};
 
 /// How long a join waits for an answer, in milliseconds.
 const JOIN_MS: u64 = 10_000;

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use super::command::{CommandError, Left};
 use super::owner::Owner;
-use super::transport::{Goodbye, PeerKey, Reason};
+use grapevine_net::{Goodbye, PeerKey, Reason};
 
 /// How long a node that leaves waits for another to know it, in milliseconds.
 const LEAVE_MS: u64 = 5000;

@@ -13,7 +13,7 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use serde::{Deserialize, Serialize};
 
-use super::transport::PeerKey;
+use grapevine_net::PeerKey;
 
 /// Between two probes.
 const PROBE_EVERY: Duration = Duration::from_secs(1);

@@ -14,7 +14,7 @@ use grapevine_store::collections::{Collections, MemoryExchange};
 
 use super::frame;
 use super::owner::Owner;
-use super::transport::PeerKey;
+use grapevine_net::PeerKey;
 
 pub(super) struct MemoryFilters {
     machine: Machine,

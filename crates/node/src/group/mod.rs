@@ -21,7 +21,6 @@ mod owner;
 mod roster;
 mod session;
 mod status;
-pub mod transport;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -45,7 +44,7 @@ pub use liveness::Liveness;
 use owner::{Facts, Owner};
 use status::Board;
 pub use status::{Clock, Counts, Divergence, Link, MemberStatus, Status};
-use transport::{
+use grapevine_net::{
     Address, Carriers, Handle, HandleError, Key, Keyring, KeyringFileError, NodeKey, Settings,
     StartError, read_keyring,
 };
@@ -133,7 +132,7 @@ impl Group {
             carriers: Carriers::BOTH,
         };
         let key = NodeKey::from_bytes(identity.key.bytes());
-        let (handle, events) = transport::start(transport, &key).await?;
+        let (handle, events) = grapevine_net::start(transport, &key).await?;
         let addresses = addresses(settings, &handle);
         greeting.addresses.clone_from(&addresses);
         handle.set_greeting(greeting.encode().into())?;
@@ -192,7 +191,7 @@ impl Group {
 
     /// What the transport has counted.
     #[must_use]
-    pub fn transport_counts(&self) -> &transport::Counters {
+    pub fn transport_counts(&self) -> &grapevine_net::Counters {
         self.handle.counters()
     }
 
@@ -204,7 +203,7 @@ impl Group {
     pub async fn join(&self, address: &str) -> Result<Joined, CommandError> {
         let parsed: Address = address
             .parse()
-            .map_err(|error: transport::AddressError| CommandError::Address(error.to_string()))?;
+            .map_err(|error: grapevine_net::AddressError| CommandError::Address(error.to_string()))?;
         let found = tokio::net::lookup_host(address).await;
         let resolved = found.map_err(|error| CommandError::NotJoined {
             address: address.to_owned(),
@@ -280,7 +279,7 @@ fn keyring(file: Option<&Path>) -> Result<Keyring, KeyringFileError> {
 fn parse(key: &'static str, addresses: &[ConfiguredAddress]) -> Result<Vec<Address>, GroupError> {
     let parsed = addresses.iter().map(|address| {
         let text = address.to_string();
-        text.parse().map_err(|error: transport::AddressError| {
+        text.parse().map_err(|error: grapevine_net::AddressError| {
             let reason = error.to_string();
             GroupError::Address { key, reason }
         })
@@ -295,7 +294,7 @@ fn addresses(settings: &GroupSettings, handle: &Handle) -> Vec<String> {
         return settings.advertise.iter().map(ToString::to_string).collect();
     }
     let most = reachable(handle.addresses());
-    let most = most.take(transport::ADDRESSES_MAX);
+    let most = most.take(grapevine_net::ADDRESSES_MAX);
     most.map(|address| address.to_string()).collect()
 }
 

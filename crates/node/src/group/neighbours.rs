@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::owner::Owner;
-use super::transport::{ADDRESSES_MAX, Address, PeerKey};
+use grapevine_net::{ADDRESSES_MAX, Address, PeerKey};
 
 /// Peers that are remembered.
 const NEIGHBOURS_MAX: usize = 256;

@@ -25,7 +25,7 @@ use super::memory_filters::MemoryFilters;
 use super::neighbours::Neighbours;
 use super::session::Session;
 use super::status::{Board, Counts};
-use super::transport::{Address, Event, Handle, PeerKey};
+use grapevine_net::{Address, Event, Handle, PeerKey};
 use crate::clock::unix_ms;
 
 /// The machine is told the time this often, in milliseconds.

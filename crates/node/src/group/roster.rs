@@ -11,7 +11,7 @@ use super::command::CommandError;
 use super::courier::Targets;
 use super::owner::Owner;
 use super::status::{Link, MemberStatus, Status};
-use super::transport::{Address, PeerKey, WANTED_MAX};
+use grapevine_net::{Address, PeerKey, WANTED_MAX};
 use crate::clock::unix_ms;
 
 /// Between two announcements of the failure detector to a member, in milliseconds.

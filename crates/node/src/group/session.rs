@@ -18,7 +18,7 @@ use super::frame::{self, Frame};
 use super::identity;
 use super::owner::Owner;
 use super::status::Counts;
-use super::transport::{Admitted, CloseReason, Goodbye, PeerKey, Reason, Refusal, SessionId};
+use grapevine_net::{Admitted, CloseReason, Goodbye, PeerKey, Reason, Refusal, SessionId};
 
 /// How long two may take to find out whether they belong together, in milliseconds.
 const MEETING_MS: u64 = 5000;

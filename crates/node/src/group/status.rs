@@ -8,7 +8,7 @@ use grapevine_core::origin::Origin;
 use grapevine_core::sync::{Off, Offset, Seconds};
 
 use super::liveness::Liveness;
-use super::transport::PeerKey;
+use grapevine_net::PeerKey;
 
 /// Members that are named because their clocks differ.
 const CLOCKS_SHOWN_MAX: usize = 10;

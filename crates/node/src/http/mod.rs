@@ -49,7 +49,7 @@ use crate::engine::Engine;
 use crate::group::Group;
 use crate::metrics::Metrics;
 use crate::replies::{ClientMemory, Patient, Replies, Room};
-use crate::sockets::TcpListeners;
+use grapevine_net::sockets::TcpListeners;
 use error::ApiError;
 pub use status::About;
 pub(crate) use status::{GroupStatus, Member, NodeStatus};

@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, UdpSocket};
 use crate::config::{Address, AddressError, Config, Hbbp, Listener};
 use crate::gateway::hbbp::{self, Change, Ear, Place};
 use crate::http::About;
-use crate::sockets::{Refused, bind_all, listen_tcp, listen_udp};
+use grapevine_net::sockets::{Refused, bind_all, listen_tcp, listen_udp};
 
 /// Name of the file in the data directory.
 pub(crate) const LISTENERS_FILE: &str = "listeners.json";

@@ -1,7 +1,7 @@
 //! A member that keeps to the protocol and sends what nobody should: rows that could not be written
 //! down, and what only a newer version knows.
 
-use grapevine::group::transport::Event;
+use grapevine_net::Event;
 use grapevine_core::catalogue::{FilterId, FilterRow, Scope, Storage};
 use grapevine_core::filter::parameters::{Growth, Parameters};
 use grapevine_core::hash::Seed;

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use grapevine::group::transport::{
+use grapevine_net::{
     self, Admitted, Carriers, CloseReason, Event, Events, Handle, NodeKey, PeerKey, Reason,
     SessionId, Settings, read_keyring,
 };
@@ -64,7 +64,7 @@ impl Liar {
         let address: SocketAddr = node.address("group.listen");
         let (handle, events, admitted) = runtime.block_on(async {
             let key = NodeKey::from_bytes([key; 32]);
-            let started = transport::start(settings, &key).await;
+            let started = grapevine_net::start(settings, &key).await;
             let (handle, mut events) = started.expect("it starts");
             handle.dial(address.into()).await.expect("it runs");
             let admitted = loop {

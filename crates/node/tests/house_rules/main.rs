@@ -265,10 +265,20 @@ fn dependencies_are_found_in_every_form() {
 
 #[test]
 fn crates_depend_in_one_direction() {
-    let may_use: [(&str, &[&str]); 4] = [
+    let may_use: [(&str, &[&str]); 6] = [
         ("core", &[]),
         ("store", &["grapevine-core"]),
-        ("node", &["grapevine-core", "grapevine-store"]),
+        ("net", &["grapevine-core"]),
+        ("bench", &["grapevine-core"]),
+        (
+            "node",
+            &[
+                "grapevine-bench",
+                "grapevine-core",
+                "grapevine-net",
+                "grapevine-store",
+            ],
+        ),
         ("sim", &["grapevine-core", "grapevine-store"]),
     ];
     let mut found = Vec::new();
@@ -282,7 +292,7 @@ fn crates_depend_in_one_direction() {
         );
     }
     assert_none(
-        "sim and node rest on store, store on core, and nothing else",
+        "node rests on net, bench and store, sim on store, all on core, and nothing else",
         &found,
     );
 }

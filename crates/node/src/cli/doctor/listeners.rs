@@ -8,7 +8,7 @@ use grapevine_store::disk::lock_holder;
 
 use super::Check;
 use crate::config::{Config, Listener};
-use crate::sockets::{self, Refused, bind_all};
+use grapevine_net::sockets::{self, Refused, bind_all};
 
 /// Processes whose open files are looked through.
 const PROCESSES_MAX: usize = 10_000;

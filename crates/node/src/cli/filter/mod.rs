@@ -14,6 +14,7 @@ use clap::error::ErrorKind;
 use serde_json::{Value, json};
 use ureq::http::Method;
 
+use grapevine_core::quantity::positive_count;
 use super::consent::agrees;
 use super::download::DownloadError;
 use super::line_blocks::LineBlocksError;
@@ -100,7 +101,7 @@ struct CreateArgs {
     /// Its name: 1 to 200 bytes without blanks
     name: OsString,
     /// Keys its first layer has room for [default: the node's filters.capacity]
-    #[arg(long, value_parser = figures::count)]
+    #[arg(long, value_parser = positive_count)]
     capacity: Option<u64>,
     /// Bound on the share of absent keys that are reported as there [default: the node's
     /// filters.error]

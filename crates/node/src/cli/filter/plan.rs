@@ -7,6 +7,7 @@ use grapevine_core::filter::parameters::{Growth, LayerShape, Parameters, Paramet
 use grapevine_core::origin::Origin;
 use serde_json::{Value, json};
 
+use grapevine_core::quantity::positive_count;
 use super::super::listing::{Column, Listing};
 use super::super::{Context, Failure, Outcome, figures};
 
@@ -16,7 +17,7 @@ const LAYERS_SHOWN: u32 = 5;
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Keys the first layer has room for
-    #[arg(long, value_parser = figures::count)]
+    #[arg(long, value_parser = positive_count)]
     capacity: u64,
     /// Bound on the share of absent keys that are reported as there
     #[arg(long, value_parser = figures::error_rate)]

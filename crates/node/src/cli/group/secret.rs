@@ -9,7 +9,7 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 
 use super::{Context, Failure, Outcome};
-use crate::group::transport::{
+use grapevine_net::{
     KEY_BYTES, Key, Keyring, KeyringError, KeyringFileError, read_keyring, write_keyring,
 };
 

@@ -20,7 +20,7 @@ use super::download::DownloadError;
 use super::line_blocks::LineBlocksError;
 use super::{Context, Failure, Outcome, nearest};
 use crate::client::{Client, ClientError, RequestBody};
-use crate::config::parse_time;
+use grapevine_core::quantity::parse_time;
 use crate::http::name;
 
 /// Arguments of `grapevine table`.

@@ -22,7 +22,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::engine::Engine;
 use crate::metrics::BloomdMetrics;
 use crate::replies::{ClientMemory, Replies};
-use crate::sockets::TcpListeners;
+use grapevine_net::sockets::TcpListeners;
 pub use conf::Settings;
 use connection::Connection;
 

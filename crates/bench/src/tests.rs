@@ -333,7 +333,7 @@ fn the_json_report_has_the_documented_fields() {
     assert!(json["latency_us"]["p999"].as_f64().unwrap() > 0.0);
     assert!(json["client"]["resident_bytes"].as_u64().unwrap() > 0);
     assert!(json["server"].is_null());
-    let documentation = include_str!("../../../../docs/benchmarking.md");
+    let documentation = include_str!("../../../docs/benchmarking.md");
     let mut fields = vec![&json];
     while let Some(serde_json::Value::Object(object)) = fields.pop() {
         for (name, value) in object {

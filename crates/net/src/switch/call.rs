@@ -11,12 +11,12 @@ use libp2p::swarm::{ConnectionId, DialError};
 use tokio::time::Instant;
 
 use super::{Switch, dice};
-use crate::group::transport::address::{is_loopback, multiaddr};
-use crate::group::transport::counters::Counters;
-use crate::group::transport::event::{DialFailure, Event};
-use crate::group::transport::limits::{ADMISSION_TIME, CALL_TIME, CALLS_MAX, NEXT_WAY_AFTER};
-use crate::group::transport::reconnect::{ADDRESSES_MAX, Target};
-use crate::group::transport::{Address, PeerKey};
+use crate::address::{is_loopback, multiaddr};
+use crate::counters::Counters;
+use crate::event::{DialFailure, Event};
+use crate::limits::{ADMISSION_TIME, CALL_TIME, CALLS_MAX, NEXT_WAY_AFTER};
+use crate::reconnect::{ADDRESSES_MAX, Target};
+use crate::{Address, PeerKey};
 
 /// What a name stands for.
 pub(super) struct Resolved {

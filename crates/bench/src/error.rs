@@ -8,7 +8,7 @@ use thiserror::Error;
 
 /// Why a benchmark could not be run, or why its result should not be used.
 #[derive(Debug, Error)]
-pub(crate) enum BenchError {
+pub enum BenchError {
     /// Key numbers do not fit behind the prefix.
     #[error("--key-length {length} is too short: the prefix and the number take {needed} bytes")]
     KeyLength {
@@ -139,7 +139,7 @@ pub(crate) enum BenchError {
 impl BenchError {
     /// Whether the arguments contradict each other.
     #[must_use]
-    pub(crate) fn is_usage(&self) -> bool {
+    pub fn is_usage(&self) -> bool {
         matches!(
             self,
             Self::KeyLength { .. }

@@ -9,14 +9,14 @@ use libp2p::{PeerId, mdns};
 use tokio::time::Instant;
 
 use super::{Connection, Switch};
-use crate::group::transport::PeerKey;
-use crate::group::transport::address::socket_address;
-use crate::group::transport::counters::Counters;
-use crate::group::transport::door::{Denied, Opened};
-use crate::group::transport::event::{DialFailure, Event, Refusal};
-use crate::group::transport::limits::{ADMISSION_TIME, STRANGERS_MAX};
-use crate::group::transport::link::Link;
-use crate::group::transport::network::BehaviourEvent;
+use crate::PeerKey;
+use crate::address::socket_address;
+use crate::counters::Counters;
+use crate::door::{Denied, Opened};
+use crate::event::{DialFailure, Event, Refusal};
+use crate::limits::{ADMISSION_TIME, STRANGERS_MAX};
+use crate::link::Link;
+use crate::network::BehaviourEvent;
 
 impl Switch {
     pub(super) fn network(&mut self, event: SwarmEvent<BehaviourEvent>) {

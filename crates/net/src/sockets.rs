@@ -21,15 +21,16 @@ const PORT_TRIES: usize = 32;
 /// An address at which the system lets nobody listen.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}: {source}")]
-pub(crate) struct Refused {
-    pub(crate) address: SocketAddr,
+pub struct Refused {
+    /// The address.
+    pub address: SocketAddr,
     /// The system's answer.
-    pub(crate) source: io::Error,
+    pub source: io::Error,
 }
 
 impl Refused {
     /// Whether somebody else listens there.
-    pub(crate) fn is_taken(&self) -> bool {
+    pub fn is_taken(&self) -> bool {
         self.source.kind() == io::ErrorKind::AddrInUse
     }
 
@@ -42,11 +43,11 @@ impl Refused {
 
 /// What was bound.
 #[derive(Debug)]
-pub(crate) struct Bound<T> {
+pub struct Bound<T> {
     /// What listens, and where.
-    pub(crate) sockets: Vec<(T, SocketAddr)>,
+    pub sockets: Vec<(T, SocketAddr)>,
     /// Addresses that this machine does not have.
-    pub(crate) missing: Vec<Refused>,
+    pub missing: Vec<Refused>,
 }
 
 /// Binds at every address with `bind`, which gives what it bound and where. Where an address has
@@ -55,7 +56,7 @@ pub(crate) struct Bound<T> {
 ///
 /// # Errors
 /// The first address that is taken or not allowed; nothing is bound then.
-pub(crate) fn bind_all<T>(
+pub fn bind_all<T>(
     addresses: &[SocketAddr],
     bind: impl Fn(SocketAddr) -> io::Result<(T, SocketAddr)>,
 ) -> Result<Bound<T>, Refused> {
@@ -110,7 +111,7 @@ fn bind_at_one_port<T>(
 }
 
 /// Listens for connections; gives the socket with its address.
-pub(crate) fn tcp(address: SocketAddr) -> io::Result<(std::net::TcpListener, SocketAddr)> {
+pub fn tcp(address: SocketAddr) -> io::Result<(std::net::TcpListener, SocketAddr)> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
@@ -130,7 +131,7 @@ pub(crate) fn tcp(address: SocketAddr) -> io::Result<(std::net::TcpListener, Soc
 }
 
 /// Binds a socket for datagrams; gives it with its address.
-pub(crate) fn udp(address: SocketAddr) -> io::Result<(std::net::UdpSocket, SocketAddr)> {
+pub fn udp(address: SocketAddr) -> io::Result<(std::net::UdpSocket, SocketAddr)> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::DGRAM,
@@ -148,13 +149,13 @@ pub(crate) fn udp(address: SocketAddr) -> io::Result<(std::net::UdpSocket, Socke
 }
 
 /// As [`tcp`], within the current tokio runtime.
-pub(crate) fn listen_tcp(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
+pub fn listen_tcp(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
     let (listener, address) = tcp(address)?;
     Ok((TcpListener::from_std(listener)?, address))
 }
 
 /// As [`udp`], within the current tokio runtime.
-pub(crate) fn listen_udp(address: SocketAddr) -> io::Result<(UdpSocket, SocketAddr)> {
+pub fn listen_udp(address: SocketAddr) -> io::Result<(UdpSocket, SocketAddr)> {
     let (socket, address) = udp(address)?;
     Ok((UdpSocket::from_std(socket)?, address))
 }
@@ -169,14 +170,14 @@ pub struct TcpListeners {
 
 impl TcpListeners {
     /// The addresses they listen on.
-    pub(crate) fn addresses(&self) -> Vec<IpAddr> {
+    pub fn addresses(&self) -> Vec<IpAddr> {
         let addresses = self.listeners.iter();
         let addresses = addresses.filter_map(|listener| listener.local_addr().ok());
         addresses.map(|address| address.ip()).collect()
     }
 
     /// The next connection, of each listener in turn. May be dropped while it waits.
-    pub(crate) async fn accept(&mut self) -> io::Result<(TcpStream, SocketAddr)> {
+    pub async fn accept(&mut self) -> io::Result<(TcpStream, SocketAddr)> {
         poll_fn(|context| {
             let count = self.listeners.len();
             for index in (self.next..count).chain(0..self.next) {

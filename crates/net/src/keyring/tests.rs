@@ -2,7 +2,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
 
 use super::*;
-use crate::config::SecretError;
+use crate::secret::SecretError;
 
 fn key(id: &str, byte: u8) -> Key {
     Key::new(id, [byte; KEY_BYTES]).unwrap()

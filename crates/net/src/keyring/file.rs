@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::{Keyring, KeyringError};
-use crate::config::{SecretError, read_secret};
+use crate::secret::{SecretError, read_secret};
 
 /// Mode of the file: only its owner reads and writes.
 const OWNER_ONLY: u32 = 0o600;

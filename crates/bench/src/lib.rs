@@ -29,8 +29,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
 
-pub(crate) use args::Args;
-pub(crate) use error::BenchError;
+pub use args::Args;
+pub use error::BenchError;
 
 use plan::Plan;
 use process::Usage;
@@ -47,7 +47,7 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 ///
 /// Prints the report to standard output, also where it then returns an error because the
 /// measurement was spoiled: replies that were errors, lost connections, missing answers.
-pub(crate) fn run(args: Args) -> Result<(), BenchError> {
+pub fn run(args: Args) -> Result<(), BenchError> {
     if let Some(address) = args.constant_server {
         let mut server = ConstantServer::bind(address, args.bulk)?;
         println!("constant server on {}", server.address());

@@ -23,7 +23,9 @@ mod muxer;
 mod network;
 mod outbox;
 mod reconnect;
+pub mod secret;
 mod session;
+pub mod sockets;
 mod start;
 mod switch;
 #[cfg(test)]

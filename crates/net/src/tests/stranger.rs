@@ -10,9 +10,9 @@ use libp2p::swarm::dial_opts::DialOpts;
 use libp2p::{Stream, Swarm};
 
 use super::*;
-use crate::group::transport::address::multiaddr;
-use crate::group::transport::admission::{Ends, as_dialer};
-use crate::group::transport::network::{self, Behaviour, BehaviourEvent};
+use crate::address::multiaddr;
+use crate::admission::{Ends, as_dialer};
+use crate::network::{self, Behaviour, BehaviourEvent};
 
 pub(super) struct Stranger {
     pub(super) stream: Stream,

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 
 use tokio::time::Instant;
 
-use crate::group::transport::event::{Event, Refusal};
-use crate::group::transport::limits::REFUSALS_EVERY;
+use crate::event::{Event, Refusal};
+use crate::limits::REFUSALS_EVERY;
 
 /// The last refusal that was not told, and how many came before it.
 #[derive(Debug, Default)]

@@ -23,11 +23,11 @@ const TIME_UNITS: [(&str, u64); 5] = [
 const COUNT_UNITS: [(char, u32); 5] = [('k', 3), ('K', 3), ('M', 6), ('G', 9), ('T', 12)];
 
 /// How a count may be written, for messages and help.
-pub(crate) const COUNT_FORMS: &str = "100000, 100_000, 100k or 1e5";
+pub const COUNT_FORMS: &str = "100000, 100_000, 100k or 1e5";
 
 /// Reads a count: `1000000`, `1_000_000`, `100k`, `1.5M`, `1e6`. Nothing when it is no whole number
 /// of at most 64 bits.
-pub(crate) fn parse_count(text: &str) -> Option<u64> {
+pub fn parse_count(text: &str) -> Option<u64> {
     let text = text.trim();
     let unit = COUNT_UNITS.iter().find(|(unit, _)| text.ends_with(*unit));
     let (number, power) = match (unit, text.split_once(['e', 'E'])) {
@@ -50,6 +50,15 @@ pub(crate) fn parse_count(text: &str) -> Option<u64> {
     number.checked_mul(10u64.checked_pow(shift)?)
 }
 
+/// Reads a count of at least 1.
+///
+/// # Errors
+/// What it takes.
+pub fn positive_count(text: &str) -> Result<u64, String> {
+    let count = parse_count(text).filter(|count| *count > 0);
+    count.ok_or_else(|| format!("it takes a whole number above 0, as {COUNT_FORMS}"))
+}
+
 /// Digits without the underscores between them.
 fn digits(text: &str) -> Option<String> {
     let groups = text.split('_');
@@ -68,7 +77,7 @@ fn split(text: &str) -> Option<(u64, &str)> {
 }
 
 /// Reads a size in bytes: `64MiB`, `512 KiB`, `1000B`, or plain bytes.
-pub(crate) fn parse_size(text: &str) -> Option<u64> {
+pub fn parse_size(text: &str) -> Option<u64> {
     let (number, unit) = split(text)?;
     if unit.is_empty() {
         return Some(number);
@@ -80,7 +89,7 @@ pub(crate) fn parse_size(text: &str) -> Option<u64> {
 }
 
 /// Writes a size in the largest unit that divides it.
-pub(crate) fn show_size(bytes: u64) -> String {
+pub fn show_size(bytes: u64) -> String {
     for (name, unit) in SIZE_UNITS {
         if bytes >= unit && bytes.is_multiple_of(unit) {
             return format!("{}{name}", bytes / unit);
@@ -90,7 +99,7 @@ pub(crate) fn show_size(bytes: u64) -> String {
 }
 
 /// Reads a time: `500ms`, `1s`, `5m`, `1h`, `7d`. The unit is needed, except for `0`.
-pub(crate) fn parse_time(text: &str) -> Option<Duration> {
+pub fn parse_time(text: &str) -> Option<Duration> {
     let (number, unit) = split(text)?;
     if unit.is_empty() && number == 0 {
         return Some(Duration::ZERO);
@@ -100,7 +109,7 @@ pub(crate) fn parse_time(text: &str) -> Option<Duration> {
 }
 
 /// Writes a time, cut to milliseconds, in the largest unit that divides it.
-pub(crate) fn show_time(time: Duration) -> String {
+pub fn show_time(time: Duration) -> String {
     let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     for (name, unit) in TIME_UNITS {
         if millis >= unit && millis.is_multiple_of(unit) {

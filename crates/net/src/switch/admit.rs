@@ -7,13 +7,13 @@ use libp2p::swarm::ConnectionId;
 use tokio::sync::oneshot;
 
 use super::{Entry, Switch, dice};
-use crate::group::transport::admission::Failure;
-use crate::group::transport::duplicate::{Held, newcomer_wins};
-use crate::group::transport::event::{DialFailure, Refusal};
-use crate::group::transport::limits::PEERS_MAX;
-use crate::group::transport::link::{Report, Start};
-use crate::group::transport::outbox::Outbox;
-use crate::group::transport::{Goodbye, Key, PeerKey};
+use crate::admission::Failure;
+use crate::duplicate::{Held, newcomer_wins};
+use crate::event::{DialFailure, Refusal};
+use crate::limits::PEERS_MAX;
+use crate::link::{Report, Start};
+use crate::outbox::Outbox;
+use crate::{Goodbye, Key, PeerKey};
 
 impl Switch {
     pub(super) fn report(&mut self, report: Report) {

@@ -1,7 +1,7 @@
 //! Frames, their order, and their bounds.
 
 use super::*;
-use crate::group::transport::limits::{
+use crate::limits::{
     FRAME_OVERHEAD_BYTES, INBOX_BYTES_MAX, OUTBOX_BYTES_MAX, WINDOW_BYTES,
 };
 

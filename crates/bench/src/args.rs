@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use super::keys::Distribution;
 use super::plan;
-use crate::cli::figures::count;
+use grapevine_core::quantity::positive_count;
 
 /// Load a server and measure it.
 ///
@@ -17,7 +17,7 @@ use crate::cli::figures::count;
 /// Pin client and server to different cores (`taskset -c 1 grapevine bench …`) for numbers that
 /// repeat.
 #[derive(Clone, Debug, clap::Args)]
-pub(crate) struct Args {
+pub struct Args {
     /// What the server speaks
     #[arg(long, value_enum, default_value = "bloomd")]
     pub(super) protocol: ProtocolName,
@@ -28,7 +28,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAME", default_value = "bench", value_parser = parse_filter)]
     pub(super) filter: String,
     /// Capacity of the filter in keys [default: --keys, at least 100000]
-    #[arg(long, value_name = "KEYS", value_parser = count)]
+    #[arg(long, value_name = "KEYS", value_parser = positive_count)]
     pub(super) capacity: Option<u64>,
     /// Error rate of the filter
     #[arg(long, value_name = "RATE", default_value = "0.0001", value_parser = parse_error_rate)]
@@ -56,7 +56,7 @@ pub(crate) struct Args {
           value_parser = RangedU64ValueParser::<usize>::new().range(1..=plan::BULK_MAX))]
     pub(super) bulk: usize,
     /// Number of different keys
-    #[arg(long, value_name = "N", default_value = "1000000", value_parser = count)]
+    #[arg(long, value_name = "N", default_value = "1000000", value_parser = positive_count)]
     pub(super) keys: u64,
     /// Order of the keys: sequential, uniform or zipf[:EXPONENT] (0.99)
     #[arg(long, value_name = "ORDER", default_value = "sequential",
@@ -70,7 +70,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TEXT", default_value = "key:", value_parser = parse_prefix)]
     pub(super) prefix: String,
     /// Stop after so many requests
-    #[arg(long, value_name = "N", value_parser = count)]
+    #[arg(long, value_name = "N", value_parser = positive_count)]
     pub(super) requests: Option<u64>,
     /// Stop after this time [default: 10s, with --requests 10m]
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]

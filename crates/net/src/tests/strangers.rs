@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 
 use super::stranger::{Stranger, opening};
 use super::*;
-use crate::group::transport::admission::{Ends, as_dialer};
+use crate::admission::{Ends, as_dialer};
 
 /// A pair of members that talk, to see that nothing disturbs them.
 async fn witnesses() -> (Node, Node) {
