@@ -38,11 +38,6 @@ impl Peer {
     pub(super) fn parts_at(&self, origin: Origin) -> bool {
         self.forks.contains_key(&origin)
     }
-
-    /// Whether nothing in `version` stands for other operations here than there.
-    pub(super) fn agrees_on(&self, version: &VersionVector) -> bool {
-        self.forks.keys().all(|origin| version.get(*origin) == 0)
-    }
 }
 
 /// Whether of the operations that the copy had whose pages are merged some are others than those

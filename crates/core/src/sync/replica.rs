@@ -242,6 +242,12 @@ pub trait Replica {
     /// not wait for them again.
     fn fetched(&mut self, part: Part, waiting: Option<Dot>);
 
+    /// The operation that made a filter which is here or on its way here.
+    fn made(&self, filter: FilterId) -> Option<Dot> {
+        let _ = filter;
+        None
+    }
+
     /// A peer whose state includes the page or the operation that named these bits does not have
     /// them any more: what they belonged to was dropped since. [`apply`](Self::apply) must not wait
     /// for them again.

@@ -188,9 +188,8 @@ impl Machine {
         let found = self.intake.missing(turn.now).find_map(|missing| {
             let dot = missing.dot;
             let version = VersionVector::from_iter([(dot.origin, dot.sequence)]);
-            let has_them = |peer: &Peer| {
-                peer.connected && peer.known.includes(&version) && peer.agrees_on(&version)
-            };
+            // Whoever has another history of any origin may never have had the filter.
+            let has_them = |peer: &Peer| peer.shows_state() && peer.known.includes(&version);
             let name = match self.peers.get(&missing.from) {
                 Some(peer) if has_them(peer) => Some(missing.from),
                 _ => self.successor(missing.from, &version, turn.now),
@@ -280,18 +279,23 @@ impl Machine {
         self.intake.forget(origin);
     }
 
-    /// Whether the peer is known to have now what the transfer is for, in the history that is here:
-    /// only then bits that it has not were dropped. It may have been set back since it was asked.
-    fn may_say_gone<R: Replica>(&self, replica: &R, transfer: &Transfer) -> bool {
+    /// Whether the peer is known to have now what the transfer is for, in the history that is here,
+    /// and to have had what the bits are part of: only then bits that it has not were dropped. It may
+    /// have been set back since it was asked.
+    fn may_say_gone<R: Replica>(&self, replica: &R, transfer: &Transfer, part: Part) -> bool {
+        let name = transfer.peer;
+        let had = |dot| self.vouches_for(replica, name, dot);
+        let peer = self.peers.get(&name);
+        let Some(peer) = peer.filter(|peer| peer.shows_state()) else {
+            return false;
+        };
         match transfer.waiting() {
             // It may be another operation of that number by now that is here.
             Some(dot) => {
-                self.intake.lacks_bits(dot) && self.vouches_for(replica, transfer.peer, dot)
+                let made = replica.made(part.filter());
+                self.intake.lacks_bits(dot) && had(dot) && made.is_none_or(had)
             }
-            None => self
-                .peers
-                .get(&transfer.peer)
-                .is_some_and(|peer| peer.shows_state() && peer.known.includes(&transfer.version)),
+            None => peer.known.includes(&transfer.version),
         }
     }
 
@@ -433,7 +437,7 @@ impl Machine {
                     return self.refuse_state(turn, transfer);
                 }
                 Message::Page(page) => receive_page(turn, self.me, &mut transfer, &page),
-                Message::Gone(_) if !self.may_say_gone(turn.replica, &transfer) => {
+                Message::Gone(part) if !self.may_say_gone(turn.replica, &transfer, part) => {
                     let waits = transfer.waiting().is_some();
                     self.transfer = Some(transfer);
                     if waits {

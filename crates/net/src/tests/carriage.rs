@@ -1,9 +1,7 @@
 //! Frames, their order, and their bounds.
 
 use super::*;
-use crate::limits::{
-    FRAME_OVERHEAD_BYTES, INBOX_BYTES_MAX, OUTBOX_BYTES_MAX, WINDOW_BYTES,
-};
+use crate::limits::{FRAME_OVERHEAD_BYTES, INBOX_BYTES_MAX, OUTBOX_BYTES_MAX, WINDOW_BYTES};
 
 /// The largest frame.
 const LARGEST: usize = grapevine_core::wire::group::DATA_BYTES_MAX;

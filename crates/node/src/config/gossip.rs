@@ -6,8 +6,8 @@ use toml::Value;
 
 use super::kind::{Kind, Label, Refusal, Shape, quoted};
 use super::origin::{Given, Raw};
-use grapevine_core::quantity::{parse_size, parse_time, show_size, show_time};
 use super::surroundings::Surroundings;
+use grapevine_core::quantity::{parse_size, parse_time, show_size, show_time};
 
 /// Longest name of a table on a link, in bytes.
 const NAME_BYTES_MAX: usize = 200;

@@ -9,9 +9,11 @@ use toml::Value;
 use tracing_subscriber::EnvFilter;
 
 use super::origin::{Given, Raw};
-use grapevine_core::quantity::{COUNT_FORMS, parse_count, parse_size, parse_time, show_size, show_time};
 use super::surroundings::Surroundings;
 use crate::logging::misspelt_level;
+use grapevine_core::quantity::{
+    COUNT_FORMS, parse_count, parse_size, parse_time, show_size, show_time,
+};
 
 /// Words that turn an optional value off.
 pub(super) const OFF: [&str; 2] = ["", "off"];

@@ -32,6 +32,7 @@ pub use address::{Address, AddressError, Listener};
 pub(crate) use division::MemoryDivision;
 pub use error::{ConfigError, ConfigErrors};
 pub use gossip::GossipRound;
+pub use grapevine_net::secret::{Secret, SecretError, read_secret};
 pub use key::{Key, Section};
 pub(crate) use kind::ErrorRate;
 pub use kind::{LogFormat, MemoryLimit, Refusal, SyncMode};
@@ -39,7 +40,6 @@ pub(crate) use options::GLOBAL_OPTIONS;
 pub use options::GlobalOptions;
 pub use origin::Origin;
 pub use reference::reference_page;
-pub use grapevine_net::secret::{Secret, SecretError, read_secret};
 pub use settings::{
     Bloomd, Config, Durability, Filters, Group, Hbbp, Http, Limits, Node, Rmbd, SECTIONS,
 };

@@ -39,15 +39,15 @@ use crate::config::{Address as ConfiguredAddress, Group as GroupSettings};
 use command::Command;
 pub use command::{CommandError, Joined, Left};
 use courier::{Inbox, Input};
+use grapevine_net::{
+    Address, Carriers, Handle, HandleError, Key, Keyring, KeyringFileError, NodeKey, Settings,
+    StartError, read_keyring,
+};
 pub(crate) use histories::REMEDY as FORK_REMEDY;
 pub use liveness::Liveness;
 use owner::{Facts, Owner};
 use status::Board;
 pub use status::{Clock, Counts, Divergence, Link, MemberStatus, Status};
-use grapevine_net::{
-    Address, Carriers, Handle, HandleError, Key, Keyring, KeyringFileError, NodeKey, Settings,
-    StartError, read_keyring,
-};
 
 /// Why the group does not start, or takes no other secrets.
 #[derive(Debug, thiserror::Error)]
@@ -203,7 +203,9 @@ impl Group {
     pub async fn join(&self, address: &str) -> Result<Joined, CommandError> {
         let parsed: Address = address
             .parse()
-            .map_err(|error: grapevine_net::AddressError| CommandError::Address(error.to_string()))?;
+            .map_err(|error: grapevine_net::AddressError| {
+                CommandError::Address(error.to_string())
+            })?;
         let found = tokio::net::lookup_host(address).await;
         let resolved = found.map_err(|error| CommandError::NotJoined {
             address: address.to_owned(),

@@ -25,8 +25,8 @@ use super::memory_filters::MemoryFilters;
 use super::neighbours::Neighbours;
 use super::session::Session;
 use super::status::{Board, Counts};
-use grapevine_net::{Address, Event, Handle, PeerKey};
 use crate::clock::unix_ms;
+use grapevine_net::{Address, Event, Handle, PeerKey};
 
 /// The machine is told the time this often, in milliseconds.
 const TICK_MS: u64 = 100;

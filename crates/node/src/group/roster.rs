@@ -11,8 +11,8 @@ use super::command::CommandError;
 use super::courier::Targets;
 use super::owner::Owner;
 use super::status::{Link, MemberStatus, Status};
-use grapevine_net::{Address, PeerKey, WANTED_MAX};
 use crate::clock::unix_ms;
+use grapevine_net::{Address, PeerKey, WANTED_MAX};
 
 /// Between two announcements of the failure detector to a member, in milliseconds.
 const ANNOUNCE_MS: u64 = 5000;

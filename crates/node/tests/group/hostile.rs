@@ -1,7 +1,6 @@
 //! A member that keeps to the protocol and sends what nobody should: rows that could not be written
 //! down, and what only a newer version knows.
 
-use grapevine_net::Event;
 use grapevine_core::catalogue::{FilterId, FilterRow, Scope, Storage};
 use grapevine_core::filter::parameters::{Growth, Parameters};
 use grapevine_core::hash::Seed;
@@ -10,6 +9,7 @@ use grapevine_core::origin::Origin;
 use grapevine_core::sync::{Message, Run};
 use grapevine_core::version::Dot;
 use grapevine_core::wire::group::Data;
+use grapevine_net::Event;
 
 use super::liar::{Honest, Liar, ORIGIN};
 use super::*;

@@ -4,10 +4,6 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use grapevine_net::{
-    self, Admitted, Carriers, CloseReason, Event, Events, Handle, NodeKey, PeerKey, Reason,
-    SessionId, Settings, read_keyring,
-};
 use grapevine_core::catalogue::{FilterId, FilterRow, LayerRow, Scope, Storage};
 use grapevine_core::filter::parameters::{Growth, Parameters};
 use grapevine_core::filter::rights::Rights;
@@ -19,6 +15,10 @@ use grapevine_core::sync::{
 use grapevine_core::version::Dot;
 use grapevine_core::wire::group::{
     Data, Greeting, Group, LIVENESS_BYTES_MAX, STANDING_BYTES_MAX, Standing, sync_data,
+};
+use grapevine_net::{
+    self, Admitted, Carriers, CloseReason, Event, Events, Handle, NodeKey, PeerKey, Reason,
+    SessionId, Settings, read_keyring,
 };
 use serde::Serialize;
 use tokio::runtime::Runtime;

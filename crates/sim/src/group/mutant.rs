@@ -221,6 +221,10 @@ impl Replica for Mutant {
         self.exchange.fetched(part, waiting);
     }
 
+    fn made(&self, filter: FilterId) -> Option<Dot> {
+        self.exchange.made(filter)
+    }
+
     fn give_up(&mut self, part: Part, waiting: Option<Dot>) {
         self.exchange.give_up(part, waiting);
     }

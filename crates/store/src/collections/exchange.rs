@@ -364,6 +364,10 @@ impl Replica for Exchange {
         self.view.collections.filters().part_fetched(part, waiting);
     }
 
+    fn made(&self, filter: FilterId) -> Option<Dot> {
+        self.view.collections.filters().made(filter)
+    }
+
     fn give_up(&mut self, part: Part, waiting: Option<Dot>) {
         self.view.note(&format_args!(
             "bits of filter {} are no longer where they were: it was dropped there",

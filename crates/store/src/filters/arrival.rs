@@ -148,6 +148,15 @@ impl Filters {
         }
     }
 
+    /// The operation that made a filter which is here or on its way here.
+    pub(crate) fn made(&self, id: FilterId) -> Option<Dot> {
+        let here = self.with_catalogue(|catalogue| catalogue.row(id).map(|row| row.created));
+        here.or_else(|| {
+            let arrivals = lock(&self.arrivals);
+            arrivals.filters.get(&id).map(|arrival| arrival.row.created)
+        })
+    }
+
     /// A peer that must have had a part has it no more: its filter was dropped there.
     pub(crate) fn part_given_up(&self, part: Part, waiting: Option<Dot>) {
         self.part_fetched(part, waiting);

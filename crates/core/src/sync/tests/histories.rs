@@ -253,6 +253,35 @@ fn only_a_peer_of_the_same_history_says_that_bits_are_gone() {
     }
 }
 
+/// The peer has the operation, and another history of the origin that made the filter it is on:
+/// it never had the filter.
+#[test]
+fn only_a_peer_that_had_the_filter_says_that_bits_are_gone() {
+    let made = Dot {
+        origin: origin(OF),
+        sequence: 1,
+    };
+    for (mark, count, asked, given_up) in [
+        (77, 2, true, 1),
+        (88, 2, false, 0),
+        // More than is here may be of any history.
+        (88, 5, true, 0),
+    ] {
+        let mut bench = bench(77);
+        bench.toy.made = Some(made);
+        bench.receive(2, super::bench::run(2, 1, vec![vec![IMPORT, 20]]));
+        bench.toy.sync();
+        tell_marked(&mut bench, 1, count, mark);
+        let more = bench.report(1001, 2, 1 << 20, Content::Moved(vec![entry(2, 1)]));
+        bench.receive(1, more);
+        bench.after(1000);
+        let begun = bench.events.contains(&Event::PartsBegun(origin(1)));
+        assert_eq!(begun, asked, "{count} up to {mark}");
+        bench.receive(1, Message::Gone(Part::Layer(layer(20))));
+        assert_eq!(bench.toy.given_up, given_up, "{count} up to {mark}");
+    }
+}
+
 /// Later the numbers that made it may be those of the history that is here.
 #[test]
 fn what_came_of_the_state_of_another_history_is_forgotten_at_once() {

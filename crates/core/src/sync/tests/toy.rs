@@ -71,6 +71,8 @@ pub(super) struct Toy {
     pub(super) histories: BTreeMap<Origin, History>,
     /// What is said of pages that it merged.
     pub(super) shown: Shown,
+    /// The operation that made its filters.
+    pub(super) made: Option<Dot>,
 }
 
 pub(super) fn origin(number: usize) -> Origin {
@@ -118,6 +120,7 @@ impl Toy {
             forgotten: 0,
             histories: BTreeMap::new(),
             shown: Shown::new(),
+            made: None,
         }
     }
 
@@ -340,6 +343,10 @@ impl Replica for Toy {
 
     fn fetched(&mut self, part: Part, _: Option<Dot>) {
         self.live.whole.insert(part);
+    }
+
+    fn made(&self, _: FilterId) -> Option<Dot> {
+        self.made
     }
 
     fn give_up(&mut self, part: Part, _: Option<Dot>) {

@@ -14,13 +14,13 @@ use clap::error::ErrorKind;
 use serde_json::{Value, json};
 use ureq::http::Method;
 
-use grapevine_core::quantity::positive_count;
 use super::consent::agrees;
 use super::download::DownloadError;
 use super::line_blocks::LineBlocksError;
 use super::{Context, Failure, Outcome, figures, listing, nearest};
 use crate::client::{Client, ClientError, RequestBody};
 use crate::http::name;
+use grapevine_core::quantity::positive_count;
 
 /// Arguments of `grapevine filter`.
 #[derive(Debug, clap::Args)]

@@ -7,9 +7,9 @@ use grapevine_core::filter::parameters::{Growth, LayerShape, Parameters, Paramet
 use grapevine_core::origin::Origin;
 use serde_json::{Value, json};
 
-use grapevine_core::quantity::positive_count;
 use super::super::listing::{Column, Listing};
 use super::super::{Context, Failure, Outcome, figures};
+use grapevine_core::quantity::positive_count;
 
 /// Layers that are shown: the first and what it grows to.
 const LAYERS_SHOWN: u32 = 5;

@@ -20,8 +20,8 @@ use super::download::DownloadError;
 use super::line_blocks::LineBlocksError;
 use super::{Context, Failure, Outcome, nearest};
 use crate::client::{Client, ClientError, RequestBody};
-use grapevine_core::quantity::parse_time;
 use crate::http::name;
+use grapevine_core::quantity::parse_time;
 
 /// Arguments of `grapevine table`.
 #[derive(Debug, clap::Args)]

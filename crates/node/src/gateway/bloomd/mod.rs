@@ -22,9 +22,9 @@ use tokio::sync::{Semaphore, watch};
 use crate::engine::Engine;
 use crate::metrics::BloomdMetrics;
 use crate::replies::{ClientMemory, Replies};
-use grapevine_net::sockets::TcpListeners;
 pub use conf::Settings;
 use connection::Connection;
+use grapevine_net::sockets::TcpListeners;
 
 /// Why a connection was ended.
 const STALLED: &str =
