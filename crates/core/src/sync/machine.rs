@@ -43,6 +43,8 @@ pub struct Machine {
     pub(super) tidied: bool,
     /// No snapshot is begun before this time: the last one could not be taken over.
     pub(super) refused_until: u64,
+    /// When a page of a peer's state was last merged.
+    pub(super) merged_at: u64,
     pub(super) scrub: Scrub,
     pub(super) mine: Mine,
     pub(super) stability: Stability,
@@ -86,6 +88,7 @@ impl Machine {
             fetched_at: 0,
             tidied: false,
             refused_until: 0,
+            merged_at: 0,
             scrub: Scrub::default(),
             mine: Mine::default(),
             stability: Stability::default(),

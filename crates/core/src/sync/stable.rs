@@ -27,6 +27,10 @@ pub struct Stable {
     /// Rows that expired before this time are due at every member, in milliseconds since 1970; 0:
     /// none are.
     pub horizon: u64,
+    /// Everything that came with a state was here before the members spoke. What is here of
+    /// operations that are not, none of them has then: whoever made them was set back after its
+    /// state had been taken in part.
+    pub at_rest: bool,
 }
 
 /// Finding out what is stable.
@@ -98,12 +102,14 @@ impl Machine {
         let settled = |said: &&Said| replica.applied().includes(&said.version);
         if let Some(said) = round.said.as_ref().filter(settled) {
             let horizon = said.horizon.min(self.horizon);
+            let at_rest = !self.is_fetching() && self.merged_at < round.since;
             let mut members = round.members;
             members.insert(self.me);
             return Some(Stable {
                 version: round.held,
                 members,
                 horizon,
+                at_rest,
             });
         }
         self.stability.round = Some(round);

@@ -436,7 +436,10 @@ impl Machine {
                 {
                     return self.refuse_state(turn, transfer);
                 }
-                Message::Page(page) => receive_page(turn, self.me, &mut transfer, &page),
+                Message::Page(page) => {
+                    self.merged_at = turn.now;
+                    receive_page(turn, self.me, &mut transfer, &page)
+                }
                 Message::Gone(part) if !self.may_say_gone(turn.replica, &transfer, part) => {
                     let waits = transfer.waiting().is_some();
                     self.transfer = Some(transfer);

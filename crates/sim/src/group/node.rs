@@ -302,6 +302,7 @@ impl Node {
                 version: running.collections.journal().applied(),
                 members: members.joined().map(|(_, member)| member.origin).collect(),
                 horizon: running.collections.tables().horizon(),
+                at_rest: false,
             }),
             _ => running.machine.stable(clock, &running.replica),
         };

@@ -3,7 +3,8 @@
 //! A tombstone may go once nobody can bring an older row of its key any more: all members have it,
 //! and everything that a member made before it did is in here. A row that has expired may go when
 //! that is so and it is due at all members (`core/src/table/horizon.rs`): no single clock removes
-//! anything. What is left is a floor, so what no floor can carry stays. Of a table that is exchanged over a link nothing is removed, since
+//! anything. A row that came with the state of a member which was set back since may have been made by an
+//! operation that is nowhere any more; when it is due it goes as well. What is left is a floor, so what no floor can carry stays. Of a table that is exchanged over a link nothing is removed, since
 //! strangers may bring anything at any time.
 
 use grapevine_core::sync::Stable;
@@ -80,11 +81,15 @@ impl Tables {
             let Some(record) = newest.unwrap_or(record) else {
                 continue;
             };
-            if may_go(&state, &key, &record, stable) {
-                state.knowledge_dirty |= state
-                    .knowledge
-                    .removed
-                    .advance(record.dot.origin, record.dot.sequence);
+            let reached = stable.version.covers(record.dot);
+            let nobodys = stable.at_rest && !applied.covers(record.dot);
+            if (reached || nobodys) && may_go(&state, &key, &record) {
+                if reached {
+                    state.knowledge_dirty |= state
+                        .knowledge
+                        .removed
+                        .advance(record.dot.origin, record.dot.sequence);
+                }
                 state.remove(key, &record);
                 removed += 1;
             }
@@ -96,12 +101,13 @@ impl Tables {
     }
 }
 
-fn may_go(state: &State, key: &[u8], record: &Record, stable: &Stable) -> bool {
+/// Whether a row may go once its operation has reached all members, or is nowhere.
+fn may_go(state: &State, key: &[u8], record: &Record) -> bool {
     let linked = split_key(key)
         .and_then(|(name, _)| state.tables.get(name))
         .is_none_or(|table| table.row.linked);
     let carried = record.row.version <= FLOOR_MAX;
-    record.is_due(state.agreed) && carried && !linked && stable.version.covers(record.dot)
+    record.is_due(state.agreed) && carried && !linked
 }
 
 /// Keys of rows not in the file yet that are due.

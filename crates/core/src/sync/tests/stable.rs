@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::bench::Bench;
+use super::bench::{Bench, page};
 use super::network::{Faults, Network};
 use super::toy::origin;
 use crate::origin::Origin;
 use crate::sync::fingerprint::versions_hash;
+use crate::sync::limits::RETIRED_MS;
 use crate::sync::*;
 use crate::version::{Dot, VersionVector};
 
@@ -85,6 +86,27 @@ fn what_members_have_must_be_in_here() {
     let both = stable(&mut bench).expect("now it is");
     assert_eq!(both.version.get(origin(0)), 1);
     assert_eq!(both.version.get(origin(1)), 0, "not when the round began");
+}
+
+/// What made a row on a page that came later may be on its way from who spoke before.
+#[test]
+fn what_came_with_a_state_was_here_before_the_members_spoke() {
+    let mut bench = Bench::new();
+    bench.machine.set_members(members(2));
+    bench.machine.set_scrub(300);
+    bench.join(1, &[]);
+    let mut at_rest = |merges: bool| {
+        stable(&mut bench);
+        if merges {
+            bench.after(RETIRED_MS);
+            for section in [1, 2] {
+                bench.receive(1, page(section, vec![]));
+            }
+        }
+        confirm(&mut bench, 1, &[]);
+        stable(&mut bench).expect("it spoke").at_rest
+    };
+    assert_eq!([false, true, false].map(&mut at_rest), [true, false, true]);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use grapevine_core::table::{FLOOR_MAX, OUTSIDE_ADVANCE_MAX, OUTSIDE_VERSION_MAX,
 use grapevine_core::version::Dot;
 use proptest::prelude::*;
 
-use super::exchange::{node_with_table, send, send_own, settle, take_over};
+use super::exchange::{node_with_table, pages, send, send_own, settle, take_over};
 use super::*;
 use crate::disk::{CrashPlan, NameFate, WriteFate};
 use crate::tables::{Changed, Changes, RowsMemory};
@@ -71,6 +71,23 @@ fn nothing_goes_before_all_have_it_nor_from_a_linked_table() {
     b.tables().link(b"t").expect("linked");
     assert_eq!(collect(&b, &[&a, &b]), 0);
     assert_eq!(tombstones(&b), 1);
+}
+
+/// Its maker was set back while its state was being taken: nobody has the operation.
+#[test]
+fn a_row_that_no_operation_made_goes_once_it_is_due() {
+    let (_, a) = node_with_table();
+    let (_, b) = node_with_table();
+    settle(&[&a, &b]);
+    set(&a, "k", "v");
+    delete(&a, "k");
+    pages(&a, &b, 1 << 20, false);
+    assert_eq!(tombstones(&b), 1);
+    let mut stable = stable(&[&b]);
+    let collected = |stable: &Stable| b.tables().collect(stable).expect("collected");
+    assert_eq!(collected(&stable), 0, "the rest of the state may come");
+    stable.at_rest = true;
+    assert_eq!((collected(&stable), tombstones(&b)), (1, 0));
 }
 
 #[test]

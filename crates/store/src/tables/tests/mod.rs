@@ -108,6 +108,7 @@ fn stable(nodes: &[&Collections]) -> Stable {
             .map(|node| node.tables().horizon())
             .min()
             .unwrap_or(0),
+        at_rest: false,
     }
 }
 
