@@ -40,12 +40,14 @@ const SECTION_BITMAP: u8 = 3;
 const SECTION_ROWS: u8 = 4;
 /// What is known of removed rows, by origin.
 const SECTION_KNOWLEDGE: u8 = 5;
-/// The tables by name, with their floors.
+/// The tables by name.
 const SECTION_TABLES: u8 = 6;
 /// Rows that are kept in mind because a copy lacks them; of more the next comparison tells.
 const KEPT_MAX: usize = 16_384;
 /// The marks in the operations of origins; its keys are those.
 const SECTION_HISTORIES: u8 = 7;
+/// The floors of tables, by the names of those.
+const SECTION_FLOORS: u8 = 8;
 /// What a member's row takes beside its body, about.
 const MEMBER_OVERHEAD_BYTES: usize = 80;
 
@@ -384,8 +386,10 @@ impl Replica for Exchange {
             SECTION_MEMBERS,
             SECTION_BITMAP,
             SECTION_KNOWLEDGE,
-            SECTION_ROWS,
+            // Of a table that was dropped no row is there: it is ended here before rows are missed.
             SECTION_TABLES,
+            SECTION_ROWS,
+            SECTION_FLOORS,
             SECTION_HISTORIES,
         ]
     }
@@ -417,7 +421,7 @@ impl Replica for Exchange {
                 let bits = self.view.collections.bitmap().hold().to_bytes();
                 (None, self.view.show(Ok(bits)).ok()?)
             }
-            SECTION_ROWS | SECTION_KNOWLEDGE | SECTION_TABLES => {
+            SECTION_ROWS | SECTION_KNOWLEDGE | SECTION_TABLES | SECTION_FLOORS => {
                 self.page_of_tables(section, after, bytes_max)?
             }
             SECTION_HISTORIES => {
@@ -439,7 +443,7 @@ impl Replica for Exchange {
             SECTION_FILTERS => self.merge_filters(page, source.version),
             SECTION_MEMBERS => self.merge_members(page),
             SECTION_BITMAP => self.merge_bitmap(page),
-            SECTION_ROWS | SECTION_KNOWLEDGE | SECTION_TABLES => self.merge_tables(page, source),
+            SECTION_ROWS | SECTION_KNOWLEDGE | SECTION_TABLES | SECTION_FLOORS => self.merge_tables(page, source),
             SECTION_HISTORIES => self.merge_histories(page, source.version),
             unknown => Err(PageError::Section(unknown)),
         }

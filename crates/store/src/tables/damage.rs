@@ -80,9 +80,9 @@ pub(super) struct Mending {
     pub(super) unwritten: bool,
     /// Something in the log came as the state of another node, and what that removed is not there.
     of_a_state: bool,
-    /// Of one peer's state: all rows, and then all tables with their floors.
+    /// Of one peer's state: all rows, and then the floors of all tables.
     rows: bool,
-    tables: bool,
+    floors: bool,
 }
 
 impl Mending {
@@ -114,7 +114,7 @@ impl State {
     /// The state of a peer is gathered from its beginning: what an earlier one brought beside rows is
     /// forgotten, as all of it comes anew.
     pub(super) fn begin_gathering(&mut self) {
-        (self.mending.rows, self.mending.tables) = (false, false);
+        (self.mending.rows, self.mending.floors) = (false, false);
         let horizon = std::mem::take(&mut self.knowledge).horizon;
         self.knowledge = Knowledge {
             horizon,
@@ -199,9 +199,9 @@ impl Tables {
         self.lock().mending.rows = true;
     }
 
-    /// All tables of a peer's state are in, with their floors.
-    pub(crate) fn gathered_tables(&self) {
-        self.lock().mending.tables = true;
+    /// The floors of all tables of a peer's state are in.
+    pub(crate) fn gathered_floors(&self) {
+        self.lock().mending.floors = true;
     }
 
     /// Damaged rows are whole if the state of a peer was gathered that has `version`, and that
@@ -211,7 +211,7 @@ impl Tables {
         let mut state = self.lock();
         let mending = &state.mending;
         let from = mending.damage.as_ref().and_then(|d| d.from.as_ref());
-        let whole = mending.rows && mending.tables && from.is_some_and(|f| version.includes(f));
+        let whole = mending.rows && mending.floors && from.is_some_and(|f| version.includes(f));
         if whole {
             state.mended();
             drop(state);

@@ -1,13 +1,14 @@
-//! The state of tables as other nodes take it over, in three sections.
+//! The state of tables as other nodes take it over, in four sections.
 //!
-//! First what is known of origins. Then rows, by the keys of their records: blocks of `length u32 |
-//! operation`, each operation the rows of one table with the operations that made them. At last
-//! the tables with their floors: rows are judged by the floors as they were before, and what is
-//! below floors by whose it is.
+//! First what is known of origins. Then the tables: those that were dropped there end here before their
+//! rows are missed. Then rows, by the keys of their records: blocks of `length u32 | operation`, each
+//! operation the rows of one table with the operations that made them. At last the floors of tables:
+//! rows are judged by the floors as they were before, and what is below floors by whose it is.
 
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
+use std::ops::{Bound, ControlFlow};
 
+use grapevine_core::catalogue::validate_name;
 use grapevine_core::limits::ROWS_PER_OPERATION_MAX;
 use grapevine_core::operation::{
     Operation, Rows, Stream, decode, encode_row, encode_rows_of, encode_table,
@@ -23,7 +24,7 @@ use super::epochs::Relation;
 use super::knowledge::Known;
 use super::record::{Record, after_table, record_key, split_key};
 use super::row_store::RowStoreError;
-use super::state::State;
+use super::state::{State, Table};
 use super::write::{position_of, row_bytes};
 use super::{KeyedRow, Tables};
 use crate::journal::ReadOnly;
@@ -33,10 +34,12 @@ const KNOWN_BYTES: usize = 64;
 /// Records that are compared before others have their turn.
 const RECORDS_PER_TURN: usize = 4096;
 
-/// A table and its floors on a page.
+/// The floors of a table on a page.
 #[derive(Debug, Serialize, Deserialize)]
-struct SharedTable {
-    table: TableRow,
+struct SharedFloors {
+    name: ByteBuf,
+    /// Of the table that they are of.
+    epoch: Option<TableEpoch>,
     floors: ByteBuf,
 }
 
@@ -404,50 +407,66 @@ impl Tables {
         Ok(())
     }
 
-    /// The tables after the one named `after`, with their floors.
+    /// The tables after the one named `after`.
     pub(crate) fn shared_tables(&self, after: &[u8], bytes_max: usize) -> Piece {
+        self.shared(after, bytes_max, |_, table| (table.row.clone(), 0))
+    }
+
+    /// The floors of the tables after the one named `after`.
+    pub(crate) fn shared_floors(&self, after: &[u8], bytes_max: usize) -> Piece {
+        self.shared(after, bytes_max, |name, table| {
+            let floors = table.floors.to_bytes();
+            let length = floors.len();
+            let shared = SharedFloors {
+                name: name.to_vec().into(),
+                epoch: table.row.epoch,
+                floors: floors.into(),
+            };
+            (shared, length)
+        })
+    }
+
+    /// What `of` says of the tables after the one named `after`, and how many bytes it takes beside
+    /// the name, about.
+    fn shared<T: Serialize>(
+        &self,
+        after: &[u8],
+        bytes_max: usize,
+        of: impl Fn(&[u8], &Table) -> (T, usize),
+    ) -> Piece {
         let state = self.lock();
         let (mut shared, mut next, mut bytes) = (Vec::new(), None, 0);
-        for (name, table) in &state.tables {
-            if name[..] <= *after {
-                continue;
-            }
+        let from = (Bound::Excluded(after), Bound::Unbounded);
+        let mut last = after;
+        for (name, table) in state.tables.range::<[u8], _>(from) {
             if bytes >= bytes_max {
-                next = shared
-                    .last()
-                    .map(|last: &SharedTable| last.table.name.clone());
+                next = Some(last.to_vec());
                 break;
             }
-            let floors = table.floors.to_bytes();
-            bytes += KNOWN_BYTES + name.len() + floors.len();
-            shared.push(SharedTable {
-                table: table.row.clone(),
-                floors: floors.into(),
-            });
+            let (what, length) = of(name, table);
+            bytes += KNOWN_BYTES + name.len() + length;
+            shared.push(what);
+            last = name;
         }
         let bytes = rmp_serde::to_vec_named(&shared).expect("rows are plain data");
         (next, bytes)
     }
 
-    /// Takes over descriptions and floors.
+    /// Takes over what a page says of tables.
     pub(crate) fn take_over_tables(&self, bytes: &[u8]) -> Result<(), TakeOverError> {
-        let shared: Vec<SharedTable> =
+        let shared: Vec<TableRow> =
             rmp_serde::from_slice(bytes).map_err(|_| TakeOverError::Malformed)?;
-        let mut floors = Vec::new();
-        for shared in &shared {
-            let read = Floors::from_bytes(&shared.floors);
-            floors.push(read.map_err(|_| TakeOverError::Malformed)?);
-            if grapevine_core::catalogue::validate_name(&shared.table.name).is_err() {
-                return Err(TakeOverError::Malformed);
-            }
+        let named = |table: &TableRow| validate_name(&table.name).is_ok();
+        if !shared.iter().all(named) {
+            return Err(TakeOverError::Malformed);
         }
         let mut state = self.lock();
-        for (shared, floors) in shared.iter().zip(&floors) {
-            let name = &shared.table.name;
-            let relation = state.relation(name, shared.table.epoch);
+        for shared in &shared {
+            let name = &shared.name;
+            let relation = state.relation(name, shared.epoch);
             let known = state.tables.get(name);
             let mut described = known.map_or_else(|| TableRow::new(name), |t| t.row.clone());
-            let news = described.merge(&shared.table) || known.is_none();
+            let news = described.merge(shared) || known.is_none();
             match relation {
                 Relation::Old | Relation::Foreign => continue,
                 Relation::New(epoch) => {
@@ -457,9 +476,25 @@ impl Tables {
                 Relation::Same if news => self.describe_taken(&mut state, &described)?,
                 Relation::Same => {}
             }
-            let table = state.table(name);
-            table.touch();
-            if table.floors.merge(floors) {
+            state.table(name).touch();
+        }
+        Ok(())
+    }
+
+    /// Takes over the floors on a page, of tables that are the same here.
+    pub(crate) fn take_over_floors(&self, bytes: &[u8]) -> Result<(), TakeOverError> {
+        let shared: Vec<SharedFloors> =
+            rmp_serde::from_slice(bytes).map_err(|_| TakeOverError::Malformed)?;
+        let read = |shared: &SharedFloors| Floors::from_bytes(&shared.floors);
+        let floors: Result<Vec<Floors>, _> = shared.iter().map(read).collect();
+        let floors = floors.map_err(|_| TakeOverError::Malformed)?;
+        let mut state = self.lock();
+        for (shared, floors) in shared.iter().zip(&floors) {
+            let same = matches!(state.relation(&shared.name, shared.epoch), Relation::Same);
+            if same
+                && let Some(table) = state.tables.get_mut(&shared.name[..])
+                && table.floors.merge(floors)
+            {
                 table.touch_floors();
             }
         }

@@ -2,7 +2,7 @@
 
 use grapevine_core::sync::{Page, PageError, Part, Source};
 
-use super::{Exchange, KEPT_MAX, SECTION_KNOWLEDGE, SECTION_ROWS, SECTION_TABLES, origin};
+use super::{Exchange, KEPT_MAX, SECTION_FLOORS, SECTION_KNOWLEDGE, SECTION_ROWS, origin};
 use crate::tables::TakeOverError;
 
 impl Exchange {
@@ -28,13 +28,14 @@ impl Exchange {
                 let up_to = next.map_or(Some(None), origin).ok_or(malformed)?;
                 tables.take_over_knowledge(after, up_to, &page.bytes, source)
             }
+            SECTION_FLOORS => tables.take_over_floors(&page.bytes),
             _ => tables.take_over_tables(&page.bytes),
         };
         match merged {
             Ok(()) => {
                 match section {
                     SECTION_ROWS if next.is_none() => tables.gathered_rows(),
-                    SECTION_TABLES if next.is_none() => tables.gathered_tables(),
+                    SECTION_FLOORS if next.is_none() => tables.gathered_floors(),
                     _ => {}
                 }
                 Ok(Vec::new())
@@ -67,6 +68,7 @@ impl Exchange {
                 rows.map_err(|error| self.view.note(&error)).ok()?
             }
             SECTION_KNOWLEDGE => tables.shared_knowledge(origin(after)?, bytes_max),
+            SECTION_FLOORS => tables.shared_floors(after, bytes_max),
             _ => tables.shared_tables(after, bytes_max),
         };
         self.view.show(Ok(piece)).ok()

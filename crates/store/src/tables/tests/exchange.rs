@@ -6,7 +6,7 @@ use grapevine_core::version::Dot;
 use super::*;
 use crate::collections::Exchange;
 
-const SECTIONS: [u8; 3] = [5, 4, 6];
+const SECTIONS: [u8; 4] = [5, 6, 4, 8];
 
 /// `from` tells `to` of all operations that it has not.
 pub(super) fn send(from: &Arc<Collections>, to: &Arc<Collections>) {
