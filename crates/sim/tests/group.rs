@@ -65,6 +65,7 @@ fn seeds_that_found_a_bug_stay_clean() {
         13_000_000_004_654,
         15_000_000_003_755,
         16_000_000_000_093,
+        17_000_000_004_461,
         17_000_000_011_016,
     ] {
         let violation = outcome(seed, GroupMutation::None).violation;

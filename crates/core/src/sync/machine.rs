@@ -37,9 +37,7 @@ pub struct Machine {
     pub(super) repair: Repair,
     pub(super) transfer: Option<Transfer>,
     pub(super) asking: Asking,
-    /// When something was last being fetched.
-    pub(super) fetched_at: u64,
-    /// Whether what is left of it since was cleared away.
+    /// Whether what is left of a state that was being fetched before this run was cleared away.
     pub(super) tidied: bool,
     /// No snapshot is begun before this time: the last one could not be taken over.
     pub(super) refused_until: u64,
@@ -85,7 +83,6 @@ impl Machine {
             repair: Repair::default(),
             transfer: None,
             asking: Asking::default(),
-            fetched_at: 0,
             tidied: false,
             refused_until: 0,
             merged_at: 0,

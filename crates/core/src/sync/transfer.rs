@@ -225,16 +225,12 @@ impl Machine {
     /// any more; sends again what had no answer.
     pub(super) fn check_transfer<R: Replica>(&mut self, turn: &mut Turn<'_, R>) {
         let Some(transfer) = &self.transfer else {
-            let idle = turn.now.saturating_sub(self.fetched_at);
-            if !self.tidied && idle >= ABANDON_MS {
-                self.tidied = true;
+            if !std::mem::replace(&mut self.tidied, true) {
+                // What came before this run of the node.
                 turn.replica.forget_partial();
             }
             return self.scrub(turn);
         };
-        if !transfer.scrub {
-            (self.fetched_at, self.tidied) = (turn.now, false);
-        }
         let (name, now) = (transfer.peer, turn.now);
         let silent = now.saturating_sub(transfer.heard_at.max(transfer.moved_at.unwrap_or(0)));
         let lapsed = now.saturating_sub(transfer.heard_at) >= ABANDON_MS;
@@ -300,15 +296,10 @@ impl Machine {
     }
 
     /// Gives up what is being fetched from a peer whose history is another one, or that was set back
-    /// and may go on in another one. What has come of its state goes at once: soon the operations of the history that is here may come under the
-    /// numbers that made it, and it would seem to be theirs.
+    /// and may go on in another one.
     pub(super) fn abandon_state_of<R: Replica>(&mut self, turn: &mut Turn<'_, R>, name: Origin) {
         if self.transfer.as_ref().is_some_and(|of| of.peer == name) {
             self.abandon(turn);
-        }
-        if self.transfer.is_none() {
-            self.tidied = true;
-            turn.replica.forget_partial();
         }
     }
 
@@ -321,11 +312,14 @@ impl Machine {
         self.abandon_state_of(turn, peer);
     }
 
+    /// Gives up what is being fetched. What has come of a state goes at once: soon operations of
+    /// another history may come under the numbers that made it, and it would seem to be theirs.
     pub(super) fn abandon<R: Replica>(&mut self, turn: &mut Turn<'_, R>) {
         if let Some(transfer) = self.transfer.take() {
             turn.event(Event::SnapshotAbandoned(transfer.peer));
-            if let Purpose::Bits(dot) = transfer.purpose {
-                self.intake.fetched(dot.origin);
+            match transfer.purpose {
+                Purpose::Bits(dot) => self.intake.fetched(dot.origin),
+                Purpose::Snapshot { .. } => turn.replica.forget_partial(),
             }
         }
     }
@@ -395,10 +389,11 @@ impl Machine {
                     if !turn.replica.applied().includes(&transfer.version) {
                         // It could not be taken over, and could not now: not all over again at once.
                         self.refused_until = turn.now.saturating_add(REFUSED_MS);
+                        turn.replica.forget_partial();
                     }
                 } else {
                     // A comparison does not stand for operations: they are on their way.
-                    (self.fetched_at, self.tidied) = (turn.now, false);
+                    turn.replica.forget_partial();
                 }
                 if transfer.scrub {
                     self.scrub.wait_for(transfer.peer, turn.now);

@@ -22,7 +22,7 @@ use serde::de::DeserializeOwned;
 
 use super::view::View;
 use super::{Collections, EnterError, Hindrance};
-use crate::filters::{Blocked, FilterError, Revisions, SharedRow};
+use crate::filters::{FilterError, Revisions, SharedRow};
 use crate::journal::Found;
 use crate::log;
 use crate::manifest::Manifest;
@@ -249,22 +249,12 @@ impl Collections {
         shown: &Shown,
     ) -> Result<Vec<FilterId>, FilterError> {
         let comparing = self.journal.applied().includes(version);
-        let drop_unnamed = || match comparing {
-            true => Ok(()),
-            false => self.filters.drop_unnamed(version, named),
-        };
-        let entered = self
-            .filters
-            .take_over_arrivals()
-            .and_then(|()| drop_unnamed())
-            .and_then(|()| self.filters.drop_unmade(version))
-            .and_then(|()| self.filters.take_over_rights());
-        entered.map_err(|blocked| match blocked {
-            Blocked::Memory(over) => FilterError::Memory(over),
-            Blocked::NoFile(reason) => FilterError::NoFile(reason),
-            Blocked::ReadOnly(error) => error.into(),
-            Blocked::UnknownLayer | Blocked::Parts(_) => FilterError::NotFound,
-        })?;
+        self.filters.take_over_arrivals()?;
+        if !comparing {
+            self.filters.drop_unnamed(version, named)?;
+        }
+        self.filters.drop_unmade(version)?;
+        self.filters.take_over_rights()?;
         let revisions = || self.file_revisions();
         let rows_healed = self.tables.heal(version);
         if self.filters.heal(version, revisions)? || rows_healed {
@@ -274,6 +264,7 @@ impl Collections {
         if comparing {
             // What was merged is in the next snapshot of this node; nothing rests on it before.
             self.filters.relay_drops()?;
+            self.filters.forget_partial()?;
             return Ok(self.filters.unnamed(version, named));
         }
         if !self.checkpoint_whole(&|| true)? {
@@ -286,6 +277,7 @@ impl Collections {
         self.journal.append_version(version, shown, |entry| {
             entry.extend_from_slice(&encoded);
         })?;
+        self.filters.keep_partial();
         self.filters.rename_all();
         self.filters.relay_drops()?;
         self.journal.sync()?;
@@ -443,7 +435,9 @@ impl Replica for Exchange {
             SECTION_FILTERS => self.merge_filters(page, source.version),
             SECTION_MEMBERS => self.merge_members(page),
             SECTION_BITMAP => self.merge_bitmap(page),
-            SECTION_ROWS | SECTION_KNOWLEDGE | SECTION_TABLES | SECTION_FLOORS => self.merge_tables(page, source),
+            SECTION_ROWS | SECTION_KNOWLEDGE | SECTION_TABLES | SECTION_FLOORS => {
+                self.merge_tables(page, source)
+            }
             SECTION_HISTORIES => self.merge_histories(page, source.version),
             unknown => Err(PageError::Section(unknown)),
         }

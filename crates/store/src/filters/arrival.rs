@@ -43,6 +43,8 @@ pub(super) struct Arrivals {
     /// Filters that somebody dropped, since who had applied what waits for their bits has them no
     /// more.
     dropped: BTreeSet<FilterId>,
+    /// Filters that came with a state which is not whole yet, and with no operation.
+    pub(super) partial: BTreeSet<FilterId>,
     /// Copies of damaged filters that are being gathered.
     pub(super) healing: BTreeMap<FilterId, Healing>,
     /// Filters whose bits were forgotten here, and whether they were damaged.

@@ -69,6 +69,17 @@ pub enum FilterError {
     InMemory,
 }
 
+impl From<Blocked> for FilterError {
+    fn from(blocked: Blocked) -> Self {
+        match blocked {
+            Blocked::Memory(over) => FilterError::Memory(over),
+            Blocked::NoFile(reason) => FilterError::NoFile(reason),
+            Blocked::ReadOnly(error) => error.into(),
+            Blocked::UnknownLayer | Blocked::Parts(_) => FilterError::NotFound,
+        }
+    }
+}
+
 impl From<ReadOnly> for FilterError {
     fn from(error: ReadOnly) -> Self {
         FilterError::ReadOnly(error.0)

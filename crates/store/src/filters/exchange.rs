@@ -132,8 +132,10 @@ impl Filters {
                 CatalogueChange::Create(row) => {
                     let id = row.id;
                     self.take_over(&CatalogueChange::Create(row))?;
+                    let mut arrivals = lock(&self.arrivals);
+                    arrivals.partial.insert(id);
                     // Bits that came for it so far come again, into the filter itself.
-                    lock(&self.arrivals).filters.remove(&id);
+                    arrivals.filters.remove(&id);
                 }
                 change => self.take_over(&change)?,
             }
@@ -194,11 +196,26 @@ impl Filters {
         self.with_catalogue(|catalogue| catalogue.row(id).map(|row| row.name.clone()))
     }
 
-    /// Drops what came with a snapshot that never became whole: filters that no operation here
-    /// has made.
+    /// Drops what came with a snapshot that never became whole: filters that no operation here has
+    /// made, whatever came under the number of the one that made them there.
     pub(crate) fn forget_partial(&self) -> Effected {
-        lock(&self.arrivals).rights.clear();
+        let partial = {
+            let mut arrivals = lock(&self.arrivals);
+            arrivals.rights.clear();
+            std::mem::take(&mut arrivals.partial)
+        };
+        let partial: Vec<Epoch> = self.with_catalogue(|catalogue| {
+            let rows = partial.iter().filter_map(|id| catalogue.row(*id));
+            rows.map(FilterRow::epoch).collect()
+        });
+        let mut partial = partial.into_iter();
+        partial.try_for_each(|epoch| self.take_over(&CatalogueChange::Drop(epoch)))?;
         self.drop_unmade(&VersionVector::default())
+    }
+
+    /// The snapshot that filters came with is whole.
+    pub(crate) fn keep_partial(&self) {
+        lock(&self.arrivals).partial.clear();
     }
 
     /// Drops filters that no operation has made which is here or in `version`: they came with a

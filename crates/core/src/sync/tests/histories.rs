@@ -221,6 +221,7 @@ fn pages_of_a_peer_that_shows_another_history_are_not_merged() {
         bench.receive(1, more);
         bench.receive(1, Message::Behind);
         bench.after(PATIENCE_MS + 2 * REPAIR_MS);
+        bench.toy.forgotten = 0;
         bench.receive(1, page(1, vec![]));
         let theirs = History::from_marks(vec![(1, mark)], false).expect("one ascends");
         bench.toy.shown.insert(origin(OF), (4, theirs));
@@ -292,6 +293,7 @@ fn what_came_of_the_state_of_another_history_is_forgotten_at_once() {
         bench.receive(1, more);
         bench.receive(1, Message::Behind);
         bench.after(PATIENCE_MS + 2 * REPAIR_MS);
+        bench.toy.forgotten = 0;
         assert!(bench.events.contains(&Event::SnapshotBegun(origin(1))));
         tell_marked(&mut bench, 1, 2, mark);
         assert_eq!(bench.toy.forgotten, forgotten, "{mark}");
@@ -397,4 +399,21 @@ fn a_comparison_stands_for_no_operations_that_are_lacking() {
         (bench.toy.adopted, bench.toy.applied().get(origin(1))),
         (1, 0)
     );
+}
+
+/// Operations came, maybe of another history under the same numbers.
+#[test]
+fn what_came_of_a_state_that_is_not_needed_any_more_is_forgotten_at_once() {
+    let mut bench = Bench::new();
+    bench.join(1, &[(1, 5)]);
+    bench.join(2, &[]);
+    bench.receive(1, Message::Behind);
+    bench.after(PATIENCE_MS + 2 * REPAIR_MS);
+    bench.receive(1, page(1, vec![]));
+    bench.toy.forgotten = 0;
+    let operations = (1..=5).map(put).collect();
+    bench.receive(2, super::bench::run(1, 1, operations));
+    bench.after(100);
+    assert!(bench.events.contains(&Event::SnapshotAbandoned(origin(1))));
+    assert_eq!(bench.toy.forgotten, 1);
 }

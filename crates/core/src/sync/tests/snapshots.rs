@@ -213,6 +213,7 @@ fn a_snapshot_of_what_the_peer_lost_meanwhile_is_not_adopted() {
     bench.join(1, &[(1, 5)]);
     bench.receive(1, Message::Behind);
     bench.after(PATIENCE_MS + 2 * REPAIR_MS);
+    bench.toy.forgotten = 0;
     bench.receive(1, page(1, vec![]));
     bench.tell(1, &[(1, 4)]);
     bench.receive(1, page(2, vec![]));

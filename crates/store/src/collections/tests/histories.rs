@@ -168,6 +168,32 @@ fn of_a_state_that_never_becomes_whole_nothing_stays() {
     }
 }
 
+/// What was told under the number of the operation that made a filter there may be of another history.
+#[test]
+fn a_filter_of_a_partial_state_goes_whatever_came_under_its_number() {
+    let maker = grown();
+    let page = Exchange::new(Arc::clone(&maker)).page(1, &[], 1 << 20);
+    let page = page.expect("its filters");
+    let all = maker.journal().applied();
+    let source = Source {
+        version: &all,
+        comparing: false,
+    };
+    let origin = maker.journal().origin();
+    let created = maker.filters().rows()[0].created.sequence as usize;
+    let theirs = operations(&maker)[..created].to_vec();
+    let others = vec![operation(&[3]); created];
+    for (made, left) in [(others, 0), (theirs, 1)] {
+        let node = open(&SimulatedDisk::new());
+        let mut exchange = Exchange::new(Arc::clone(&node));
+        exchange.merge_page(&page, source).expect("it is a page");
+        assert_eq!(node.filters().rows().len(), 1);
+        apply_all(&node, origin, &made);
+        exchange.forget_partial();
+        assert_eq!(node.filters().rows().len(), left);
+    }
+}
+
 /// How much of an origin was in when the last page was read, whatever the state stands for.
 #[test]
 fn the_last_page_says_what_was_in_when_it_was_read() {
