@@ -161,6 +161,9 @@ pub struct Member {
     pub weight: u32,
     /// Whether it belongs to the group.
     pub state: MemberState,
+    /// The group that it speaks of. Rows go wherever operations go, to another group as well.
+    #[serde(default, with = "serde_bytes")]
+    pub group: [u8; 16],
 }
 
 /// Whether a node belongs to the group.
@@ -229,6 +232,7 @@ mod tests {
             software: "0.1.0".to_owned(),
             weight: 1,
             state: MemberState::Joined,
+            group: [0; 16],
         }
     }
 

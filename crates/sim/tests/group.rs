@@ -67,6 +67,7 @@ fn seeds_that_found_a_bug_stay_clean() {
         16_000_000_000_093,
         17_000_000_004_461,
         17_000_000_011_016,
+        18_000_000_000_264,
     ] {
         let violation = outcome(seed, GroupMutation::None).violation;
         assert_eq!(violation, None, "seed {seed}");

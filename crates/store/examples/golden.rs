@@ -79,6 +79,7 @@ fn fill(node: &Collections, part: &str, expected: &mut String) -> Result<(), Fai
         software: env!("CARGO_PKG_VERSION").to_owned(),
         weight: 1,
         state: MemberState::Joined,
+        group: node.group().id,
     };
     node.enter_member(MemberRow::new(NodeId::new([number; 32]), 1, &member))?;
     writeln!(expected, "member {part}")?;

@@ -61,8 +61,8 @@ fn hold(node: &Collections, line: &str) {
         }
         ["member", name] => {
             let members = node.members();
-            let mut joined = members.joined();
-            assert!(joined.any(|(_, member)| member.name == name), "{line}");
+            let mut rows = members.rows().filter_map(|row| row.member().ok());
+            assert!(rows.any(|member| member.name == name), "{line}");
         }
         _ => panic!("what is {line:?}?"),
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{GONE_MAX, MEMBERS_MAX, Member, MemberError, MemberRow, MemberState, NodeId};
 
-/// All nodes that belong to the group, or did.
+/// All nodes that belong to the group, or did, or belong to one that this node was in before.
 ///
 /// There are at most [`MEMBERS_MAX`] rows. Where one more is to be entered, that of a member that
 /// left makes room: of it is kept that it left and its version, as a row without a body. That is
@@ -15,6 +15,8 @@ use super::{GONE_MAX, MEMBERS_MAX, Member, MemberError, MemberRow, MemberState, 
 /// left is a further row not entered: those that are members stay, and each refuses the newcomer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Members {
+    /// The group.
+    group: [u8; 16],
     rows: BTreeMap<NodeId, MemberRow>,
     /// Members that left and were shortened, with the version of their row.
     gone: BTreeMap<NodeId, u64>,
@@ -26,6 +28,24 @@ fn rank(version: u64, state: MemberState) -> (u64, bool) {
 }
 
 impl Members {
+    /// Those of a group, none of whom is known yet.
+    pub fn new(group: [u8; 16]) -> Self {
+        Members {
+            group,
+            ..Members::default()
+        }
+    }
+
+    /// Goes by what rows say of another group from now on.
+    pub fn set_group(&mut self, group: [u8; 16]) {
+        self.group = group;
+    }
+
+    /// Whether a row says that its node belongs to the group.
+    fn belongs(&self, member: &Member) -> bool {
+        member.state == MemberState::Joined && member.group == self.group
+    }
+
     /// Takes a row in; true if it won. A row that does not decode is refused, and one for which
     /// there is no room.
     pub fn merge(&mut self, row: MemberRow) -> Result<bool, MemberError> {
@@ -88,10 +108,7 @@ impl Members {
 
     /// Makes room for a row; false if nobody has left.
     fn shorten_one(&mut self) -> bool {
-        let left = |row: &&MemberRow| {
-            row.member()
-                .map_or(true, |member| member.state == MemberState::Left)
-        };
+        let left = |row: &&MemberRow| !row.member().is_ok_and(|member| self.belongs(&member));
         let Some((node, version)) = self.rows().find(left).map(|row| (row.node, row.version))
         else {
             return false;
@@ -140,7 +157,7 @@ impl Members {
     pub fn joined(&self) -> impl Iterator<Item = (NodeId, Member)> + '_ {
         self.rows().filter_map(|row| {
             let member = row.member().ok()?;
-            (member.state == MemberState::Joined).then_some((row.node, member))
+            self.belongs(&member).then_some((row.node, member))
         })
     }
 }
@@ -164,8 +181,29 @@ mod tests {
             software: "0.1.0".to_owned(),
             weight: 1,
             state,
+            group: [0; 16],
         };
         MemberRow::new(node(number), version, &member)
+    }
+
+    #[test]
+    fn a_row_of_another_group_makes_nobody_a_member() {
+        let (ours, theirs) = ([1; 16], [2; 16]);
+        let of = |number, group| {
+            let member = row(number, 1, MemberState::Joined).member().expect("one");
+            MemberRow::new(node(number), 1, &Member { group, ..member })
+        };
+        let mut members = Members::new(ours);
+        for (number, group) in [(1, ours), (2, theirs)] {
+            members.merge(of(number, group)).expect("there is room");
+        }
+        let joined = |members: &Members| members.joined().map(|(id, _)| id).collect::<Vec<_>>();
+        assert_eq!(joined(&members), [node(1)]);
+        // To leave one group and come back says nothing of those who stayed.
+        members.set_group(theirs);
+        assert_eq!(joined(&members), [node(2)]);
+        members.set_group(ours);
+        assert_eq!(joined(&members), [node(1)]);
     }
 
     #[test]

@@ -63,6 +63,9 @@ impl Owner {
     fn become_outside(&mut self, now: u64) -> Result<(), CommandError> {
         self.outside = true;
         self.detector.leave(now);
+        // Before its sessions end.
+        self.send_packets();
+        self.detector.begin_again();
         for peer in self.sessions.keys().copied().collect::<Vec<_>>() {
             self.end(
                 &peer,
@@ -70,7 +73,6 @@ impl Owner {
             );
         }
         self.seeds = BTreeSet::new();
-        self.forget_members()?;
         let mut random = [0; 32];
         getrandom::fill(&mut random).map_err(|error| CommandError::ReadOnly(error.to_string()))?;
         let (mut id, mut seed) = ([0; 16], [0; 16]);
@@ -89,21 +91,6 @@ impl Owner {
         tracing::info!("left the group");
         self.follow_members(now);
         self.show(now);
-        Ok(())
-    }
-
-    /// Enters for all others that they have left this node's group, so that they do not become
-    /// members of the next one. Should that be the same again, each enters itself again.
-    fn forget_members(&self) -> Result<(), CommandError> {
-        let members = self.collections.members();
-        for (node, member) in members.joined().filter(|(node, _)| *node != self.node()) {
-            let version = members.get(node).map_or(0, |row| row.version);
-            let left = Member {
-                state: MemberState::Left,
-                ..member
-            };
-            self.enter(MemberRow::new(node, version.saturating_add(1), &left))?;
-        }
         Ok(())
     }
 

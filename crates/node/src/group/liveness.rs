@@ -116,11 +116,30 @@ pub(super) struct Detector {
     timers: BTreeMap<(u64, u64), Timer<Life>>,
     submitted: u64,
     states: BTreeMap<PeerKey, (Liveness, u64)>,
+    life: Life,
+    seed: u64,
 }
 
 impl Detector {
     /// `started` grows with each start of the node.
     pub(super) fn new(me: PeerKey, started: u64, seed: u64) -> Self {
+        let life = Life {
+            key: *me.bytes(),
+            started,
+        };
+        Detector::of_life(life, seed)
+    }
+
+    /// Begins anew in a group, as somebody whom nobody there remembers as gone.
+    pub(super) fn begin_again(&mut self) {
+        let life = Life {
+            started: self.life.started + 1,
+            ..self.life
+        };
+        *self = Detector::of_life(life, self.seed.wrapping_add(1));
+    }
+
+    fn of_life(life: Life, seed: u64) -> Self {
         let config = Config {
             probe_period: PROBE_EVERY,
             probe_rtt: PROBE_RTT,
@@ -136,10 +155,6 @@ impl Detector {
             }),
             ..Config::simple()
         };
-        let life = Life {
-            key: *me.bytes(),
-            started,
-        };
         let random = SmallRng::seed_from_u64(seed);
         Detector {
             foca: Foca::new(life, config, random, PostcardCodec),
@@ -147,6 +162,8 @@ impl Detector {
             timers: BTreeMap::new(),
             submitted: 0,
             states: BTreeMap::new(),
+            life,
+            seed,
         }
     }
 
@@ -285,6 +302,17 @@ mod tests {
         nodes[0].1 = detector(0, 2000);
         nodes[0].1.announce(20_000, key(1));
         run(&mut nodes, 20_000, 25_000, &[]);
+        for (_, node) in &nodes[1..] {
+            assert_eq!(node.of(&key(0)).0, Liveness::Alive);
+        }
+        nodes[0].1.leave(25_000);
+        run(&mut nodes, 25_000, 30_000, &[]);
+        for (_, node) in &nodes[1..] {
+            assert_eq!(node.of(&key(0)).0, Liveness::Down);
+        }
+        nodes[0].1.begin_again();
+        nodes[0].1.announce(30_000, key(1));
+        run(&mut nodes, 30_000, 35_000, &[]);
         for (_, node) in &nodes[1..] {
             assert_eq!(node.of(&key(0)).0, Liveness::Alive);
         }

@@ -302,7 +302,7 @@ impl Owner {
         }
     }
 
-    fn send_packets(&mut self) {
+    pub(super) fn send_packets(&mut self) {
         while let Some((to, packet)) = self.detector.packet() {
             if self.is_established(&to) {
                 self.send(&to, frame::of_packet(&packet));

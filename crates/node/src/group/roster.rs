@@ -38,6 +38,7 @@ impl Owner {
             software: env!("CARGO_PKG_VERSION").to_owned(),
             weight: WEIGHT,
             state,
+            group: self.collections.group().id,
         };
         let members = self.collections.members();
         let version = match members.get(self.node()) {
@@ -155,6 +156,9 @@ impl Owner {
             queues.iter().map(|peer| (peer.key, peer.waiting)).collect();
         let shown = members.rows().filter_map(|row| {
             let member = row.member().ok()?;
+            if member.group != group.id && row.node != self.node() {
+                return None;
+            }
             let key = PeerKey::from_bytes(row.node.bytes());
             let (liveness, since) = self.detector.of(&key);
             let me = key == self.handle.local();

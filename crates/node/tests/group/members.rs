@@ -134,9 +134,64 @@ fn a_node_that_changes_groups_does_not_bring_the_old_ones_members() {
     // Its data comes with it.
     wait_for_key(&d, "f", "of-a");
     wait_for_peers(&d, 2);
-    wait_for_member(&d, "a", "state", "left");
+    assert!(member(&d, "a").is_none(), "it belongs to another group");
     wait_for_member(&a, "b", "state", "left");
     wait_for_member(&a, "a", "state", "joined");
+}
+
+/// Nobody speaks for others: what was deleted while a member was away would come back with it, were
+/// it taken for one that has left.
+#[test]
+fn who_leaves_and_comes_back_says_nothing_of_those_who_are_away() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let a = start(&dir.path().join("a"), &[]);
+    let b_dir = dir.path().join("b");
+    let b = start(&b_dir, &[&a]);
+    let c = start(&dir.path().join("c"), &[&a]);
+    let done = |node: &Node, arguments: &[&str]| {
+        let done = grapevine(node, arguments);
+        assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
+    };
+    for node in [&a, &b, &c] {
+        wait_for_peers(node, 2);
+    }
+    done(&a, &["table", "create", "t"]);
+    done(&a, &["table", "set", "t", "k", "v"]);
+    wait_for("the row on b", || {
+        let got = grapevine(&b, &["table", "get", "t", "k"]);
+        got.status.success().then_some(())
+    });
+    assert!(b.stop().success());
+    wait_for_peers(&a, 1);
+    done(&c, &["group", "leave", "--yes"]);
+    let address = a.address("group.listen").to_string();
+    done(&c, &["group", "join", &address]);
+    for node in [&a, &c] {
+        wait_for_peers(node, 1);
+        for name in ["a", "b", "c"] {
+            wait_for_member(node, name, "state", "joined");
+        }
+        for name in ["a", "c"] {
+            wait_for_member(node, name, "liveness", "alive");
+        }
+    }
+    done(&a, &["table", "delete", "t", "k"]);
+    let gone = || {
+        let table = grapevine(&a, &["table", "info", "t", "--json"]);
+        let table: serde_json::Value = serde_json::from_slice(&table.stdout).expect("JSON");
+        table["gone_rows"].as_u64().expect("a number")
+    };
+    let b = start(&b_dir, &[&a]);
+    for node in [&a, &b] {
+        wait_for_peers(node, 2);
+    }
+    wait_for("the tombstone to be of no use", || {
+        (gone() == 0).then_some(())
+    });
+    for node in [&a, &b, &c] {
+        let got = grapevine(node, &["table", "get", "t", "k"]);
+        assert_eq!(got.status.code(), Some(3), "{}", text(&got.stdout));
+    }
 }
 
 #[test]

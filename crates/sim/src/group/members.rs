@@ -63,6 +63,7 @@ impl Node {
             software: String::new(),
             weight: self.wish.weight,
             state: self.wish.state,
+            group: running.collections.group().id,
         };
         Some((NodeId::new(identity.key.bytes()), member))
     }

@@ -46,6 +46,7 @@ impl Data for Whole {
             software: String::new(),
             weight: 1,
             state: MemberState::Joined,
+            group: collections.group().id,
         };
         let row = MemberRow::new(NodeId::new(identity.key.bytes()), 1, &member);
         let entered = collections.enter_member(row);

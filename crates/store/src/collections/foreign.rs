@@ -103,6 +103,9 @@ impl Collections {
                     }
                     change => self.filters.apply_change(change, &mut append)?,
                 }
+                if let CatalogueChange::Create(row) | CatalogueChange::Import(row, _) = change {
+                    self.filters.confirm(row.id);
+                }
                 self.filters.relay_drops()?;
             }
             Operation::Member(row) => {

@@ -75,6 +75,13 @@ struct System {
     members: Members,
 }
 
+impl System {
+    fn belong_to(&mut self, group: GroupIdentity) {
+        self.group = group;
+        self.members.set_group(group.id);
+    }
+}
+
 /// Whose epochs of tables count on a node of this group: those of the group, or while it was always
 /// alone its own.
 fn lineage(group: &GroupIdentity, origin: Origin) -> [u8; 16] {
@@ -140,7 +147,7 @@ impl Collections {
                 .append(Stream::Local, |_, entry| entry.extend_from_slice(&encoded));
             appended.map(|(position, _)| position)
         })?;
-        system.group = group;
+        system.belong_to(group);
         self.tell_filters(&system);
         Ok(position)
     }
@@ -164,9 +171,9 @@ impl Collections {
 
     /// New filters are shaped for the group as it is known now.
     fn tell_filters(&self, system: &System) {
-        let rows = system.members.rows();
-        let members = rows.filter_map(|row| Some(row.member().ok()?.origin));
-        self.filters.join(system.group.seed, members.collect());
+        let members = system.members.joined();
+        let origins = members.map(|(_, member)| member.origin).collect();
+        self.filters.join(system.group.seed, origins);
     }
 
     /// Makes everything that can be seen now durable, as what is shown to a peer must be: it would

@@ -65,16 +65,16 @@ impl Collections {
         let (id, position) = (identity.origin.bytes(), manifest.position());
         let (log, report) = Log::open(Arc::clone(&disk), LOG_DIR, id, config, position)?;
         let revisions: Vec<_> = manifest.file_revisions().collect();
-        let mut members = Members::default();
-        for row in manifest.members {
-            let merged = members.merge(row);
-            merged.map_err(|source| OpenError::Member { position, source })?;
-        }
         let group = manifest.group.unwrap_or_else(|| GroupIdentity {
             id: entropy(),
             seed: identity.seed,
             met: false,
         });
+        let mut members = Members::new(group.id);
+        for row in manifest.members {
+            let merged = members.merge(row);
+            merged.map_err(|source| OpenError::Member { position, source })?;
+        }
         let journal = Arc::new(Journal::new(log, identity.origin, manifest.bookmark, mark));
         let bitmap = GroupBitmap::new(Arc::clone(&journal), &manifest.bitmap)
             .map_err(ManifestError::from)?;
@@ -126,7 +126,7 @@ impl Collections {
         self.filters.rename_all();
         let alone = {
             let system = self.lock_system();
-            !system.group.met && system.members.rows().count() <= 1
+            !system.group.met && system.members.joined().count() <= 1
         };
         let begun = self.filters.begin_again(alone);
         begun.map_err(|error| of_filters(std::io::Error::other(error)))?;
@@ -232,7 +232,7 @@ impl Collections {
                 }
             }
             Operation::Group(group) => {
-                self.lock_system().group = *group;
+                self.lock_system().belong_to(*group);
                 Ok(self.replay_lineage(group)?)
             }
             Operation::Mark(mark) => {

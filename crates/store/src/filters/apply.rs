@@ -164,7 +164,6 @@ impl Filters {
         let mut catalogue = lock(&self.catalogue);
         if catalogue.row(row.id).is_some() {
             append()?;
-            lock(&self.arrivals).partial.remove(&row.id);
             self.rename(&mut self.handles_write(), &catalogue, &row.name);
             return Ok(());
         }

@@ -213,6 +213,11 @@ impl Filters {
         self.drop_unmade(&VersionVector::default())
     }
 
+    /// The operation that made a filter is in, which may have come with a state before.
+    pub(crate) fn confirm(&self, id: FilterId) {
+        lock(&self.arrivals).partial.remove(&id);
+    }
+
     /// The snapshot that filters came with is whole.
     pub(crate) fn keep_partial(&self) {
         lock(&self.arrivals).partial.clear();

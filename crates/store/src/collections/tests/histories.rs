@@ -227,6 +227,7 @@ fn enter_others(node: &Collections, count: u8) {
             software: String::new(),
             weight: 1,
             state: MemberState::Joined,
+            group: node.group().id,
         };
         let row = MemberRow::new(NodeId::new([number; 32]), 1, &member);
         node.enter_member(row).expect("there is room");
