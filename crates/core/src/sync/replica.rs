@@ -177,7 +177,7 @@ pub struct Blob {
 /// Whose state a page is of.
 #[derive(Clone, Copy, Debug)]
 pub struct Source<'a> {
-    /// What the peer had when the page was read, and maybe more.
+    /// What the peer had when its pages began to be read: all of its state at one time.
     pub version: &'a VersionVector,
     /// Nothing is known to be lacking here: the states are compared and should be the same.
     pub comparing: bool,
@@ -328,8 +328,8 @@ pub trait Replica {
         false
     }
 
-    /// No snapshot is being taken, and has not been for a while: what came with one that never
-    /// became whole is of no use.
+    /// A snapshot was given up: what came with it, and with no operation since, is to go at once. Soon
+    /// operations of another history may come under the numbers that made it.
     fn forget_partial(&mut self);
 
     /// Filters for which this node needs rights to insert, with how many.

@@ -44,7 +44,7 @@ impl Switch {
         }
     }
 
-    fn held(&self, peer: &PeerKey) -> Option<Held> {
+    pub(super) fn held(&self, peer: &PeerKey) -> Option<Held> {
         let sessions = self.registry.read();
         let sessions = sessions.unwrap_or_else(PoisonError::into_inner);
         sessions.get(peer).map(|entry| Held {
@@ -181,8 +181,12 @@ impl Switch {
         self.end_session(facts.peer, connection, false);
         if facts.call.is_some() {
             self.call_answered_by(facts.call, dial_failure(failure));
-        } else if let Some(refusal) = refusal(failure) {
-            self.refuse(Some(facts.remote), refusal);
+        } else {
+            match refusal(failure) {
+                Some(Refusal::HungUp) => self.hung_up(facts.peer, facts.remote),
+                Some(refusal) => self.refuse(Some(facts.remote), refusal),
+                None => {}
+            }
         }
     }
 

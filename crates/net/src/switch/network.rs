@@ -142,6 +142,14 @@ impl Switch {
         if dialed {
             self.call_answered_by(call, Some(DialFailure::NotAdmitted));
         } else {
+            self.hung_up(peer, remote);
+        }
+    }
+
+    /// Who called hung up before it was admitted. Two that call each other at once keep one
+    /// connection, and hang up the other.
+    pub(super) fn hung_up(&mut self, peer: PeerKey, remote: SocketAddr) {
+        if self.held(&peer).is_none() && !self.state.claims.contains_key(&peer) {
             self.refuse(Some(remote), Refusal::HungUp);
         }
     }

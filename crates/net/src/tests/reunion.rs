@@ -1,5 +1,7 @@
 //! Losing each other and finding each other again.
 
+use std::sync::atomic::Ordering;
+
 use super::*;
 
 /// Frames to and fro on the sessions that both sides now have; false when one is over meanwhile.
@@ -36,6 +38,10 @@ async fn two_that_call_each_other_at_once_keep_one_connection() {
             of_a[0].dialed, of_b[0].dialed,
             "both speak of one connection"
         );
+        for node in [&a, &b] {
+            let refused = node.handle.counters().refused.load(Ordering::Relaxed);
+            assert_eq!(refused, 0, "a connection that gives way is not refused");
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use super::command::{CommandError, Left};
 use super::owner::Owner;
-use grapevine_net::{Goodbye, PeerKey, Reason};
+use grapevine_net::{PeerKey, Reason};
 
 /// How long a node that leaves waits for another to know it, in milliseconds.
 const LEAVE_MS: u64 = 5000;
@@ -67,10 +67,7 @@ impl Owner {
         self.send_packets();
         self.detector.begin_again();
         for peer in self.sessions.keys().copied().collect::<Vec<_>>() {
-            self.end(
-                &peer,
-                Goodbye::new(Reason::NotMember, "it has left the group"),
-            );
+            self.end(&peer, Reason::Left.into());
         }
         self.seeds = BTreeSet::new();
         let mut random = [0; 32];

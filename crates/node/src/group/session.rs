@@ -105,8 +105,8 @@ impl Owner {
         };
         self.sessions.insert(peer, session);
         if self.outside {
-            let text = "this node has left its group; `grapevine group join` brings it into one";
-            return self.refuse(&peer, Reason::NotMember, text);
+            let text = "`grapevine group join` brings it into one";
+            return self.end(&peer, Goodbye::new(Reason::Left, text));
         }
         if self.apart {
             let text = "its data directory was set back, or a copy of it runs; `grapevine restore \
@@ -309,6 +309,10 @@ impl Owner {
         let line = format!("{} ({peer}) at {}: {reason}", session.name, session.remote);
         let remote = session.remote;
         match reason {
+            CloseReason::Remote(goodbye) if goodbye.reason == Reason::Left => {
+                tracing::info!("disconnected from {line}");
+                self.joins_refused(remote, &goodbye.to_string());
+            }
             CloseReason::Remote(goodbye) if goodbye.reason.lasts() => {
                 let now = self.now();
                 self.complaints

@@ -191,6 +191,15 @@ fn who_leaves_and_comes_back_says_nothing_of_those_who_are_away() {
     for node in [&a, &b, &c] {
         let got = grapevine(node, &["table", "get", "t", "k"]);
         assert_eq!(got.status.code(), Some(3), "{}", text(&got.stdout));
+        for name in ["admissions", "strangers"] {
+            let name = format!("grapevine_group_{name}_refused_total");
+            let found = super::status::metrics(node, &name);
+            assert_eq!(found, [format!("{name} 0")]);
+        }
+    }
+    for node in [a, c] {
+        let log = log_of(node);
+        assert!(!log.contains("not taken into the group"), "{log}");
     }
 }
 

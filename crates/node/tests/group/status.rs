@@ -10,7 +10,7 @@ use super::*;
 const LAG: &str = "grapevine_group_lag_operations{";
 
 /// The lines of `/metrics` that begin so.
-fn metrics(node: &Node, beginning: &str) -> Vec<String> {
+pub(super) fn metrics(node: &Node, beginning: &str) -> Vec<String> {
     let (_, text) = http(node.address("http.listen"), "GET /metrics", "");
     let lines = text.lines().filter(|line| line.starts_with(beginning));
     lines.map(str::to_owned).collect()

@@ -129,12 +129,14 @@ pub enum Reason {
     Malformed,
     /// No more peers are taken.
     Full,
+    /// The node has left its group, and belongs to none.
+    Left,
     /// A reason that this version does not know.
     Other(u16),
 }
 
 impl Reason {
-    const NAMED: [Reason; 8] = [
+    const NAMED: [Reason; 9] = [
         Reason::Stopping,
         Reason::Duplicate,
         Reason::Version,
@@ -143,6 +145,7 @@ impl Reason {
         Reason::SecretRemoved,
         Reason::Malformed,
         Reason::Full,
+        Reason::Left,
     ];
 
     /// Its number in a goodbye.
@@ -157,6 +160,7 @@ impl Reason {
             Reason::SecretRemoved => 6,
             Reason::Malformed => 7,
             Reason::Full => 8,
+            Reason::Left => 9,
             Reason::Other(code) => code,
         }
     }
@@ -173,7 +177,7 @@ impl Reason {
     pub const fn lasts(self) -> bool {
         matches!(
             self,
-            Reason::Version | Reason::OtherGroup | Reason::NotMember
+            Reason::Version | Reason::OtherGroup | Reason::NotMember | Reason::Left
         )
     }
 }
@@ -189,6 +193,7 @@ impl fmt::Display for Reason {
             Reason::SecretRemoved => "its secret is no longer accepted",
             Reason::Malformed => "it sent what the protocol does not allow",
             Reason::Full => "no more peers are taken",
+            Reason::Left => "it has left its group",
             Reason::Other(code) => return write!(f, "reason {code}"),
         })
     }
