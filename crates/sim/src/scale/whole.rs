@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicU64;
 
 use grapevine_core::catalogue::{Scope, Storage};
 use grapevine_core::filter::parameters::{Growth, Parameters};
-use grapevine_core::membership::{Member, MemberRow, MemberState, NodeId};
+use grapevine_core::membership::{GroupIdentity, Member, MemberRow, MemberState, NodeId};
 use grapevine_store::collections::{Collections, Exchange};
 use grapevine_store::disk::SimulatedDisk;
 use grapevine_store::filters::{Creation, NewFilter, Options, Recreation, Scratch};
@@ -39,6 +39,13 @@ impl Data for Whole {
         let opened = node::open(&SimulatedDisk::new(), Mutation::None, options, entropy);
         let collections = Arc::new(opened.map_err(|error| error.to_string())?.0);
         let identity = *collections.filters().identity();
+        let group = GroupIdentity {
+            id: [0x11; 16],
+            met: true,
+            ..collections.group()
+        };
+        let joined = collections.join(group);
+        joined.map_err(|error| error.to_string())?;
         let member = Member {
             name: format!("n{number}"),
             origin: identity.origin,
@@ -46,7 +53,7 @@ impl Data for Whole {
             software: String::new(),
             weight: 1,
             state: MemberState::Joined,
-            group: collections.group().id,
+            group: group.id,
         };
         let row = MemberRow::new(NodeId::new(identity.key.bytes()), 1, &member);
         let entered = collections.enter_member(row);
