@@ -8,6 +8,7 @@ pub mod carried;
 pub mod catalogue;
 pub mod cross_protocol;
 pub mod filter;
+pub mod group;
 pub mod hash;
 pub mod history;
 pub mod limits;

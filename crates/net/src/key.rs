@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use grapevine_core::membership::NodeId;
 use libp2p::PeerId;
 use libp2p::identity::{Keypair, PublicKey, ed25519};
 
@@ -50,6 +51,18 @@ impl NodeKey {
 impl fmt::Debug for NodeKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "NodeKey(of {})", self.public())
+    }
+}
+
+impl From<NodeId> for PeerKey {
+    fn from(node: NodeId) -> Self {
+        PeerKey(node.bytes())
+    }
+}
+
+impl From<PeerKey> for NodeId {
+    fn from(key: PeerKey) -> Self {
+        NodeId::new(key.0)
     }
 }
 

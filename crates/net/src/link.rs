@@ -208,7 +208,9 @@ impl Link {
         };
         let reason = live.run(stream, intake).await;
         let lasting = match &reason {
-            CloseReason::Local(goodbye) | CloseReason::Remote(goodbye) => goodbye.reason.lasts(),
+            // Who leaves may be told a moment later to join the same peer.
+            CloseReason::Local(goodbye) => goodbye.reason.lasts() && goodbye.reason != Reason::Left,
+            CloseReason::Remote(goodbye) => goodbye.reason.lasts(),
             _ => false,
         };
         let report = Report::Ended {

@@ -21,7 +21,7 @@ impl Owner {
     /// Looks how this node's clock stands to the others, and reports what of that is new.
     pub(super) fn watch_clocks(&mut self) -> Clock {
         let clock = Clock {
-            bound: self.facts.clock_drift,
+            bound: self.limits.clock_drift,
             off: self.machine.off(),
         };
         self.collections.tables().set_off(clock.off);

@@ -4,6 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::thread::Thread;
 
+use grapevine_core::group;
+use grapevine_core::membership::NodeId;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::command::Command;
@@ -52,8 +54,28 @@ pub(super) fn inputs() -> (mpsc::Sender<Input>, mpsc::Receiver<Input>) {
 /// Whom to call, for ever.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Targets {
-    pub(super) seeds: BTreeSet<Address>,
-    pub(super) wanted: BTreeMap<PeerKey, Vec<Address>>,
+    seeds: BTreeSet<Address>,
+    wanted: BTreeMap<PeerKey, Vec<Address>>,
+}
+
+impl From<group::Targets> for Targets {
+    fn from(targets: group::Targets) -> Self {
+        let called = |(node, addresses): (NodeId, Vec<String>)| {
+            let addresses = parsed(&addresses);
+            (!addresses.is_empty()).then(|| (PeerKey::from(node), addresses))
+        };
+        let seeds = targets.seeds.iter().filter_map(|text| text.parse().ok());
+        Targets {
+            seeds: seeds.collect(),
+            wanted: targets.wanted.into_iter().filter_map(called).collect(),
+        }
+    }
+}
+
+/// Those of a member's addresses that can be called.
+pub(super) fn parsed(addresses: &[String]) -> Vec<Address> {
+    let parsed = addresses.iter().filter_map(|text| text.parse().ok());
+    parsed.collect()
 }
 
 /// Something to do once.

@@ -1,26 +1,15 @@
 //! What the node does where another has other operations under the numbers of one origin.
 
+use grapevine_core::group::Input;
 use grapevine_core::origin::Origin;
 
 use super::owner::Owner;
-use grapevine_net::{Goodbye, Reason};
 
 /// What an operator is to do with a directory whose operations are not the group's.
 pub(crate) const REMEDY: &str = "stop the node and run `grapevine restore --in-place`: it goes on under a new \
                       origin and gives the group what only it has";
 
 impl Owner {
-    /// A node whose own history is not the others' ends its sessions.
-    pub(super) fn stay_apart(&mut self) {
-        if !self.apart {
-            return;
-        }
-        for peer in self.sessions.keys().copied().collect::<Vec<_>>() {
-            let goodbye = Goodbye::new(Reason::NotMember, "its own history is not the group's");
-            self.end(&peer, goodbye);
-        }
-    }
-
     /// A peer has the first `common` operations of an origin as they are here, and others after
     /// them. Nothing of that origin passes between the two. Of the own origin no more is made.
     pub(super) fn histories_part(&mut self, peer: Origin, origin: Origin, common: u64) {
@@ -54,6 +43,6 @@ impl Owner {
             )
         });
         // Whoever has nothing of this origin yet would take this history for the group's.
-        self.apart = true;
+        self.drive_group(Input::StayApart);
     }
 }

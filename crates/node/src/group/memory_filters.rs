@@ -59,11 +59,6 @@ impl MemoryFilters {
         peers.map(|peer| (peer.peer, peer)).collect()
     }
 
-    /// What this run of the node is called.
-    pub(super) fn life(&self) -> Origin {
-        self.exchange.life()
-    }
-
     pub(super) fn durable(&self) -> &VersionVector {
         self.exchange.durable()
     }
@@ -107,7 +102,7 @@ impl Owner {
 
     /// A session with this life of a member begins.
     pub(super) fn meet_life(&mut self, life: Origin, peer: PeerKey) {
-        let number = super::session::random();
+        let number = super::random();
         self.memory.lives.insert(life, peer);
         self.drive_memory(SyncInput::Connected(life, number));
     }

@@ -1,8 +1,9 @@
 //! The group: the machines that share this node's state.
 //!
-//! One thread owns everything (`owner`): the sync machine with its view of the collections, the
-//! sessions, the failure detector. Two small tasks stand between it and the transport
-//! (`courier`). Reading order: `owner`, `session`, `roster`, then `joining` and `leaving`.
+//! One thread owns everything (`owner`): the group's protocol, which decides who belongs together
+//! and lives in `grapevine_core::group`, the sync machine with its view of the collections, the
+//! failure detector. Two small tasks stand between it and the transport (`courier`). Reading
+//! order: `owner`, `protocol`, `roster`.
 
 mod clocks;
 mod command;
@@ -11,17 +12,14 @@ mod courier;
 mod divergences;
 mod frame;
 mod histories;
-mod identity;
-mod joining;
-mod leaving;
 mod liveness;
 mod memory_filters;
-mod neighbours;
 mod owner;
+mod protocol;
 mod roster;
-mod session;
 mod status;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -29,8 +27,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use grapevine_core::membership::Introduction;
-use grapevine_core::wire::group::Greeting;
+use grapevine_core::membership::GroupIdentity;
 use grapevine_store::collections::Collections;
 use tokio::sync::oneshot;
 
@@ -45,7 +42,7 @@ use grapevine_net::{
 };
 pub(crate) use histories::REMEDY as FORK_REMEDY;
 pub use liveness::Liveness;
-use owner::{Facts, Owner};
+use owner::{Limits, Owner};
 use status::Board;
 pub use status::{Clock, Counts, Divergence, Link, MemberStatus, Status};
 
@@ -114,46 +111,39 @@ impl Group {
         clock_drift: Duration,
     ) -> Result<Arc<Self>, GroupError> {
         let identity = *collections.filters().identity();
-        let mut greeting = Greeting {
+        let key = NodeKey::from_bytes(identity.key.bytes());
+        let group = collections.group();
+        let mut protocol = grapevine_core::group::Settings {
             group_name: settings.name.clone(),
-            group: identity::said(collections.group()),
-            origin: identity.origin.bytes(),
-            life: collections.filters().memory_stream().life().bytes(),
-            node: node_name.to_owned(),
+            node: key.public().into(),
+            node_name: node_name.to_owned(),
+            origin: identity.origin,
+            life: collections.filters().memory_stream().life(),
             software: env!("CARGO_PKG_VERSION").to_owned(),
             addresses: Vec::new(),
+            seeds: parse("group.join", &settings.join)?,
         };
         let secrets = keyring(settings.secret_file.as_deref())?;
         let transport = Settings {
             listen,
             discover: settings.discover,
             keyring: secrets.clone(),
-            greeting: greeting.encode().into(),
+            greeting: protocol.greeting(group).encode().into(),
             carriers: Carriers::BOTH,
         };
-        let key = NodeKey::from_bytes(identity.key.bytes());
         let (handle, events) = grapevine_net::start(transport, &key).await?;
-        let addresses = addresses(settings, &handle);
-        greeting.addresses.clone_from(&addresses);
-        handle.set_greeting(greeting.encode().into())?;
-        let facts = Facts {
-            name: node_name.to_owned(),
-            group_name: settings.name.clone(),
-            addresses,
-            join: parse("group.join", &settings.join)?.into_iter().collect(),
+        protocol.addresses = addresses(settings, &handle);
+        handle.set_greeting(protocol.greeting(group).encode().into())?;
+        let limits = Limits {
             log_keep: settings.log_keep,
             clock_drift: u64::try_from(clock_drift.as_millis()).unwrap_or(u64::MAX),
         };
-        let board = Arc::new(Board::new(nobody(
-            &identity::introduction(&greeting),
-            &handle,
-        )));
+        let board = Arc::new(Board::new(nobody(&settings.name, group, &handle)));
         let errands = courier::errands(handle.clone());
         let (sender, inputs) = courier::inputs();
         let (shown, from) = (Arc::clone(&board), handle.clone());
         let owner = move || {
-            let (seed, started) = (session::random(), milliseconds());
-            Owner::new(facts, collections, from, errands, shown, seed, started).run(inputs);
+            Owner::new(protocol, limits, collections, from, errands, shown).run(inputs);
         };
         let thread = std::thread::Builder::new()
             .name("group".to_owned())
@@ -207,7 +197,7 @@ impl Group {
                 CommandError::Address(error.to_string())
             })?;
         let found = tokio::net::lookup_host(address).await;
-        let resolved = found.map_err(|error| CommandError::NotJoined {
+        let resolved = found.map_err(|error| grapevine_core::group::CommandError::NotJoined {
             address: address.to_owned(),
             reason: error.to_string(),
         })?;
@@ -278,15 +268,28 @@ fn keyring(file: Option<&Path>) -> Result<Keyring, KeyringFileError> {
     file.map_or_else(|| Ok(Keyring::default()), read_keyring)
 }
 
-fn parse(key: &'static str, addresses: &[ConfiguredAddress]) -> Result<Vec<Address>, GroupError> {
+/// Addresses of the configuration as text, once it is clear that each can be called.
+fn parse(
+    key: &'static str,
+    addresses: &[ConfiguredAddress],
+) -> Result<BTreeSet<String>, GroupError> {
     let parsed = addresses.iter().map(|address| {
-        let text = address.to_string();
-        text.parse().map_err(|error: grapevine_net::AddressError| {
+        let parsed: Result<Address, _> = address.to_string().parse();
+        let parsed = parsed.map(|address| address.to_string());
+        parsed.map_err(|error: grapevine_net::AddressError| {
             let reason = error.to_string();
             GroupError::Address { key, reason }
         })
     });
     parsed.collect()
+}
+
+/// A random number that is not 0.
+fn random() -> u64 {
+    let mut bytes = [0; 8];
+    // The system gave random numbers when the node started.
+    let _ = getrandom::fill(&mut bytes);
+    u64::from_le_bytes(bytes).max(1)
 }
 
 /// Where others reach this node: what is configured, else where it listens; loopback only when
@@ -314,11 +317,10 @@ fn reachable(all: &[SocketAddr]) -> impl Iterator<Item = SocketAddr> {
 }
 
 /// The status before the thread has looked.
-fn nobody(introduction: &Introduction, handle: &Handle) -> Status {
-    let group = introduction.identity;
+fn nobody(name: &str, group: GroupIdentity, handle: &Handle) -> Status {
     Status {
         id: grapevine_core::origin::Origin::new(group.id).to_string(),
-        name: introduction.name.clone(),
+        name: name.to_owned(),
         met: group.met,
         left: false,
         refused: None,

@@ -1,11 +1,11 @@
-//! The thread `group`: the one owner of the sync machine, of the sessions and of what is known
-//! about the members. It may wait for the disk; nothing that a client waits for waits for it.
+//! The thread `group`: the one owner of the group's protocol and of the sync machine. It may wait
+//! for the disk; nothing that a client waits for waits for it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use grapevine_core::membership::{GroupIdentity, MemberState, NodeId};
+use grapevine_core::group::{Input as GroupInput, Protocol, Settings};
 use grapevine_core::origin::Origin;
 use grapevine_core::sync::limits::STRANGERS_MAX;
 use grapevine_core::sync::{Event as SyncEvent, Input as SyncInput, Machine, Output};
@@ -13,20 +13,17 @@ use grapevine_store::collections::{Collections, Exchange};
 use tokio::sync::{mpsc, oneshot};
 
 use super::clocks;
-use super::command::Command;
+use super::command::Waiting;
 use super::complaints::Complaints;
 use super::courier::{Errands, Input};
 use super::divergences;
 use super::frame;
-use super::joining::Joining;
-use super::leaving::Leaving;
 use super::liveness::Detector;
 use super::memory_filters::MemoryFilters;
-use super::neighbours::Neighbours;
-use super::session::Session;
+use super::protocol::{Channel, View};
 use super::status::{Board, Counts};
 use crate::clock::unix_ms;
-use grapevine_net::{Address, Event, Handle, PeerKey};
+use grapevine_net::{Event, Handle, PeerKey};
 
 /// The machine is told the time this often, in milliseconds.
 const TICK_MS: u64 = 100;
@@ -41,46 +38,34 @@ const INPUTS_PER_TURN: usize = 256;
 /// How long a stop waits for peers to have everything, in milliseconds.
 const STOP_MS: u64 = 2000;
 
-/// What does not change while the node runs.
-pub(super) struct Facts {
-    pub(super) name: String,
-    pub(super) group_name: String,
-    pub(super) addresses: Vec<String>,
-    /// Seeds from the configuration.
-    pub(super) join: BTreeSet<Address>,
+/// Limits from the configuration.
+#[derive(Clone, Copy)]
+pub(super) struct Limits {
+    /// Bytes of the log that are kept for members that are away.
     pub(super) log_keep: u64,
     /// Beyond it clocks differ, in milliseconds.
     pub(super) clock_drift: u64,
 }
 
 pub(super) struct Owner {
-    pub(super) facts: Facts,
+    pub(super) limits: Limits,
+    pub(super) group_name: String,
     pub(super) collections: Arc<Collections>,
     pub(super) origin: Origin,
+    pub(super) protocol: Protocol,
     pub(super) machine: Machine,
     pub(super) exchange: Exchange,
     pub(super) memory: MemoryFilters,
     pub(super) handle: Handle,
     pub(super) errands: Errands,
     pub(super) board: Arc<Board>,
-    pub(super) sessions: BTreeMap<PeerKey, Session>,
-    /// Who makes which operations, of those that are in the group.
-    pub(super) keys: BTreeMap<Origin, PeerKey>,
+    /// Sessions in which operations flow.
+    pub(super) channels: BTreeMap<PeerKey, Channel>,
     pub(super) detector: Detector,
-    pub(super) joining: Joining,
-    pub(super) leaving: Option<Leaving>,
-    /// It has left, and belongs to no group until it is joined to one.
-    pub(super) outside: bool,
-    /// Why another node did not take this one in, until one does.
-    pub(super) not_taken_in: Option<String>,
-    /// Its own history is not the others': it stays alone, so that nobody takes it over.
-    pub(super) apart: bool,
-    pub(super) seeds: BTreeSet<Address>,
+    pub(super) waiting: Waiting,
     pub(super) complaints: Complaints,
-    pub(super) announced: u64,
     /// When rows that are gone were last looked for.
     pub(super) collected: u64,
-    pub(super) neighbours: Neighbours,
     /// Copies that were found to lack something, as far as that was told.
     pub(super) diverged: divergences::Told,
     /// Clocks that differ, as far as that was told.
@@ -95,41 +80,43 @@ pub(super) struct Owner {
 
 impl Owner {
     pub(super) fn new(
-        facts: Facts,
+        settings: Settings,
+        limits: Limits,
         collections: Arc<Collections>,
         handle: Handle,
         errands: Errands,
         board: Arc<Board>,
-        seed: u64,
-        started: u64,
     ) -> Self {
-        let origin = collections.filters().identity().origin;
-        let seeds = facts.join.clone();
+        let (seed, started) = (super::random(), super::milliseconds());
+        let origin = settings.origin;
         let mut machine = Machine::new(origin, seed);
-        machine.set_drift(facts.clock_drift);
-        let mut owner = Owner {
+        machine.set_drift(limits.clock_drift);
+        let exchange = Exchange::new(Arc::clone(&collections));
+        let group_name = settings.group_name.clone();
+        let view = View {
+            collections: &collections,
+            machine: &machine,
+            exchange: &exchange,
             origin,
+        };
+        let protocol = Protocol::new(settings, &view);
+        Owner {
+            limits,
+            group_name,
+            origin,
+            protocol,
             machine,
-            exchange: Exchange::new(Arc::clone(&collections)),
+            exchange,
             memory: MemoryFilters::new(&collections, seed.rotate_left(32)),
             detector: Detector::new(handle.local(), started, seed),
-            facts,
             collections,
             handle,
             errands,
             board,
-            sessions: BTreeMap::new(),
-            keys: BTreeMap::new(),
-            joining: Joining::default(),
-            leaving: None,
-            outside: false,
-            not_taken_in: None,
-            apart: false,
-            seeds,
+            channels: BTreeMap::new(),
+            waiting: Waiting::default(),
             complaints: Complaints::default(),
-            announced: 0,
             collected: 0,
-            neighbours: Neighbours::default(),
             diverged: divergences::Told::new(),
             clocks: clocks::Told::default(),
             started: Instant::now(),
@@ -138,9 +125,7 @@ impl Owner {
             sync_from: 0,
             stopping: None,
             outputs: Vec::new(),
-        };
-        owner.outside = owner.own_row_says(MemberState::Left) && owner.seeds.is_empty();
-        owner
+        }
     }
 
     /// Runs until it is told to stop, or nobody can reach it any more.
@@ -180,7 +165,7 @@ impl Owner {
     /// Until something happens; an input or the bell ends it early.
     fn wait(&self, sync_due: Option<u64>) {
         let journal = self.collections.journal();
-        if !self.keys.is_empty() && sync_due.is_none() {
+        if !self.channels.is_empty() && sync_due.is_none() {
             journal.arm_bell();
             let unsynced = journal.synced() < journal.appended();
             if (unsynced && journal.read_only().is_none()) || self.memory.has_news() {
@@ -198,15 +183,7 @@ impl Owner {
     fn take(&mut self, input: Input) {
         match input {
             Input::Event(event) => self.transport_event(event),
-            Input::Command(Command::Join {
-                address,
-                resolved,
-                answer,
-            }) => self.join(address, resolved, answer),
-            Input::Command(Command::Leave { member, answer }) => match member {
-                None => self.leave(answer),
-                Some(member) => drop(answer.send(self.mark_left(&member))),
-            },
+            Input::Command(command) => self.command(command),
             Input::Stop(done) => {
                 let deadline = self.now() + STOP_MS;
                 self.sync_from = 0;
@@ -229,11 +206,14 @@ impl Owner {
                 session,
                 reason,
             } => self.closed(peer, session, &reason),
-            Event::Discovered { peer, address } => {
-                let now = self.now();
-                self.neighbours.found(now, peer, address.into());
-            }
-            Event::Vanished { peer, address } => self.neighbours.gone(peer, &address.into()),
+            Event::Discovered { peer, address } => self.drive_group(GroupInput::Discovered {
+                peer: peer.into(),
+                address: address.to_string(),
+            }),
+            Event::Vanished { peer, address } => self.drive_group(GroupInput::Vanished {
+                peer: peer.into(),
+                address: address.to_string(),
+            }),
             Event::Refused {
                 remote,
                 reason,
@@ -250,15 +230,10 @@ impl Owner {
         self.drive(SyncInput::Tick);
         self.drive_memory(SyncInput::Tick);
         self.watch_clocks();
-        self.stay_apart();
-        self.end_joins(now);
-        self.drive_leaving(now);
-        self.call_neighbours(now);
+        self.drive_group(GroupInput::Tick);
         if self.ticks.is_multiple_of(LOOK_TICKS) {
-            self.follow_members(now);
-            // Some may have waited.
-            self.judge_all();
-            self.end_idle_meetings(now);
+            self.keep_log();
+            self.collect_rows(now);
             self.show(now);
         }
         self.ticks += 1;
@@ -275,8 +250,8 @@ impl Owner {
         for output in outputs.drain(..) {
             match output {
                 Output::Send(to, message) => {
-                    if let Some(key) = self.keys.get(&to).copied() {
-                        self.send(&key, frame::of_message(&message));
+                    if let Some(peer) = self.protocol.peer_of(to) {
+                        self.send(&peer.into(), frame::of_message(&message));
                     }
                 }
                 Output::Event(event) => self.sync_event(now, &event),
@@ -289,24 +264,9 @@ impl Owner {
         }
     }
 
-    pub(super) fn send(&self, to: &PeerKey, frame: bytes::Bytes) {
-        let Some(session) = self.sessions.get(to) else {
-            return;
-        };
-        match self.handle.send(to, session.id, frame) {
-            Ok(()) => Counts::add(&self.board.counts.frames_sent),
-            Err(error) => {
-                tracing::debug!("a message to {to} is dropped: {error}");
-                Counts::add(&self.board.counts.dropped);
-            }
-        }
-    }
-
     pub(super) fn send_packets(&mut self) {
         while let Some((to, packet)) = self.detector.packet() {
-            if self.is_established(&to) {
-                self.send(&to, frame::of_packet(&packet));
-            }
+            self.send(&to, frame::of_packet(&packet));
         }
     }
 
@@ -385,7 +345,7 @@ impl Owner {
     fn sync_log(&mut self) -> Option<u64> {
         let journal = Arc::clone(self.collections.journal());
         let mut due = None;
-        let wanted = !self.keys.is_empty() || self.stopping.is_some();
+        let wanted = !self.channels.is_empty() || self.stopping.is_some();
         if wanted && journal.synced() < journal.appended() && journal.read_only().is_none() {
             let now = self.now();
             if now < self.sync_from {
@@ -434,20 +394,5 @@ impl Owner {
             && peers
                 .iter()
                 .all(|peer| !peer.connected || (peer.lag == 0 && peer.in_flight == 0))
-    }
-
-    /// The group this node belongs to, to be compared with a peer's: who has promised another one
-    /// to stay takes no other.
-    pub(super) fn group(&self) -> GroupIdentity {
-        let group = self.collections.group();
-        let bound = self.sessions.values().any(Session::has_promised);
-        GroupIdentity {
-            met: group.met || bound,
-            ..group
-        }
-    }
-
-    pub(super) fn node(&self) -> NodeId {
-        NodeId::new(*self.handle.local().bytes())
     }
 }

@@ -11,6 +11,7 @@ use grapevine_store::tables::{RowStoreError, TableError};
 use super::framing::FramingError;
 use super::table::LineError;
 use crate::group::CommandError;
+use grapevine_core::group::CommandError as Group;
 
 /// Why a request is not answered with what it asked for.
 #[derive(Debug, thiserror::Error)]
@@ -164,14 +165,18 @@ impl ApiError {
 fn group_status(error: &CommandError) -> (StatusCode, &'static str) {
     match error {
         CommandError::Address(_) => (StatusCode::BAD_REQUEST, "address"),
-        CommandError::NotJoined { .. } => (StatusCode::BAD_GATEWAY, "not_joined"),
-        CommandError::NoAnswer { .. } => (StatusCode::GATEWAY_TIMEOUT, "no_answer"),
-        CommandError::TooMany { .. } => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
-        CommandError::NoMember(_) => (StatusCode::NOT_FOUND, "not_found"),
+        CommandError::NoMember(_) | CommandError::Group(Group::NoMember(_)) => {
+            (StatusCode::NOT_FOUND, "not_found")
+        }
         CommandError::Ambiguous(_) => (StatusCode::CONFLICT, "ambiguous"),
-        CommandError::Connected(_) => (StatusCode::CONFLICT, "connected"),
-        CommandError::Outside => (StatusCode::CONFLICT, "outside"),
-        CommandError::ReadOnly(_) => (StatusCode::SERVICE_UNAVAILABLE, "read_only"),
+        CommandError::Group(Group::NotJoined { .. }) => (StatusCode::BAD_GATEWAY, "not_joined"),
+        CommandError::Group(Group::NoAnswer { .. }) => (StatusCode::GATEWAY_TIMEOUT, "no_answer"),
+        CommandError::Group(Group::TooMany { .. }) => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
+        CommandError::Group(Group::Connected(_)) => (StatusCode::CONFLICT, "connected"),
+        CommandError::Group(Group::Outside) => (StatusCode::CONFLICT, "outside"),
+        CommandError::Group(Group::Rejected(_)) | CommandError::NoRandomness(_) => {
+            (StatusCode::SERVICE_UNAVAILABLE, "read_only")
+        }
         CommandError::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
     }
 }

@@ -6,6 +6,9 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::hash::Seed;
+use crate::membership::GroupIdentity;
+
 /// Longest text in a greeting, in bytes.
 pub const GREETING_TEXT_BYTES_MAX: usize = 255;
 
@@ -26,6 +29,26 @@ pub struct Group {
     pub seed: [u8; 16],
     /// Whether the node ever was in a group with another.
     pub met: bool,
+}
+
+impl From<GroupIdentity> for Group {
+    fn from(identity: GroupIdentity) -> Self {
+        Group {
+            id: identity.id,
+            seed: identity.seed.bytes(),
+            met: identity.met,
+        }
+    }
+}
+
+impl From<Group> for GroupIdentity {
+    fn from(group: Group) -> Self {
+        GroupIdentity {
+            id: group.id,
+            seed: Seed::new(group.seed),
+            met: group.met,
+        }
+    }
 }
 
 impl fmt::Debug for Group {

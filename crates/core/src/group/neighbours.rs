@@ -6,8 +6,8 @@
 
 use std::collections::BTreeMap;
 
-use super::owner::Owner;
-use grapevine_net::{ADDRESSES_MAX, Address, PeerKey};
+use super::{ADDRESSES_MAX, Context, Output, Protocol};
+use crate::membership::NodeId;
 
 /// Peers that are remembered.
 const NEIGHBOURS_MAX: usize = 256;
@@ -24,7 +24,7 @@ const SETTLING_MS: u64 = 2500;
 
 #[derive(Debug)]
 struct Neighbour {
-    addresses: Vec<Address>,
+    addresses: Vec<String>,
     calls: u32,
     due: u64,
 }
@@ -32,7 +32,7 @@ struct Neighbour {
 /// The peers found. Times are milliseconds from any fixed point.
 #[derive(Debug, Default)]
 pub(super) struct Neighbours {
-    peers: BTreeMap<PeerKey, Neighbour>,
+    peers: BTreeMap<NodeId, Neighbour>,
     next_call: u64,
     /// When somebody was found who was not known before.
     newest: Option<u64>,
@@ -40,7 +40,7 @@ pub(super) struct Neighbours {
 
 impl Neighbours {
     /// Somebody says to be this peer at this address.
-    pub(super) fn found(&mut self, now: u64, peer: PeerKey, address: Address) {
+    pub(super) fn found(&mut self, now: u64, peer: NodeId, address: String) {
         if self.peers.len() >= NEIGHBOURS_MAX && !self.peers.contains_key(&peer) {
             // Whoever was called most often in vain is likely not there.
             let least = self.peers.iter().max_by_key(|(_, known)| known.calls);
@@ -64,7 +64,7 @@ impl Neighbours {
     }
 
     /// Nobody says any more that this peer is at this address.
-    pub(super) fn gone(&mut self, peer: PeerKey, address: &Address) {
+    pub(super) fn gone(&mut self, peer: NodeId, address: &str) {
         if let Some(known) = self.peers.get_mut(&peer) {
             known.addresses.retain(|other| other != address);
             if known.addresses.is_empty() {
@@ -82,8 +82,8 @@ impl Neighbours {
     fn next(
         &mut self,
         now: u64,
-        connected: impl Fn(&PeerKey) -> bool,
-    ) -> Option<(PeerKey, Vec<Address>)> {
+        connected: impl Fn(&NodeId) -> bool,
+    ) -> Option<(NodeId, Vec<String>)> {
         // Who is lost is called as a member, where it was last; here only if that does not help.
         for (_, known) in self.peers.iter_mut().filter(|(peer, _)| connected(peer)) {
             (known.calls, known.due) = (0, now + DELAY_MIN_MS);
@@ -101,17 +101,16 @@ impl Neighbours {
     }
 }
 
-impl Owner {
+impl Protocol {
     /// Calls somebody on the local network, if somebody is to be called.
-    pub(super) fn call_neighbours(&mut self, now: u64) {
+    pub(super) fn call_neighbours(&mut self, context: &mut Context<'_>) {
         if self.outside {
             return;
         }
-        let (sessions, me) = (&self.sessions, self.handle.local());
-        let connected = |peer: &PeerKey| sessions.contains_key(peer) || *peer == me;
-        if let Some((peer, addresses)) = self.neighbours.next(now, connected) {
-            self.errands
-                .run(super::courier::Errand::Call(peer, addresses));
+        let (sessions, me) = (&self.sessions, self.settings.node);
+        let connected = |peer: &NodeId| sessions.contains_key(peer) || *peer == me;
+        if let Some((peer, addresses)) = self.neighbours.next(context.now, connected) {
+            context.out.push(Output::Call { peer, addresses });
         }
     }
 }
@@ -120,17 +119,17 @@ impl Owner {
 mod tests {
     use super::*;
 
-    fn peer(number: u16) -> PeerKey {
+    fn peer(number: u16) -> NodeId {
         let mut bytes = [0; 32];
         bytes[..2].copy_from_slice(&number.to_le_bytes());
-        PeerKey::from_bytes(bytes)
+        NodeId::new(bytes)
     }
 
-    fn address(text: &str) -> Address {
-        text.parse().expect("an address")
+    fn address(text: &str) -> String {
+        text.to_owned()
     }
 
-    fn nobody(_: &PeerKey) -> bool {
+    fn nobody(_: &NodeId) -> bool {
         false
     }
 
