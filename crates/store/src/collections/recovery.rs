@@ -124,9 +124,14 @@ impl Collections {
     fn settle_replayed(&self) -> Result<(), OpenError> {
         self.tell_filters(&self.lock_system());
         self.filters.rename_all();
+        // A node that has left its group is on its own, and has what others made.
+        let applied = self.journal.applied();
         let alone = {
             let system = self.lock_system();
-            !system.group.met && system.members.joined().count() <= 1
+            let only_its_own = applied
+                .iter()
+                .all(|(origin, _)| origin == self.journal.origin());
+            !system.group.met && system.members.joined().count() <= 1 && only_its_own
         };
         let begun = self.filters.begin_again(alone);
         begun.map_err(|error| of_filters(std::io::Error::other(error)))?;

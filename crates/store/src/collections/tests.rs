@@ -1,5 +1,6 @@
 //! The bitmap of the group: what is kept, what others are told, what they bring.
 
+mod alone;
 mod descriptors;
 mod histories;
 
