@@ -90,8 +90,14 @@ pub enum Branch {
     MadeAnew,
     /// What a node says of itself changed.
     MemberChanged,
-    /// A node that had entered that it left is back.
+    /// A node that had left is back.
     MemberBack,
+    /// A node left to come back.
+    LeftForAWhile,
+    /// An operator declared that a node which is gone has left.
+    MemberRemoved,
+    /// A node found that another does not belong to its group.
+    PeerRefused,
     /// A message was lost.
     MessageLost,
     /// A message came twice.
@@ -185,7 +191,7 @@ impl Branch {
     ];
 
     /// Those of seeds with many nodes.
-    pub const OF_MANY: [Branch; 53] = [
+    pub const OF_MANY: [Branch; 56] = [
         Branch::Kill,
         Branch::PowerCut,
         Branch::FilterFull,
@@ -204,6 +210,9 @@ impl Branch {
         Branch::MadeAnew,
         Branch::MemberChanged,
         Branch::MemberBack,
+        Branch::LeftForAWhile,
+        Branch::MemberRemoved,
+        Branch::PeerRefused,
         Branch::MessageLost,
         Branch::MessageTwice,
         Branch::Rewound,

@@ -6,14 +6,14 @@ use std::num::{NonZeroU8, NonZeroUsize};
 use std::time::Duration;
 
 use bytes::Bytes;
-use foca::{Config, Foca, Identity, NoCustomBroadcast, PeriodicParams, PostcardCodec};
+use foca::{Config, Foca, Identity, Member, NoCustomBroadcast, PeriodicParams, PostcardCodec};
 use foca::{Notification, Runtime, State, Timer};
-use grapevine_core::wire::group::LIVENESS_BYTES_MAX;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use serde::{Deserialize, Serialize};
 
-use grapevine_net::PeerKey;
+use crate::membership::NodeId;
+use crate::wire::group::LIVENESS_BYTES_MAX;
 
 /// Between two probes.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
@@ -21,6 +21,9 @@ const PROBE_EVERY: Duration = Duration::from_secs(1);
 const PROBE_RTT: Duration = Duration::from_millis(400);
 /// From a failed probe to the verdict.
 const SUSPICION: Duration = Duration::from_secs(3);
+/// The longest suspicion, in milliseconds. The timer that ends one is void once the node was renewed,
+/// and a member that nobody suspects aloud any more does not defend itself.
+const SUSPECT_MS_MAX: u64 = 10_000;
 /// How long the dead are remembered.
 const REMEMBERED: Duration = Duration::from_secs(600);
 /// Between two rounds of gossip.
@@ -33,11 +36,14 @@ const TRANSMISSIONS: NonZeroU8 = NonZeroU8::new(10).unwrap();
 /// Timers at a time; a group has a few for each member.
 const TIMERS_MAX: usize = 64 << 10;
 
-/// A node in one of its lives.
+/// A node in one of its lives. Of two of one node the later one counts: that was renewed more often,
+/// whatever its clock says. Who is told that it is down is renewed until it wins, which takes as many
+/// turns as its earlier lives were renewed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Life {
     key: [u8; 32],
-    /// Grows with each start.
+    renewed: u64,
+    /// Grows with each start, unless the clock was set back.
     started: u64,
 }
 
@@ -46,7 +52,7 @@ impl Identity for Life {
 
     fn renew(&self) -> Option<Self> {
         Some(Life {
-            started: self.started + 1,
+            renewed: self.renewed + 1,
             ..*self
         })
     }
@@ -56,7 +62,7 @@ impl Identity for Life {
     }
 
     fn win_addr_conflict(&self, adversary: &Self) -> bool {
-        self.started > adversary.started
+        (self.renewed, self.started) > (adversary.renewed, adversary.started)
     }
 }
 
@@ -89,19 +95,16 @@ impl Liveness {
 /// What the detector wants done.
 #[derive(Default)]
 struct Wishes {
-    packets: VecDeque<(PeerKey, Bytes)>,
+    packets: VecDeque<(NodeId, Bytes)>,
     timers: Vec<(Duration, Timer<Life>)>,
 }
 
 impl Runtime<Life> for &mut Wishes {
-    fn notify(&mut self, notification: Notification<'_, Life>) {
-        tracing::debug!("failure detector: {notification:?}");
-    }
+    fn notify(&mut self, _: Notification<'_, Life>) {}
 
     fn send_to(&mut self, to: Life, data: &[u8]) {
         let packet = Bytes::copy_from_slice(data);
-        self.packets
-            .push_back((PeerKey::from_bytes(to.key), packet));
+        self.packets.push_back((NodeId::new(to.key), packet));
     }
 
     fn submit_after(&mut self, event: Timer<Life>, after: Duration) {
@@ -110,33 +113,35 @@ impl Runtime<Life> for &mut Wishes {
 }
 
 /// The failure detector of this node. Times are milliseconds from any fixed point.
-pub(super) struct Detector {
+pub struct Detector {
     foca: Foca<Life, PostcardCodec, SmallRng, NoCustomBroadcast>,
     wishes: Wishes,
     timers: BTreeMap<(u64, u64), Timer<Life>>,
     submitted: u64,
-    states: BTreeMap<PeerKey, (Liveness, u64)>,
-    life: Life,
+    states: BTreeMap<NodeId, (Liveness, u64)>,
     seed: u64,
 }
 
 impl Detector {
-    /// `started` grows with each start of the node.
-    pub(super) fn new(me: PeerKey, started: u64, seed: u64) -> Self {
+    /// `started` grows with each start of the node; where it does not, members take some seconds
+    /// longer to see that the node is back.
+    pub fn new(me: NodeId, started: u64, seed: u64) -> Self {
         let life = Life {
-            key: *me.bytes(),
+            key: me.bytes(),
+            renewed: 0,
             started,
         };
         Detector::of_life(life, seed)
     }
 
     /// Begins anew in a group, as somebody whom nobody there remembers as gone.
-    pub(super) fn begin_again(&mut self) {
+    pub fn begin_again(&mut self) {
+        let renewed = self.foca.identity().renewed + 1;
         let life = Life {
-            started: self.life.started + 1,
-            ..self.life
+            renewed,
+            ..*self.foca.identity()
         };
-        *self = Detector::of_life(life, self.seed.wrapping_add(1));
+        *self = Detector::of_life(life, self.seed.wrapping_add(renewed));
     }
 
     fn of_life(life: Life, seed: u64) -> Self {
@@ -162,15 +167,15 @@ impl Detector {
             timers: BTreeMap::new(),
             submitted: 0,
             states: BTreeMap::new(),
-            life,
             seed,
         }
     }
 
     /// Makes itself known to a peer, whichever life that is in.
-    pub(super) fn announce(&mut self, now: u64, to: PeerKey) {
+    pub fn announce(&mut self, now: u64, to: NodeId) {
         let life = Life {
-            key: *to.bytes(),
+            key: to.bytes(),
+            renewed: 0,
             started: 0,
         };
         let done = self.foca.announce(life, &mut self.wishes);
@@ -178,7 +183,7 @@ impl Detector {
     }
 
     /// Takes a peer's packet.
-    pub(super) fn receive(&mut self, now: u64, packet: &[u8]) {
+    pub fn receive(&mut self, now: u64, packet: &[u8]) {
         if packet.len() <= PACKET_BYTES_MAX.get() {
             let done = self.foca.handle_data(packet, &mut self.wishes);
             self.settle(now, done);
@@ -186,13 +191,13 @@ impl Detector {
     }
 
     /// Says to all that this node leaves, so that nobody suspects a crash.
-    pub(super) fn leave(&mut self, now: u64) {
+    pub fn leave(&mut self, now: u64) {
         let done = self.foca.leave_cluster(&mut self.wishes);
         self.settle(now, done);
     }
 
     /// Lets the timers that are due go off.
-    pub(super) fn run(&mut self, now: u64) {
+    pub fn run(&mut self, now: u64) {
         while let Some(entry) = self.timers.first_entry() {
             if entry.key().0 > now {
                 break;
@@ -204,33 +209,43 @@ impl Detector {
     }
 
     /// When the next timer goes off.
-    pub(super) fn next(&self) -> Option<u64> {
+    pub fn next(&self) -> Option<u64> {
         self.timers.first_key_value().map(|((at, _), _)| *at)
     }
 
     /// The next packet to send, and to whom.
-    pub(super) fn packet(&mut self) -> Option<(PeerKey, Bytes)> {
+    pub fn packet(&mut self) -> Option<(NodeId, Bytes)> {
         self.wishes.packets.pop_front()
     }
 
-    /// Looks again at how everybody is.
-    pub(super) fn look(&mut self, now: u64) {
+    /// Looks again at how everybody is. Wanted about twice a second.
+    pub fn look(&mut self, now: u64) {
+        let mut stuck = Vec::new();
         for member in self.foca.iter_membership_state() {
             let state = match member.state() {
                 State::Alive => Liveness::Alive,
                 State::Suspect => Liveness::Suspect,
                 State::Down => Liveness::Down,
             };
-            let known = self.states.entry(PeerKey::from_bytes(member.id().key));
+            let known = self.states.entry(NodeId::new(member.id().key));
             let known = known.or_insert((Liveness::Unknown, now));
             if known.0 != state {
                 *known = (state, now);
             }
+            if state == Liveness::Suspect && now > known.1 + SUSPECT_MS_MAX {
+                stuck.push(Member::down(*member.id()));
+            }
+        }
+        if !stuck.is_empty() {
+            let done = self
+                .foca
+                .apply_many(stuck.into_iter(), true, &mut self.wishes);
+            self.settle(now, done);
         }
     }
 
     /// How a member is, and since when, as of the last look.
-    pub(super) fn of(&self, key: &PeerKey) -> (Liveness, Option<u64>) {
+    pub fn of(&self, key: &NodeId) -> (Liveness, Option<u64>) {
         let known = self.states.get(key);
         known.map_or((Liveness::Unknown, None), |(state, since)| {
             (*state, Some(*since))
@@ -238,14 +253,13 @@ impl Detector {
     }
 
     /// Forgets everybody who is not a member.
-    pub(super) fn retain(&mut self, member: impl Fn(&PeerKey) -> bool) {
+    pub fn retain(&mut self, member: impl Fn(&NodeId) -> bool) {
         self.states.retain(|key, _| member(key));
     }
 
-    fn settle(&mut self, now: u64, done: Result<(), foca::Error>) {
-        if let Err(error) = done {
-            tracing::debug!("failure detector: {error}");
-        }
+    /// Puts the timers into their queue. An error means that a packet or a timer was of no use: of
+    /// somebody who is not known any more, mostly.
+    fn settle(&mut self, now: u64, _: Result<(), foca::Error>) {
         for (after, timer) in self.wishes.timers.drain(..) {
             if self.timers.len() < TIMERS_MAX {
                 let after = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
@@ -262,7 +276,7 @@ mod tests {
     use super::*;
 
     /// Lets detectors talk for a while; those in `dead` neither hear nor speak.
-    fn run(nodes: &mut [(PeerKey, Detector)], from: u64, to: u64, dead: &[usize]) {
+    fn run(nodes: &mut [(NodeId, Detector)], from: u64, to: u64, dead: &[usize]) {
         for now in (from..to).step_by(50) {
             for index in 0..nodes.len() {
                 if dead.contains(&index) {
@@ -284,7 +298,7 @@ mod tests {
 
     #[test]
     fn a_crash_is_known_to_all_in_seconds_and_a_restart_too() {
-        let key = |index: u8| PeerKey::from_bytes([index; 32]);
+        let key = |index: u8| NodeId::new([index; 32]);
         let detector = |index: u8, started| Detector::new(key(index), started, index.into());
         let mut nodes: Vec<_> = (0..5).map(|i| (key(i), detector(i, 1000))).collect();
         for (_, node) in &mut nodes[1..] {
@@ -299,7 +313,8 @@ mod tests {
         for (_, node) in &nodes[1..] {
             assert_eq!(node.of(&key(0)).0, Liveness::Down);
         }
-        nodes[0].1 = detector(0, 2000);
+        // Its clock was set back meanwhile.
+        nodes[0].1 = detector(0, 500);
         nodes[0].1.announce(20_000, key(1));
         run(&mut nodes, 20_000, 25_000, &[]);
         for (_, node) in &nodes[1..] {

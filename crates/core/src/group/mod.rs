@@ -6,16 +6,20 @@
 //! proves the secret; a peer comes in here only after that, as [`Input::Admitted`].
 //!
 //! Reading order: this file, `session` (two nodes find out whether they belong together),
-//! `roster` (the members, and whom to call), `joining`, `leaving`, `neighbours`.
+//! `roster` (the members, and whom to call), `joining`, `leaving`, `neighbours`; beside them `liveness`, which
+//! tells who answers and decides nothing.
 
 mod input;
 mod joining;
 mod leaving;
+mod liveness;
 mod neighbours;
 mod output;
 mod roster;
 mod session;
 mod store;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,6 +29,7 @@ use crate::wire::group::{Greeting, Group, Reason};
 pub use input::{Admitted, End, Input, Ticket};
 use joining::Joining;
 use leaving::Leaving;
+pub use liveness::{Detector, Liveness};
 use neighbours::Neighbours;
 pub use output::{CommandError, Event, Joined, Left, Output, Party, Targets};
 pub use session::Session;

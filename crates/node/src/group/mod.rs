@@ -12,7 +12,6 @@ mod courier;
 mod divergences;
 mod frame;
 mod histories;
-mod liveness;
 mod memory_filters;
 mod owner;
 mod protocol;
@@ -36,12 +35,12 @@ use crate::config::{Address as ConfiguredAddress, Group as GroupSettings};
 use command::Command;
 pub use command::{CommandError, Joined, Left};
 use courier::{Inbox, Input};
+pub use grapevine_core::group::Liveness;
 use grapevine_net::{
     Address, Carriers, Handle, HandleError, Key, Keyring, KeyringFileError, NodeKey, Settings,
     StartError, read_keyring,
 };
 pub(crate) use histories::REMEDY as FORK_REMEDY;
-pub use liveness::Liveness;
 use owner::{Limits, Owner};
 use status::Board;
 pub use status::{Clock, Counts, Divergence, Link, MemberStatus, Status};
@@ -331,8 +330,8 @@ fn nobody(name: &str, group: GroupIdentity, handle: &Handle) -> Status {
     }
 }
 
-/// The time, in milliseconds since 1970: grows from one start to the next unless the clock was
-/// set back; then the failure detector takes the next number by itself.
+/// The time, in milliseconds since 1970. It grows from one start to the next unless the clock was
+/// set back.
 fn milliseconds() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     now.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(0))

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use grapevine_core::group::{Input as GroupInput, Protocol, Settings};
+use grapevine_core::group::{Detector, Input as GroupInput, Protocol, Settings};
 use grapevine_core::origin::Origin;
 use grapevine_core::sync::limits::STRANGERS_MAX;
 use grapevine_core::sync::{Event as SyncEvent, Input as SyncInput, Machine, Output};
@@ -18,7 +18,6 @@ use super::complaints::Complaints;
 use super::courier::{Errands, Input};
 use super::divergences;
 use super::frame;
-use super::liveness::Detector;
 use super::memory_filters::MemoryFilters;
 use super::protocol::{Channel, View};
 use super::status::{Board, Counts};
@@ -108,7 +107,7 @@ impl Owner {
             machine,
             exchange,
             memory: MemoryFilters::new(&collections, seed.rotate_left(32)),
-            detector: Detector::new(handle.local(), started, seed),
+            detector: Detector::new(handle.local().into(), started, seed),
             collections,
             handle,
             errands,
@@ -266,7 +265,7 @@ impl Owner {
 
     pub(super) fn send_packets(&mut self) {
         while let Some((to, packet)) = self.detector.packet() {
-            self.send(&to, frame::of_packet(&packet));
+            self.send(&to.into(), frame::of_packet(&packet));
         }
     }
 

@@ -123,8 +123,7 @@ impl Owner {
             }
             Output::Members(members) => {
                 self.machine.set_members(self.protocol.members());
-                self.detector
-                    .retain(|key| members.contains_key(&NodeId::from(*key)));
+                self.detector.retain(|node| members.contains_key(node));
                 self.keep_log();
             }
             Output::Established {
@@ -143,7 +142,7 @@ impl Owner {
                 self.forget_life(life, &peer);
                 return true;
             }
-            Output::Announce(peer) => self.detector.announce(now, peer.into()),
+            Output::Announce(peer) => self.detector.announce(now, peer),
             Output::Depart => {
                 self.detector.leave(now);
                 self.send_packets();

@@ -71,7 +71,7 @@ impl Owner {
             if member.group != group.id && !me {
                 return None;
             }
-            let (liveness, since) = self.detector.of(&key);
+            let (liveness, since) = self.detector.of(&row.node);
             let liveness = if me { super::Liveness::Alive } else { liveness };
             Some(MemberStatus {
                 link: self.link(&key, peers.get(&member.origin), &lives, queues.get(&key)),

@@ -7,7 +7,7 @@ use grapevine_core::membership::MemberState;
 use grapevine_core::origin::Origin;
 use grapevine_core::sync::{Off, Offset, Seconds};
 
-use super::liveness::Liveness;
+use grapevine_core::group::Liveness;
 use grapevine_net::PeerKey;
 
 /// Members that are named because their clocks differ.

@@ -16,6 +16,9 @@ impl World {
     /// A node has every key of an operation that it has, and has lost nothing that it
     /// acknowledged itself; no layer holds more than it may.
     pub(super) fn check_node(&mut self, node: usize) -> Checked {
+        if let Some(spoken_for) = self.member_spoken_for(node) {
+            return Err(spoken_for);
+        }
         let collections = self.collections(node);
         let applied = self.applied(node);
         let rows = rows(&collections);
@@ -100,8 +103,9 @@ impl World {
             if !self.nodes[node].is_up() {
                 return Ok(Some(format!("node {node} is down")));
             }
-            if let Some(difference) = self.member_that_differs(node) {
-                return Ok(Some(difference));
+            let differs = self.member_that_differs(node);
+            if let Some(what) = differs.or_else(|| self.member_that_seems_dead(node)) {
+                return Ok(Some(what));
             }
             let state = state(&self.collections(node)).map_err(|e| format!("node {node}: {e}"));
             let state = match state {

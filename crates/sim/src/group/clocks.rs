@@ -116,6 +116,8 @@ struct Lease {
     ack: Ack,
     version: i64,
     expires: u64,
+    /// Its node had met nobody.
+    alone: bool,
 }
 
 /// Of a key that has rows with a time to live.
@@ -299,6 +301,7 @@ impl World {
             ack: Ack::new(node, position, dot),
             version,
             expires,
+            alone: !collections.group().met,
         });
         Ok(())
     }
@@ -403,11 +406,13 @@ impl World {
                 ack,
                 version,
                 expires,
+                alone,
             } in &history.acknowledged
             {
                 let must = ack.binds(node) || applied.covers(ack.dot) || (all && ack.is_safe());
-                // A directory that was made anew may have one that was written before it.
-                let over = self.tampering.ambiguous && *expires <= now;
+                // A directory that was made anew may have one that was written before it, and so may
+                // others than a node that was alone, and saw it expire.
+                let over = (self.tampering.ambiguous || *alone) && *expires <= now;
                 if must && !over && row.as_ref().is_none_or(|row| row.version < *version) {
                     return Err(format!(
                         "node {node} has {row:?} at {}, version {version} was to live until \

@@ -172,7 +172,7 @@ impl World {
     }
 
     fn damage_file(&mut self, node: usize, path: &str) -> Checked {
-        self.stop_now(node);
+        self.stop_now(node)?;
         let disk = &self.nodes[node].disk;
         let random = &mut self.damage.random;
         let mut damage = || -> std::io::Result<()> {

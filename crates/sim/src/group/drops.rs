@@ -25,6 +25,9 @@ pub(super) struct Drops {
     /// The largest epoch of each table that somebody tried to drop: all rows of it and of those before
     /// may be gone.
     tried: BTreeMap<&'static [u8], u64>,
+    /// Where nodes went from one group to another: epochs count within each.
+    group: Option<[u8; 16]>,
+    several_groups: bool,
     /// Acknowledged drops.
     done: BTreeMap<Life, Vec<Ack>>,
 }
@@ -42,8 +45,15 @@ impl Drops {
             happen: random.one_in(2),
             random,
             tried: BTreeMap::new(),
+            group: None,
+            several_groups: false,
             done: BTreeMap::new(),
         }
+    }
+
+    /// A node is connected to others in this group.
+    pub(super) fn in_group(&mut self, group: [u8; 16]) {
+        self.several_groups |= *self.group.get_or_insert(group) != group;
     }
 
     /// Keeps the acknowledgements that `change` does not take back.
@@ -61,12 +71,31 @@ impl World {
         if !drops.happen || !self.nodes[node].is_up() || !drops.random.one_in(4) {
             return Ok(());
         }
+        if self.counts_alone(node) {
+            return Ok(());
+        }
+        let drops = &mut self.ledger.tables.drops;
         // What a node dropped alone does not count for its group, and the tables of both would be one.
         let drops = drops.random.one_in(5) && self.collections(node).group().met;
         if drops && !self.rows_are_healing(node) && self.epoch_of(node, TABLE)?.is_some() {
             return self.drop_table(node);
         }
         self.change_table_named(node, TABLE)
+    }
+
+    /// Whether a node has left its group, and is not back: its tables' epochs are other ones.
+    fn counts_alone(&self, node: usize) -> bool {
+        let has_left = self.nodes[node]
+            .id()
+            .is_some_and(|id| self.operator.gone.contains(&id));
+        let group = self.collections(node).group().id;
+        has_left
+            && self
+                .ledger
+                .tables
+                .drops
+                .group
+                .is_some_and(|main| main != group)
     }
 
     fn drop_table(&mut self, node: usize) -> Checked {
@@ -91,6 +120,9 @@ impl World {
 
     /// A node that knows of a drop has none of the tables that it ended.
     pub(super) fn check_drops(&self, node: usize, must: impl Fn(&Ack) -> bool) -> Checked {
+        if self.ledger.tables.drops.several_groups || self.counts_alone(node) {
+            return Ok(());
+        }
         for ((name, dropped), acks) in &self.ledger.tables.drops.done {
             let there = self.epoch_of(node, name)?;
             if let Some(ack) = acks.iter().find(|ack| must(ack))
@@ -108,11 +140,16 @@ impl World {
     /// drop can have taken the table.
     pub(super) fn stands(&self, node: usize, life: Life, bound: bool) -> Result<bool, String> {
         let (name, number) = life;
+        let drops = &self.ledger.tables.drops;
+        let several = drops.several_groups || self.counts_alone(node);
+        if several && drops.tried.contains_key(name) {
+            return Ok(false);
+        }
         let there = self.epoch_of(node, name)?;
         if there == Some(number) {
             return Ok(true);
         }
-        let tried = self.ledger.tables.drops.tried.get(name);
+        let tried = drops.tried.get(name);
         let dropped = tried.is_some_and(|tried| *tried >= number);
         let later = there.is_none_or(|there| there > number);
         if bound && !(dropped && later) {

@@ -5,6 +5,7 @@
 //! that are wrong stay within the filter's bound; with rights ignored every node fills the shared
 //! layer as if it were alone, which is what copies do that only OR their bits together.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use grapevine_core::catalogue::{Scope, Storage};
@@ -149,11 +150,13 @@ impl World {
         });
         world.network = Network::quiet();
         world.faults = Faults::default();
+        world.operator.discovery = false;
         world
     }
 
     fn add_node_with_segments(&mut self, bytes: u64) -> Checked {
-        let mut node = super::node::Node::new(&mut self.random, GroupMutation::None);
+        let join = BTreeSet::from_iter((!self.nodes.is_empty()).then_some(0));
+        let mut node = super::node::Node::new(&mut self.random, GroupMutation::None, join);
         node.options.log.segment_size = bytes;
         node.bound = super::memory::Bound::ample();
         node.options.memory = node.bound.first();

@@ -1,6 +1,8 @@
 //! What goes wrong: crashes, cuts, restores, nodes that come and leave, clocks that jump.
 
-use grapevine_core::membership::MemberState;
+use std::collections::BTreeSet;
+
+use grapevine_core::group::Input as GroupInput;
 use grapevine_core::origin::Origin;
 use grapevine_core::sync::{Event as SyncEvent, Input, Message, Output};
 use grapevine_core::version::VersionVector;
@@ -22,10 +24,29 @@ const HOUR_MS: i64 = 3_600_000;
 impl World {
     /// Starts a new node with an empty directory.
     pub(super) fn add_node(&mut self) -> Checked {
-        let mut node = Node::new(&mut self.random, self.plan.mutation);
+        let join = self.where_to_join();
+        let mut node = Node::new(&mut self.random, self.plan.mutation, join);
         self.ledger.clocks.equip(&mut node, self.now);
         self.nodes.push(node);
         self.start(self.nodes.len() - 1)
+    }
+
+    /// Whom a new node calls: the first, or once things happen any that stays.
+    fn where_to_join(&mut self) -> BTreeSet<usize> {
+        if self.operator.discovery || self.nodes.is_empty() {
+            return BTreeSet::new();
+        }
+        let staying = (0..self.nodes.len()).filter(|node| !self.nodes[*node].left);
+        let staying: Vec<usize> = staying.collect();
+        if self.now == 0 {
+            return BTreeSet::from([0]);
+        }
+        self.operator
+            .random
+            .pick(&staying)
+            .copied()
+            .into_iter()
+            .collect()
     }
 
     /// Starts a node that is down.
@@ -37,15 +58,18 @@ impl World {
         self.note(|| format!("start {node}"));
         self.draw_bound(node);
         self.nodes[node]
-            .open(&mut self.random)
+            .open(node, self.now, &mut self.random)
             .map_err(|error| format!("node {node} does not open: {error}"))?;
         self.forget_volatile(node);
-        self.nodes[node].enter()?;
         let life = self.nodes[node].life;
         self.network.at(self.now + 1, Event::Tick { node, life });
         self.network.at(self.now + 1, Event::Links);
         self.changed(node);
         self.note_lacking(node);
+        self.discover(node)?;
+        if self.is_outside(node) {
+            self.come_back_later(node);
+        }
         self.check_node(node)
     }
 
@@ -64,24 +88,26 @@ impl World {
     }
 
     /// A node's process ends without warning.
-    pub(super) fn kill(&mut self, node: usize) {
+    pub(super) fn kill(&mut self, node: usize) -> Checked {
         self.note(|| format!("kill {node}"));
         self.hit(Branch::Kill);
-        self.stop(node);
+        self.stop(node)?;
         self.nodes[node].disk.kill();
         self.start_later(node);
+        Ok(())
     }
 
     /// A node's power goes: what it had not synced may be lost.
-    pub(super) fn cut_power(&mut self, node: usize) {
+    pub(super) fn cut_power(&mut self, node: usize) -> Checked {
         let plan = node::crash_plan(&mut self.random);
         self.note(|| format!("power cut {node} {plan:?}"));
         self.hit(Branch::PowerCut);
         self.note_synced(node);
-        self.stop(node);
+        self.stop(node)?;
         self.nodes[node].disk.crash(plan);
         self.ledger.power_cut(node);
         self.start_later(node);
+        Ok(())
     }
 
     /// A node ends as it should.
@@ -89,24 +115,26 @@ impl World {
         self.note(|| format!("stop {node}"));
         self.nodes[node].sync()?;
         self.note_synced(node);
-        self.stop(node);
+        self.stop(node)?;
         self.nodes[node].disk.kill();
         self.start_later(node);
         Ok(())
     }
 
     /// A node's process is gone, and nothing it handed to its disk is.
-    pub(super) fn stop_now(&mut self, node: usize) {
-        self.stop(node);
+    pub(super) fn stop_now(&mut self, node: usize) -> Checked {
+        self.stop(node)?;
         self.nodes[node].disk.kill();
+        Ok(())
     }
 
-    pub(super) fn stop(&mut self, node: usize) {
+    pub(super) fn stop(&mut self, node: usize) -> Checked {
         for connection in self.network.connections_of(node) {
-            self.cut_off(connection, Some(node));
+            self.cut_off(connection, Some(node))?;
         }
         self.nodes[node].running = None;
         self.nodes[node].sync_planned = false;
+        Ok(())
     }
 
     fn start_later(&mut self, node: usize) {
@@ -136,8 +164,8 @@ impl World {
         );
         let up = self.nodes[node].is_up();
         match self.random.below(10) {
-            0 | 1 if faults.crashes && up => self.kill(node),
-            2 if faults.power_cuts && up => self.cut_power(node),
+            0 | 1 if faults.crashes && up => self.kill(node)?,
+            2 if faults.power_cuts && up => self.cut_power(node)?,
             3 if up => self.stop_cleanly(node)?,
             4 | 5 if faults.partitions => self.partition(),
             6 if faults.one_way_cuts => self.cut_one_way(),
@@ -211,7 +239,7 @@ impl World {
         self.note(|| format!("restore {node} as of {taken}"));
         self.hit(Branch::RestoredOld);
         if self.nodes[node].is_up() {
-            self.stop(node);
+            self.stop(node)?;
         }
         let entropy = node::entropy(self.nodes[node].seed, &self.nodes[node].drawn);
         let options = self.nodes[node].options;
@@ -242,23 +270,36 @@ impl World {
         elsewhere
     }
 
-    /// A node leaves for good, with or without a word.
+    /// A node leaves, to come back or for good, with or without a word.
     fn leave(&mut self, node: usize) -> Checked {
         let staying = self.nodes.iter().filter(|node| !node.left).count();
-        if staying <= 2 || self.nodes[node].left || self.would_leave_twins(node) {
+        let up = self.nodes[node].is_up();
+        if self.nodes[node].left {
             return Ok(());
         }
-        self.note(|| format!("leave {node}"));
+        if up && self.operator.random.one_in(2) {
+            self.hit(Branch::LeftForAWhile);
+            return self.order_leave(node);
+        }
+        if staying <= 2 || self.would_leave_twins(node) {
+            return Ok(());
+        }
+        self.note(|| format!("{node} leaves for good"));
         self.hit(Branch::Left);
-        if self.nodes[node].is_up() {
-            self.nodes[node].wish.state = MemberState::Left;
-            self.nodes[node].enter()?;
-            self.stop(node);
+        let id = self.nodes[node].id();
+        if up {
+            if self.operator.random.one_in(2) {
+                self.order_leave(node)?;
+            }
+            self.stop(node)?;
         }
         self.nodes[node].left = true;
         let elsewhere = self.durable_elsewhere(node);
         self.ledger.taken_back(node, &elsewhere);
-        Ok(())
+        match id {
+            Some(id) if self.operator.random.one_in(2) => self.order_removal(id),
+            _ => Ok(()),
+        }
     }
 
     /// A node's clock jumps by an hour, ahead as after a sleep, or back.
@@ -285,25 +326,8 @@ impl World {
         self.look_at_links()
     }
 
-    /// Makes the connections that can be made, and lets those go that no longer can be.
-    pub(super) fn look_at_links(&mut self) -> Checked {
-        let count = self.nodes.len();
-        for a in 0..count {
-            for b in a + 1..count {
-                let both = self.takes_part(a) && self.takes_part(b);
-                let can = both && self.network.can_connect(a, b);
-                match self.network.connection(a, b) {
-                    None if can && !self.has_its_twin(a, b) => self.connect(a, b)?,
-                    Some(connection) if !can => self.cut_off(connection, None),
-                    _ => {}
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// Whether two are one directory, or one is connected to the other's twin: a peer is one origin.
-    fn has_its_twin(&self, a: usize, b: usize) -> bool {
+    pub(super) fn has_its_twin(&self, a: usize, b: usize) -> bool {
         let name = |node: usize| self.nodes[node].name(Topic::Group);
         let to_twin = |from: usize, to: usize| {
             let others = (0..self.nodes.len()).filter(|other| *other != to);
@@ -313,38 +337,6 @@ impl World {
                 .any(|twin| self.network.connection(from, twin).is_some())
         };
         name(a) == name(b) || to_twin(a, b) || to_twin(b, a)
-    }
-
-    fn connect(&mut self, a: usize, b: usize) -> Checked {
-        let connection = self.network.connect(a, b);
-        self.nodes[a].meet()?;
-        self.nodes[b].meet()?;
-        for (node, other) in [(a, b), (b, a)] {
-            for topic in Topic::ALL {
-                let Some(peer) = self.nodes[other].name(topic) else {
-                    continue;
-                };
-                let session = self.random.bits() | 1;
-                self.handle(node, topic, Input::Connected(peer, session))?;
-            }
-        }
-        let _ = connection;
-        Ok(())
-    }
-
-    /// A connection is gone; `dead` cannot notice.
-    fn cut_off(&mut self, connection: Connection, dead: Option<usize>) {
-        self.network.disconnect(connection);
-        for node in [connection.a, connection.b] {
-            let other = connection.other(node);
-            for topic in Topic::ALL {
-                if let (true, Some(peer)) = (Some(node) != dead, self.nodes[other].name(topic)) {
-                    let gone = Input::Disconnected(peer);
-                    let out = self.nodes[node].handle(self.now, topic, gone);
-                    self.perform(node, topic, out);
-                }
-            }
-        }
     }
 
     /// A message arrives, if its connection is still there.
@@ -360,6 +352,11 @@ impl World {
         else {
             return Ok(());
         };
+        // From before the session was established here: it is repaired.
+        let running = self.nodes[to].running.as_ref();
+        if !running.is_some_and(|running| running.is_open(connection)) {
+            return Ok(());
+        }
         let message = Message::decode(bytes).map_err(|error| format!("a message: {error}"))?;
         self.handle(to, topic, Input::Received(name, message))
     }
@@ -372,27 +369,40 @@ impl World {
         Ok(())
     }
 
+    /// Gives a node's protocol the time, and looks at the connections now and then.
+    pub(super) fn tick_group(&mut self, node: usize) -> Checked {
+        self.drive_group(node, GroupInput::Tick)?;
+        let now = self.now;
+        if let Some(running) = &mut self.nodes[node].running {
+            running.detector.run(now);
+            running.detector.look(now);
+        }
+        self.send_packets(node);
+        if self.nodes[node].looks() {
+            self.look_at_links()?;
+        }
+        Ok(())
+    }
+
     /// Gives one of a node's machines an input and carries out what it wants.
-    fn handle(&mut self, node: usize, topic: Topic, input: Input) -> Checked {
+    pub(super) fn handle(&mut self, node: usize, topic: Topic, input: Input) -> Checked {
         let tick = input == Input::Tick;
         let out = self.nodes[node].handle(self.now, topic, input);
         if tick {
-            let followed = self.nodes[node].follow_members(self.now);
-            followed.map_err(|error| format!("node {node}: {error}"))?;
+            let kept = self.nodes[node].keep_and_collect(self.now);
+            kept.map_err(|error| format!("node {node}: {error}"))?;
             if std::mem::take(&mut self.nodes[node].removed) > 0 {
                 self.hit(Branch::RowsRemoved);
             }
             self.note_unseen(node);
             self.check_healed_rows(node)?;
-            let entered = self.nodes[node].enter();
-            entered.map_err(|error| format!("node {node}: {error}"))?;
         }
-        self.perform(node, topic, out);
+        self.perform(node, topic, out)?;
         self.changed(node);
         Ok(())
     }
 
-    fn perform(&mut self, node: usize, topic: Topic, out: Vec<Output>) {
+    fn perform(&mut self, node: usize, topic: Topic, out: Vec<Output>) -> Checked {
         if let Some(trouble) = self.nodes[node].take_trouble() {
             self.note(|| format!("{node}: trouble: {trouble}"));
         }
@@ -401,17 +411,19 @@ impl World {
                 Output::Send(peer, message) => self.send(node, topic, peer, &message),
                 Output::Event(event) => {
                     self.record(node, topic, &event);
-                    self.heed_histories(node, &event);
+                    self.heed_histories(node, &event)?;
                 }
             }
         }
+        Ok(())
     }
 
     fn send(&mut self, from: usize, topic: Topic, peer: Origin, message: &Message) {
         let connection = |to: usize| {
             let is_peer = self.nodes[to].name(topic) == Some(peer);
-            let connection = is_peer.then(|| self.network.connection(from, to))?;
-            Some((to, connection?))
+            let connection = is_peer.then(|| self.network.connection(from, to))??;
+            let running = self.nodes[from].running.as_ref()?;
+            running.is_open(connection).then_some((to, connection))
         };
         let Some((to, connection)) = (0..self.nodes.len()).find_map(connection) else {
             return;

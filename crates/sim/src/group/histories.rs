@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use grapevine_core::group::Input as GroupInput;
 use grapevine_core::origin::Origin;
 use grapevine_core::sync::Event as SyncEvent;
 use grapevine_store::backup::Copied;
@@ -145,7 +146,7 @@ impl World {
         }
         self.note(|| format!("set back {node} to {}", copy.taken));
         self.hit(Branch::SetBack);
-        self.stop(node);
+        self.stop(node)?;
         let elsewhere = self.durable_elsewhere(node);
         self.tampering.ambiguous = true;
         self.tampering.forks += 1;
@@ -168,10 +169,11 @@ impl World {
         self.tampering.forks += 1;
         self.tampering.twins = true;
         let copy = self.take_copy(node)?;
-        let mut twin = Node::new(&mut self.tampering.random, self.plan.mutation);
+        let join = self.nodes[node].configuration.join.clone();
+        let mut twin = Node::new(&mut self.tampering.random, self.plan.mutation, join);
         twin.disk = copy.disk;
         twin.options = self.nodes[node].options;
-        twin.wish = self.nodes[node].wish.clone();
+        twin.configuration = self.nodes[node].configuration.clone();
         twin.drawn = Arc::new(AtomicU64::new(0));
         self.nodes.push(twin);
         let twin = self.nodes.len() - 1;
@@ -193,7 +195,7 @@ impl World {
         for node in [node, other] {
             self.nodes[node].sync()?;
             self.note_synced(node);
-            self.stop_now(node);
+            self.stop_now(node)?;
         }
         let [one, other_node] = self
             .nodes
@@ -232,10 +234,11 @@ impl World {
     }
 
     /// A node finds that a peer has other operations than it has, as the program does.
-    pub(super) fn heed_histories(&mut self, node: usize, event: &SyncEvent) {
+    pub(super) fn heed_histories(&mut self, node: usize, event: &SyncEvent) -> Checked {
         let Some(running) = &self.nodes[node].running else {
-            return;
+            return Ok(());
         };
+        let mut is_own = false;
         let journal = running.collections.journal();
         match event {
             SyncEvent::HistoriesPart {
@@ -247,12 +250,10 @@ impl World {
                 let noted = running.collections.note_fork(*origin, *common, &elsewhere);
                 let noted = noted.map(drop).map_err(|error| error.to_string());
                 self.outcome.violation = noted.err();
-                let is_own = *origin == running.origin;
+                is_own = *origin == running.origin;
                 if is_own {
                     journal.fail(|| "histories part".to_owned());
-                    self.network.at(self.now + 1, Event::Links);
                 }
-                self.nodes[node].apart |= is_own;
                 let is_it = |other: &usize| {
                     self.nodes[*other].name(Topic::Group) == Some(*peer)
                         && self.network.connection(node, *other).is_some()
@@ -265,15 +266,20 @@ impl World {
             SyncEvent::OwnOperationsUnknown { .. } => {
                 journal.fail(|| "own operations unknown".to_owned());
             }
-            _ => return,
+            _ => return Ok(()),
         }
         let at = self.now + MENDED_AFTER_MS;
         self.tampering.mend_at.get_or_insert(at);
+        if is_own {
+            // Whoever has nothing of its origin yet would take its history for the group's.
+            self.drive_group(node, GroupInput::StayApart)?;
+        }
+        Ok(())
     }
 
     /// Whether a node is to be connected to others.
     pub(super) fn takes_part(&self, node: usize) -> bool {
-        self.nodes[node].is_up() && !self.nodes[node].apart && !self.rests(node)
+        self.nodes[node].is_up() && !self.rests(node)
     }
 
     /// Once nothing fails any more, those that are one directory take turns at being connected.
@@ -348,7 +354,7 @@ impl World {
             self.note(|| format!("keep {other} away"));
             self.nodes[other].sync()?;
             self.note_synced(other);
-            self.stop_now(other);
+            self.stop_now(other)?;
             let back = self.now + NEXT_AFTER_MS / 2;
             self.network.at(back, Event::Start { node: other });
         }
@@ -378,7 +384,7 @@ impl World {
         self.note_synced(node);
         let forked = !collections.journal().forks().is_empty();
         drop(collections);
-        self.stop(node);
+        self.stop(node)?;
         self.nodes[node].disk.kill();
         let entropy = node::entropy(self.nodes[node].seed, &self.nodes[node].drawn);
         // Whoever makes a directory anew gives it the room that its filters take.

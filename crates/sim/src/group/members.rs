@@ -1,37 +1,50 @@
-//! What nodes say of themselves in the table of members: it changes while everything fails, and
-//! in the end each node's row says on all of them what its owner last wanted it to.
+//! What nodes say of themselves in the table of members: it changes while everything fails, nodes
+//! leave and come back, and in the end each node's row says on all of them what its owner says.
 
+use std::collections::BTreeSet;
+
+use grapevine_core::group::Settings;
 use grapevine_core::membership::{Member, MemberRow, MemberState, NodeId};
+use grapevine_store::collections::Collections;
 
+use super::World;
 use super::node::Node;
-use super::{Checked, World};
 use crate::branch::Branch;
 use crate::random::Random;
 
-/// Most addresses in a row.
+/// Most addresses in a row at which nobody is.
 const ADDRESSES_MAX: u64 = 4;
+/// Weight of a node in a store.
+const WEIGHT: u32 = 1;
 
-/// What a node wants its row to say.
-#[derive(Clone, Debug)]
-pub(super) struct Wish {
-    name: String,
-    addresses: Vec<String>,
-    weight: u32,
-    pub(super) state: MemberState,
+/// Where a node can be reached.
+pub(super) fn address(node: usize) -> String {
+    format!("10.0.0.{node}:1")
 }
 
-impl Wish {
-    pub(super) fn new(seed: u64) -> Self {
-        Wish {
+/// How a node is configured: it takes effect at its next start.
+#[derive(Clone, Debug)]
+pub(super) struct Configuration {
+    name: String,
+    /// It tells where it can be reached.
+    reachable: bool,
+    addresses: Vec<String>,
+    /// Nodes that it calls to find a group.
+    pub(super) join: BTreeSet<usize>,
+}
+
+impl Configuration {
+    pub(super) fn new(seed: u64, join: BTreeSet<usize>) -> Self {
+        Configuration {
             name: format!("n{seed:04x}"),
+            reachable: true,
             addresses: Vec::new(),
-            weight: 1,
-            state: MemberState::Joined,
+            join,
         }
     }
 
     fn change(&mut self, random: &mut Random) {
-        match random.below(4) {
+        match random.below(3) {
             0 => {
                 self.name = format!(
                     "n{:0width$x}",
@@ -41,86 +54,88 @@ impl Wish {
             }
             1 => {
                 let count = random.below(ADDRESSES_MAX + 1);
-                let address = |_| format!("10.0.0.{}:{}", random.below(256), random.below(65_536));
+                let address = |_| format!("10.1.0.{}:{}", random.below(256), random.below(65_536));
                 self.addresses = (0..count).map(address).collect();
             }
-            2 => self.weight = random.below(100) as u32,
-            // It goes on: the others no longer keep a log for it.
-            _ if self.state == MemberState::Joined => self.state = MemberState::Left,
-            _ => self.state = MemberState::Joined,
+            _ => self.reachable = !self.reachable,
+        }
+    }
+
+    /// Of a node that starts.
+    pub(super) fn settings(&self, node: usize, collections: &Collections) -> Settings {
+        let identity = collections.filters().identity();
+        let mut addresses = self.addresses.clone();
+        if self.reachable {
+            addresses.push(address(node));
+        }
+        Settings {
+            group_name: String::new(),
+            node: NodeId::new(identity.key.bytes()),
+            node_name: self.name.clone(),
+            origin: identity.origin,
+            life: collections.filters().memory_stream().life(),
+            software: String::new(),
+            addresses,
+            seeds: self.join.iter().map(|node| address(*node)).collect(),
         }
     }
 }
 
 impl Node {
-    fn id_and_wish(&self) -> Option<(NodeId, Member)> {
+    /// What its row should say on every member.
+    fn row_of_itself(&self) -> Option<(NodeId, Member)> {
         let running = self.running.as_ref()?;
-        let identity = *running.collections.filters().identity();
+        let settings = &running.settings;
         let member = Member {
-            name: self.wish.name.clone(),
-            origin: identity.origin,
-            addresses: self.wish.addresses.clone(),
-            software: String::new(),
-            weight: self.wish.weight,
-            state: self.wish.state,
+            name: settings.node_name.clone(),
+            origin: settings.origin,
+            addresses: settings.addresses.clone(),
+            software: settings.software.clone(),
+            weight: WEIGHT,
+            state: MemberState::Joined,
             group: running.collections.group().id,
         };
-        Some((NodeId::new(identity.key.bytes()), member))
-    }
-
-    /// Enters what it wants its row to say, if the row says something else: it changed, or an
-    /// older one of its own came back from the others.
-    pub(super) fn enter(&self) -> Checked {
-        let (Some(running), Some((id, member))) = (&self.running, self.id_and_wish()) else {
-            return Ok(());
-        };
-        if running.collections.journal().read_only().is_some() {
-            return Ok(());
-        }
-        let version = match running.collections.members().get(id) {
-            Some(row) if row.member().is_ok_and(|known| known == member) => return Ok(()),
-            Some(row) => row.version + 1,
-            None => 1,
-        };
-        let entered = running
-            .collections
-            .enter_member(MemberRow::new(id, version, &member));
-        match entered.map_err(|error| format!("its row: {error}"))? {
-            Some(_) => Ok(()),
-            None => Err(format!("its row at version {version} was passed over")),
-        }
+        Some((settings.node, member))
     }
 }
 
 impl World {
-    /// A node wants to be known as something else.
-    pub(super) fn change_member(&mut self, node: usize) -> Checked {
-        let before = self.nodes[node].wish.state;
-        self.nodes[node].wish.change(&mut self.random);
-        let wish = self.nodes[node].wish.clone();
+    /// A node is configured otherwise.
+    pub(super) fn change_member(&mut self, node: usize) {
+        self.nodes[node].configuration.change(&mut self.random);
         self.hit(Branch::MemberChanged);
-        if (before, wish.state) == (MemberState::Left, MemberState::Joined) {
-            self.hit(Branch::MemberBack);
-        }
-        self.note(|| format!("{node} is {wish:?}"));
-        self.nodes[node]
-            .enter()
-            .map_err(|error| format!("node {node}: {error}"))
+        let configuration = &self.nodes[node].configuration;
+        let line = format!("{node} is to be {configuration:?}");
+        self.note(|| line);
     }
 
-    /// On `at` the row of every node that stays says what its owner wants.
+    /// On `at` the row of every node that stays says what its owner says.
     pub(super) fn member_that_differs(&self, at: usize) -> Option<String> {
         let members = self.collections(at).members();
         let staying = self.nodes.iter().enumerate().filter(|(_, node)| !node.left);
-        let mut rows = staying.filter_map(|(index, node)| Some((index, node.id_and_wish()?)));
-        rows.find_map(|(index, (id, wish))| {
+        let mut rows = staying.filter_map(|(index, node)| Some((index, node.row_of_itself()?)));
+        rows.find_map(|(index, (id, own))| {
             let row = members.get(id).map(MemberRow::member);
             match row {
-                Some(Ok(row)) if row == wish => None,
+                Some(Ok(row)) if row == own => None,
                 row => Some(format!(
-                    "{at} has {row:?} for {index}, which says of itself {wish:?}"
+                    "{at} has {row:?} for {index}, which says of itself {own:?}"
                 )),
             }
+        })
+    }
+
+    /// Nobody has entered that a node left of which neither it nor an operator said so.
+    pub(super) fn member_spoken_for(&self, at: usize) -> Option<String> {
+        let members = self.collections(at).members();
+        let running = self.nodes.iter().enumerate();
+        let running = running.filter_map(|(index, node)| Some((index, node.running.as_ref()?)));
+        let mut silent =
+            running.filter(|(_, one)| !self.operator.gone.contains(&one.settings.node));
+        silent.find_map(|(index, one)| {
+            let row = members.get(one.settings.node)?.member().ok()?;
+            let left = row.state == MemberState::Left;
+            left.then(|| format!("node {at} says that {index} left, and nobody said so: {row:?}"))
         })
     }
 }

@@ -19,9 +19,12 @@ mod memory;
 mod mutant;
 mod network;
 mod node;
+mod operator;
+mod protocol;
 mod tables;
 mod workload;
 
+use grapevine_core::group::End;
 use grapevine_core::sync::Input;
 
 use crate::branch::Branch;
@@ -32,6 +35,7 @@ use ledger::Ledger;
 pub use mutant::GroupMutation;
 use network::{Event, Network};
 use node::Node;
+use operator::Operator;
 
 /// Milliseconds of simulated time.
 pub(crate) type Time = u64;
@@ -85,6 +89,7 @@ struct World {
     faults: Faults,
     damage: damage::Damage,
     tampering: Tampering,
+    operator: Operator,
     /// Nothing more is to go wrong.
     healed: bool,
     outcome: Outcome,
@@ -128,6 +133,7 @@ impl World {
             faults,
             damage: damage::Damage::new(plan.seed, faults, &tampering),
             tampering,
+            operator: Operator::new(plan.seed),
             healed: false,
             outcome: Outcome::new(),
         };
@@ -171,6 +177,7 @@ impl World {
             let look = self.now + LOOK_EVERY_MS;
             self.run_until(|world| world.now >= look)?;
             self.mend()?;
+            self.gather()?;
             difference = self.difference()?;
             if difference.is_none() {
                 break;
@@ -216,6 +223,7 @@ impl World {
             Event::Tick { node, life } => {
                 if self.nodes[node].life == life && self.nodes[node].is_up() {
                     self.handle_all(node, &Input::Tick)?;
+                    self.tick_group(node)?;
                     self.network.at(self.now + 100, Event::Tick { node, life });
                 }
             }
@@ -231,7 +239,30 @@ impl World {
                 topic,
                 bytes,
             } => self.deliver(to, connection, topic, &bytes)?,
+            Event::Admitted {
+                to,
+                connection,
+                peer,
+                greeting,
+                dialed,
+            } => self.admitted(to, connection, peer, greeting, dialed)?,
+            Event::Standing {
+                to,
+                connection,
+                standing,
+            } => self.standing(to, connection, standing)?,
+            Event::Packet {
+                to,
+                connection,
+                bytes,
+            } => self.packet(to, connection, &bytes),
+            Event::Closed {
+                to,
+                connection,
+                goodbye,
+            } => self.closed(to, connection, End::Goodbye(goodbye))?,
             Event::Links => self.look_at_links()?,
+            Event::Rejoin { node } => self.rejoin(node)?,
             Event::Start { node } => self.start(node)?,
             Event::Heal { from, to } => self.network.unblock(from, to),
         }

@@ -65,6 +65,10 @@ pub enum GroupMutation {
     LargeClaimed,
     /// Rows of a table that was dropped are taken for those of the one made after it.
     EpochsIgnored,
+    /// A node that changes groups enters that all others left.
+    SpeaksForOthers,
+    /// Who leaves and comes back is the same for the failure detectors.
+    NeverRenewed,
 }
 
 /// The replica of a node, with its fault.

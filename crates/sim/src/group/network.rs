@@ -2,6 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
+use grapevine_core::membership::NodeId;
+use grapevine_core::wire::group::{Goodbye, Greeting, Standing};
+
 use super::Time;
 use crate::random::Random;
 
@@ -20,8 +24,36 @@ pub(super) enum Event {
         topic: Topic,
         bytes: Vec<u8>,
     },
+    /// A connection is made: one end learns of the other.
+    Admitted {
+        to: usize,
+        connection: Connection,
+        peer: NodeId,
+        greeting: Greeting,
+        dialed: bool,
+    },
+    /// A standing arrives.
+    Standing {
+        to: usize,
+        connection: Connection,
+        standing: Standing,
+    },
+    /// A packet of the failure detector arrives.
+    Packet {
+        to: usize,
+        connection: Connection,
+        bytes: Bytes,
+    },
+    /// A goodbye arrives, or would.
+    Closed {
+        to: usize,
+        connection: Connection,
+        goodbye: Goodbye,
+    },
     /// Connections are made and noticed to be gone.
     Links,
+    /// A node that left its group is to join one.
+    Rejoin { node: usize },
     /// A node starts.
     Start { node: usize },
     /// A cut ends.
@@ -79,6 +111,10 @@ pub(super) struct Network {
     /// Directions that are cut.
     blocked: BTreeSet<(usize, usize)>,
     connections: BTreeSet<Connection>,
+    /// When the last of what comes in order comes, by connection and receiver.
+    last: BTreeMap<(u64, usize), Time>,
+    /// Until when two do not call each other.
+    quiet: BTreeMap<(usize, usize), Time>,
     perfect: bool,
     /// Messages and bytes that were sent.
     pub(super) sent: (u64, u64),
@@ -131,6 +167,8 @@ impl Network {
             steps: 0,
             blocked: BTreeSet::new(),
             connections: BTreeSet::new(),
+            last: BTreeMap::new(),
+            quiet: BTreeMap::new(),
             perfect: false,
             sent: (0, 0),
         }
@@ -145,6 +183,24 @@ impl Network {
         self.made += 1;
         self.steps += u64::from(matches!(event, Event::Step(_)));
         self.events.insert((time, self.made), event);
+    }
+
+    /// The same for what a connection carries in order.
+    pub(super) fn in_order(&mut self, connection: Connection, to: usize, time: Time, event: Event) {
+        let last = self.last.entry((connection.number, to)).or_default();
+        *last = time.max(*last);
+        let time = *last;
+        self.at(time, event);
+    }
+
+    /// Two call each other again from a time on.
+    pub(super) fn call_again(&mut self, a: usize, b: usize, time: Time) {
+        self.quiet.insert((a.min(b), a.max(b)), time);
+    }
+
+    pub(super) fn may_call(&self, a: usize, b: usize, now: Time) -> bool {
+        let until = self.quiet.get(&(a.min(b), a.max(b)));
+        until.is_none_or(|until| now >= *until)
     }
 
     /// The next thing to happen.

@@ -1,24 +1,28 @@
 //! One node of a group: its disk, its collections, its machine.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use grapevine_core::membership::GroupIdentity;
+use grapevine_core::group::{Detector, Protocol, Settings, Targets};
+use grapevine_core::group::{Input as GroupInput, Output as GroupOutput};
+use grapevine_core::membership::NodeId;
 use grapevine_core::origin::Origin;
 use grapevine_core::sync::{Input, Machine, Off, Offset, Output, Stable};
 use grapevine_core::table::horizon::{SLOT_MS, SLOTS};
 use grapevine_core::version::VersionVector;
+use grapevine_core::wire::group::Greeting;
 use grapevine_store::collections::{Collections, MemoryExchange};
 use grapevine_store::disk::SimulatedDisk;
 use grapevine_store::filters::Options;
 
 use super::clocks::{CLOCK_MS, DRIFT_MS, WallClock};
 use super::histories::Copy;
-use super::members::Wish;
+use super::members::Configuration;
 use super::memory::Bound;
 use super::mutant::{GroupMutation, Mutant, forget_draws};
-use super::network::Topic;
+use super::network::{Connection, Topic};
+use super::protocol::View;
 use super::{Checked, Time};
 use crate::node::{self, Mutation};
 use crate::random::Random;
@@ -32,14 +36,14 @@ const SCRUB_MS: u64 = 15_000;
 /// Ticks of 100 ms after which rows that are gone are removed.
 const COLLECT_TICKS: u64 = 10;
 
+/// Ticks after which connections are looked at.
+const LOOK_TICKS: u64 = 10;
+
 /// Ticks after which what is known of clocks is kept.
 const WRITE_TICKS: u64 = 16;
 
 /// What a clock says at the start of time: late enough to be set back many times.
 const CLOCK_START_MS: Time = 1 << 40;
-
-/// The one group that there is.
-const GROUP: [u8; 16] = [0x67; 16];
 
 /// A node, running or not.
 pub(super) struct Node {
@@ -57,16 +61,13 @@ pub(super) struct Node {
     pub(super) wall: WallClock,
     /// Draws when copies that it compares itself with seem to lack rows.
     pub(super) unseen: Option<Random>,
-    /// What it says of itself.
-    pub(super) wish: Wish,
+    pub(super) configuration: Configuration,
     pub(super) mutation: GroupMutation,
     /// It left for good.
     pub(super) left: bool,
     pub(super) running: Option<Running>,
     /// A copy of its directory that it may be set back to.
     pub(super) copy: Option<Copy>,
-    /// It found that its own history is not that of the others: it stays alone.
-    pub(super) apart: bool,
     /// How often its directory was made anew.
     pub(super) renewals: u64,
     /// Peers that it found to have another history of an origin, and of which; two may have one name.
@@ -87,6 +88,17 @@ pub(super) struct Node {
 pub(super) struct Running {
     pub(super) collections: Arc<Collections>,
     pub(super) origin: Origin,
+    pub(super) settings: Settings,
+    pub(super) protocol: Protocol,
+    pub(super) detector: Detector,
+    /// What it says to whoever comes.
+    pub(super) greeting: Greeting,
+    /// Whom it calls.
+    pub(super) targets: Targets,
+    /// Nodes to which it is connected, with the keys that they have.
+    pub(super) sessions: BTreeMap<usize, (Connection, NodeId)>,
+    /// Those of its connections in which operations flow.
+    open: BTreeSet<u64>,
     machine: Machine,
     pub(super) replica: Mutant,
     /// Of the filters that are kept in memory.
@@ -94,6 +106,44 @@ pub(super) struct Running {
 }
 
 impl Running {
+    /// Gives its protocol an input.
+    pub(super) fn drive_group(
+        &mut self,
+        now: Time,
+        input: GroupInput,
+        mutation: GroupMutation,
+        out: &mut Vec<GroupOutput>,
+    ) {
+        self.replica.refresh();
+        let mut view = View {
+            collections: &self.collections,
+            machine: &self.machine,
+            replica: &self.replica,
+            mutation,
+        };
+        self.protocol.handle(now, input, &mut view, out);
+    }
+
+    pub(super) fn set_members(&mut self, members: BTreeSet<Origin>) {
+        self.machine.set_members(members);
+    }
+
+    /// Operations flow in a connection from now on.
+    pub(super) fn open(&mut self, connection: u64) {
+        self.open.insert(connection);
+    }
+
+    pub(super) fn is_open(&self, connection: Connection) -> bool {
+        self.open.contains(&connection.number)
+    }
+
+    /// The connection to a member in which operations flow.
+    pub(super) fn channel_to(&self, peer: NodeId) -> Option<(usize, Connection)> {
+        let mut sessions = self.sessions.iter();
+        let found = sessions.find(|(_, (connection, id))| *id == peer && self.is_open(*connection));
+        found.map(|(other, (connection, _))| (*other, *connection))
+    }
+
     /// What most members have for good, with the histories that are here.
     pub(super) fn held_by_most(&self) -> VersionVector {
         self.machine.held_by_most()
@@ -111,7 +161,7 @@ impl Running {
 }
 
 impl Node {
-    pub(super) fn new(random: &mut Random, mutation: GroupMutation) -> Self {
+    pub(super) fn new(random: &mut Random, mutation: GroupMutation, join: BTreeSet<usize>) -> Self {
         let mut options = node::options(random);
         options.log.segment_size = 512 << random.below(4);
         let seed = random.bits();
@@ -127,13 +177,12 @@ impl Node {
             clock_max: 0,
             wall: WallClock::default(),
             unseen: None,
-            wish: Wish::new(seed % 0x1_0000),
+            configuration: Configuration::new(seed % 0x1_0000, join),
             mutation,
             left: false,
             running: None,
             backup: None,
             copy: None,
-            apart: false,
             renewals: 0,
             parted: BTreeSet::new(),
             start_planned: false,
@@ -156,8 +205,19 @@ impl Node {
         self.running.is_some()
     }
 
-    /// Opens the directory; the node runs from here on.
-    pub(super) fn open(&mut self, random: &mut Random) -> Result<(), String> {
+    /// Its key, while it runs.
+    pub(super) fn id(&self) -> Option<NodeId> {
+        self.running.as_ref().map(|running| running.settings.node)
+    }
+
+    /// Opens the directory; the node runs from here on, as the one with this number.
+    pub(super) fn open(
+        &mut self,
+        number: usize,
+        now: Time,
+        random: &mut Random,
+    ) -> Result<(), String> {
+        let started = self.clock(now);
         let entropy = node::entropy(self.seed, &self.drawn);
         let fault = match self.mutation {
             GroupMutation::LogTruncatedEarly => Mutation::ManifestForgotten,
@@ -178,11 +238,26 @@ impl Node {
         let mut memory = Machine::new(life, random.bits());
         memory.set_scrub(SCRUB_MS);
         self.life += 1;
-        self.apart = false;
+        let replica = Mutant::new(Arc::clone(&collections), self.mutation, self.unseen.clone());
+        let settings = self.configuration.settings(number, &collections);
+        let view = View {
+            collections: &collections,
+            machine: &machine,
+            replica: &replica,
+            mutation: self.mutation,
+        };
         self.running = Some(Running {
             origin,
+            protocol: Protocol::new(settings.clone(), &view),
+            greeting: settings.greeting(collections.group()),
+            // As the program does: the clock may have been set back since its last start.
+            detector: Detector::new(settings.node, started, settings.node.bytes()[0].into()),
+            settings,
+            targets: Targets::default(),
+            sessions: BTreeMap::new(),
+            open: BTreeSet::new(),
             machine,
-            replica: Mutant::new(Arc::clone(&collections), self.mutation, self.unseen.clone()),
+            replica,
             memory: (memory, MemoryExchange::new(Arc::clone(&collections))),
             collections,
         });
@@ -261,26 +336,8 @@ impl Node {
         })
     }
 
-    /// It has met another node, and knows that from now on.
-    pub(super) fn meet(&mut self) -> Checked {
-        let Some(running) = &self.running else {
-            return Ok(());
-        };
-        let group = running.collections.group();
-        if !group.met {
-            let met = GroupIdentity {
-                id: GROUP,
-                met: true,
-                ..group
-            };
-            let joined = running.collections.join(met);
-            joined.map_err(|error| error.to_string())?;
-        }
-        Ok(())
-    }
-
-    /// Tells the machine who the members are, and the collections how much log to keep.
-    pub(super) fn follow_members(&mut self, now: Time) -> Checked {
+    /// Tells the collections how much log to keep, and removes rows that are gone.
+    pub(super) fn keep_and_collect(&mut self, now: Time) -> Checked {
         let clock = self.clock(now);
         self.read_wall_clock(now)?;
         self.judge_clock(now);
@@ -289,9 +346,6 @@ impl Node {
         let Some(running) = &mut self.running else {
             return Ok(());
         };
-        let members = running.collections.members();
-        let origins: BTreeSet<Origin> = members.joined().map(|(_, member)| member.origin).collect();
-        running.machine.set_members(origins);
         let held = running.machine.held_by_all(&running.replica);
         running.collections.keep_for(&held, LOG_KEPT_BYTES);
         if !collects {
@@ -300,7 +354,7 @@ impl Node {
         let stable = match self.mutation {
             GroupMutation::RowsRemovedAtOnce => Some(Stable {
                 version: running.collections.journal().applied(),
-                members: members.joined().map(|(_, member)| member.origin).collect(),
+                members: running.protocol.members(),
                 horizon: running.collections.tables().horizon(),
                 at_rest: false,
             }),
@@ -352,6 +406,11 @@ impl Node {
         let running = self.running.as_mut()?;
         let memory = running.memory.1.take_trouble();
         running.replica.take_trouble().or(memory)
+    }
+
+    /// Whether it is time to look at the connections.
+    pub(super) fn looks(&self) -> bool {
+        self.ticks.is_multiple_of(LOOK_TICKS)
     }
 
     /// Anything appended that is not durable.

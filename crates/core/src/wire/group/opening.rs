@@ -7,9 +7,9 @@ use std::fmt;
 use thiserror::Error;
 
 /// The newest version of the protocol that this program speaks.
-pub const PROTOCOL_NEWEST: u16 = 2;
+pub const PROTOCOL_NEWEST: u16 = 3;
 /// The oldest version of the protocol that this program speaks.
-pub const PROTOCOL_OLDEST: u16 = 2;
+pub const PROTOCOL_OLDEST: u16 = 3;
 
 /// The longest greeting, in bytes.
 pub const GREETING_BYTES_MAX: usize = 16 << 10;
