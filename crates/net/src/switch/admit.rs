@@ -44,7 +44,7 @@ impl Switch {
         }
     }
 
-    pub(super) fn held(&self, peer: &PeerKey) -> Option<Held> {
+    fn held(&self, peer: &PeerKey) -> Option<Held> {
         let sessions = self.registry.read();
         let sessions = sessions.unwrap_or_else(PoisonError::into_inner);
         sessions.get(peer).map(|entry| Held {
@@ -171,7 +171,7 @@ impl Switch {
         }
     }
 
-    fn failed(&mut self, connection: ConnectionId, failure: Failure) {
+    pub(super) fn failed(&mut self, connection: ConnectionId, failure: Failure) {
         self.swarm.close_connection(connection);
         let Some(facts) = self.state.connections.remove(&connection) else {
             return;

@@ -27,6 +27,8 @@ mod admit;
 mod call;
 mod network;
 mod refusals;
+#[cfg(test)]
+mod tests;
 
 /// Time that a stop gives the peers to take what waits for them, and the goodbye.
 const STOP_TIME: Duration = Duration::from_secs(2);
