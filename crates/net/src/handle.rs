@@ -6,9 +6,10 @@ use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
 use grapevine_core::wire::group::GREETING_BYTES_MAX;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::link::Context;
+use super::listening::Addresses;
 use super::start::refuse_reachable;
 use super::switch::{Command, Registry};
 use super::{
@@ -21,7 +22,7 @@ pub struct Handle {
     commands: mpsc::Sender<Command>,
     registry: Arc<Registry>,
     context: Arc<Context>,
-    addresses: Arc<[SocketAddr]>,
+    addresses: watch::Receiver<Addresses>,
     listen: Arc<[SocketAddr]>,
 }
 
@@ -59,14 +60,14 @@ impl Handle {
         commands: mpsc::Sender<Command>,
         registry: Arc<Registry>,
         context: Arc<Context>,
-        addresses: Vec<SocketAddr>,
+        addresses: watch::Receiver<Addresses>,
         listen: Vec<SocketAddr>,
     ) -> Self {
         Handle {
             commands,
             registry,
             context,
-            addresses: addresses.into(),
+            addresses,
             listen: listen.into(),
         }
     }
@@ -77,11 +78,17 @@ impl Handle {
         self.context.local
     }
 
-    /// Where it was listening when it started; each port is TCP's and QUIC's. One for each
-    /// interface when it listens on all. None when it does not listen.
+    /// Where it listens now; each port is TCP's and QUIC's. One for each interface when it listens
+    /// on all. None when it does not listen.
     #[must_use]
-    pub fn addresses(&self) -> &[SocketAddr] {
-        &self.addresses
+    pub fn addresses(&self) -> Arc<[SocketAddr]> {
+        Arc::clone(&self.addresses.borrow())
+    }
+
+    /// The same, for whoever waits for interfaces to come and go. It ends with the transport.
+    #[must_use]
+    pub fn watch_addresses(&self) -> watch::Receiver<Arc<[SocketAddr]>> {
+        self.addresses.clone()
     }
 
     /// Gives a frame of at most 512 KiB to a session, never waiting.

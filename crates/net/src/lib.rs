@@ -19,6 +19,7 @@ mod key;
 mod keyring;
 pub mod limits;
 mod link;
+mod listening;
 mod muxer;
 mod network;
 mod outbox;

@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use super::link::{Context, Report};
+use super::listening::Listening;
 use super::network::{Behaviour, BehaviourEvent};
 use super::outbox::Outbox;
 use super::reconnect::{Reconnect, TargetError};
@@ -88,6 +89,7 @@ pub(super) struct Switch {
     pub(super) swarm: Swarm<Behaviour>,
     pub(super) context: Arc<Context>,
     pub(super) registry: Arc<Registry>,
+    pub(super) listening: Listening,
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) carriers: Carriers,
     /// There is no secret.

@@ -48,7 +48,10 @@ impl Switch {
             SwarmEvent::ListenerError { error, .. } => {
                 tracing::warn!(%error, "the group's listener failed to accept");
             }
+            SwarmEvent::NewListenAddr { address, .. } => self.listening.add(address),
+            SwarmEvent::ExpiredListenAddr { address, .. } => self.listening.remove([&address]),
             SwarmEvent::ListenerClosed { addresses, .. } => {
+                self.listening.remove(&addresses);
                 tracing::error!(?addresses, "a listener of the group has stopped");
             }
             _ => {}

@@ -44,6 +44,7 @@ fn switch() -> (Switch, mpsc::Sender<Command>, Events) {
         swarm,
         context: Arc::new(context),
         registry: Arc::default(),
+        listening: Listening::new(BTreeSet::new()).0,
         commands,
         carriers: Carriers::BOTH,
         loopback_only,

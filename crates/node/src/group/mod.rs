@@ -18,12 +18,13 @@ mod liveness;
 mod memory_filters;
 mod neighbours;
 mod owner;
+mod reach;
 mod roster;
 mod session;
 mod status;
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -133,7 +134,7 @@ impl Group {
         };
         let key = NodeKey::from_bytes(identity.key.bytes());
         let (handle, events) = grapevine_net::start(transport, &key).await?;
-        let addresses = addresses(settings, &handle);
+        let addresses = reach::said(&settings.advertise, &handle.addresses());
         greeting.addresses.clone_from(&addresses);
         handle.set_greeting(greeting.encode().into())?;
         let facts = Facts {
@@ -161,6 +162,9 @@ impl Group {
             .map_err(GroupError::Thread)?;
         let inbox = Inbox::new(sender, thread.thread().clone());
         tokio::spawn(courier::deliver(events, inbox.clone()));
+        if settings.advertise.is_empty() {
+            tokio::spawn(reach::follow(handle.watch_addresses(), inbox.clone()));
+        }
         Ok(Arc::new(Group {
             inbox,
             board,
@@ -171,9 +175,9 @@ impl Group {
         }))
     }
 
-    /// Where it listens.
+    /// Where it listens now.
     #[must_use]
-    pub fn addresses(&self) -> &[SocketAddr] {
+    pub fn addresses(&self) -> Arc<[SocketAddr]> {
         self.handle.addresses()
     }
 
@@ -289,30 +293,6 @@ fn parse(key: &'static str, addresses: &[ConfiguredAddress]) -> Result<Vec<Addre
     parsed.collect()
 }
 
-/// Where others reach this node: what is configured, else where it listens; loopback only when
-/// there is nothing else.
-fn addresses(settings: &GroupSettings, handle: &Handle) -> Vec<String> {
-    if !settings.advertise.is_empty() {
-        return settings.advertise.iter().map(ToString::to_string).collect();
-    }
-    let most = reachable(handle.addresses());
-    let most = most.take(grapevine_net::ADDRESSES_MAX);
-    most.map(|address| address.to_string()).collect()
-}
-
-/// The addresses at which others can call: none that needs an interface's name beside it, and
-/// loopback only when there is nothing else.
-fn reachable(all: &[SocketAddr]) -> impl Iterator<Item = SocketAddr> {
-    let needs_interface = |ip| matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
-    let callable = move |address: &&SocketAddr| {
-        let ip = address.ip();
-        !ip.is_unspecified() && !needs_interface(ip)
-    };
-    let only_loopback = all.iter().filter(callable).all(|a| a.ip().is_loopback());
-    let wanted = move |address: &&SocketAddr| only_loopback || !address.ip().is_loopback();
-    all.iter().filter(callable).filter(wanted).copied()
-}
-
 /// The status before the thread has looked.
 fn nobody(introduction: &Introduction, handle: &Handle) -> Status {
     let group = introduction.identity;
@@ -334,28 +314,4 @@ fn nobody(introduction: &Introduction, handle: &Handle) -> Status {
 fn milliseconds() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     now.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(0))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn members_learn_the_addresses_at_which_they_can_call() {
-        let reached = |all: &[&str]| {
-            let all: Vec<SocketAddr> = all.iter().map(|a| a.parse().expect("one")).collect();
-            reachable(&all).map(|a| a.to_string()).collect::<Vec<_>>()
-        };
-        let all = [
-            "127.0.0.1:1",
-            "10.0.0.1:1",
-            "[::1]:1",
-            "[fd00::1]:1",
-            "[fe80::1]:1",
-        ];
-        assert_eq!(reached(&all), ["10.0.0.1:1", "[fd00::1]:1"]);
-        let alone = ["127.0.0.1:1", "[::1]:1", "[fe80::1]:1"];
-        assert_eq!(reached(&alone), ["127.0.0.1:1", "[::1]:1"]);
-        assert!(reached(&[]).is_empty());
-    }
 }

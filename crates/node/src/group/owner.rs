@@ -207,6 +207,7 @@ impl Owner {
                 None => self.leave(answer),
                 Some(member) => drop(answer.send(self.mark_left(&member))),
             },
+            Input::Addresses(addresses) => self.reached_at(addresses),
             Input::Stop(done) => {
                 let deadline = self.now() + STOP_MS;
                 self.sync_from = 0;

@@ -344,7 +344,7 @@ async fn start_group(
     let drift = config.limits.clock_drift;
     match Group::start(settings, &config.node.name, listen, collections, drift).await {
         Ok(group) => {
-            for address in group.addresses() {
+            for address in group.addresses().iter() {
                 bound.serves(settings.listen.key, *address);
             }
             Ok(Some(group))
