@@ -120,6 +120,16 @@ pub enum CloseReason {
     Malformed(Malformed),
 }
 
+impl CloseReason {
+    /// Whether to come back soon is of no use.
+    pub(super) fn lasts(&self) -> bool {
+        match self {
+            CloseReason::Local(goodbye) | CloseReason::Remote(goodbye) => goodbye.reason.lasts(),
+            _ => false,
+        }
+    }
+}
+
 /// What a peer sent that the protocol does not allow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::link::Context;
 use super::listening::Addresses;
+use super::seeds::Seeds;
 use super::start::refuse_reachable;
 use super::switch::{Command, Registry};
 use super::{
@@ -19,11 +20,12 @@ use super::{
 /// A running transport. Clones are the same one.
 #[derive(Clone)]
 pub struct Handle {
-    commands: mpsc::Sender<Command>,
-    registry: Arc<Registry>,
-    context: Arc<Context>,
-    addresses: watch::Receiver<Addresses>,
-    listen: Arc<[SocketAddr]>,
+    pub(super) commands: mpsc::Sender<Command>,
+    pub(super) registry: Arc<Registry>,
+    pub(super) context: Arc<Context>,
+    pub(super) addresses: watch::Receiver<Addresses>,
+    pub(super) seeds: Seeds,
+    pub(super) listen: Arc<[SocketAddr]>,
 }
 
 /// A peer with a session.
@@ -56,22 +58,6 @@ pub enum HandleError {
 }
 
 impl Handle {
-    pub(super) fn new(
-        commands: mpsc::Sender<Command>,
-        registry: Arc<Registry>,
-        context: Arc<Context>,
-        addresses: watch::Receiver<Addresses>,
-        listen: Vec<SocketAddr>,
-    ) -> Self {
-        Handle {
-            commands,
-            registry,
-            context,
-            addresses,
-            listen: listen.into(),
-        }
-    }
-
     /// Who this node is.
     #[must_use]
     pub fn local(&self) -> PeerKey {
@@ -162,6 +148,12 @@ impl Handle {
         let (done, answer) = oneshot::channel();
         self.command(Command::Seeds { seeds, done }).await?;
         Ok(answer.await.map_err(|_| HandleError::Stopped)??)
+    }
+
+    /// How calling these addresses goes.
+    #[must_use]
+    pub fn seeds(&self) -> &Seeds {
+        &self.seeds
     }
 
     /// Calls a peer for ever while it is not connected, at these addresses in turn, which replace

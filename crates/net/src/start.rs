@@ -13,7 +13,7 @@ use libp2p::core::transport::ListenerId;
 use libp2p::futures::StreamExt as _;
 use libp2p::swarm::SwarmEvent;
 use libp2p::{Multiaddr, Swarm};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout_at};
 
 use super::address::is_loopback;
@@ -23,6 +23,7 @@ use super::limits::COMMANDS_MAX;
 use super::link::{Context, Words, incarnation};
 use super::listening::Listening;
 use super::network::{self, Behaviour, BehaviourEvent};
+use super::seeds::Seeds;
 use super::switch::{State, Switch};
 use super::{Events, Keyring, NodeKey, event};
 
@@ -149,18 +150,30 @@ pub async fn start(settings: Settings, key: &NodeKey) -> Result<(Handle, Events)
     });
     let (sender, commands) = mpsc::channel(COMMANDS_MAX);
     let registry = Arc::default();
+    let started = Instant::now();
+    let (seeds, called) = watch::channel(Vec::new());
     let switch = Switch {
         listening: addresses,
+        seeds,
         swarm,
         context: Arc::clone(&context),
         registry: Arc::clone(&registry),
         commands,
         carriers,
         loopback_only,
-        state: State::new(),
+        state: State::new(started),
     };
     tokio::spawn(switch.run(early));
-    let handle = Handle::new(sender, registry, context, current, settings.listen);
+    let seeds = Seeds::new(called, started);
+    let listen = settings.listen.into();
+    let handle = Handle {
+        commands: sender,
+        registry,
+        context,
+        addresses: current,
+        seeds,
+        listen,
+    };
     Ok((handle, events))
 }
 

@@ -48,7 +48,8 @@ fn switch() -> (Switch, mpsc::Sender<Command>, Events) {
         commands,
         carriers: Carriers::BOTH,
         loopback_only,
-        state: State::new(),
+        seeds: watch::Sender::new(Vec::new()),
+        state: State::new(Instant::now()),
     };
     (switch, sender, events)
 }

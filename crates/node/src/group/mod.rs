@@ -20,6 +20,7 @@ mod neighbours;
 mod owner;
 mod reach;
 mod roster;
+mod seeds;
 mod session;
 mod status;
 
@@ -41,8 +42,8 @@ use command::Command;
 pub use command::{CommandError, Joined, Left};
 use courier::{Inbox, Input};
 use grapevine_net::{
-    Address, Carriers, Handle, HandleError, Key, Keyring, KeyringFileError, NodeKey, Settings,
-    StartError, read_keyring,
+    Address, Carriers, Handle, HandleError, Key, Keyring, KeyringFileError, NodeKey, Seed,
+    Settings, StartError, read_keyring,
 };
 pub(crate) use histories::REMEDY as FORK_REMEDY;
 pub use liveness::Liveness;
@@ -162,6 +163,7 @@ impl Group {
             .map_err(GroupError::Thread)?;
         let inbox = Inbox::new(sender, thread.thread().clone());
         tokio::spawn(courier::deliver(events, inbox.clone()));
+        tokio::spawn(seeds::follow(handle.seeds().clone()));
         if settings.advertise.is_empty() {
             tokio::spawn(reach::follow(handle.watch_addresses(), inbox.clone()));
         }
@@ -185,6 +187,14 @@ impl Group {
     #[must_use]
     pub fn status(&self) -> Arc<Status> {
         self.board.read()
+    }
+
+    /// The addresses that are called whoever answers, and nobody who answered is connected.
+    #[must_use]
+    pub fn joining(&self) -> Vec<Seed> {
+        let mut seeds = self.handle.seeds().now();
+        seeds.retain(|seed| !seed.connected);
+        seeds
     }
 
     /// What was counted since the start.

@@ -8,6 +8,7 @@ mod clocks;
 mod forks;
 mod hostile;
 mod import;
+mod joining;
 mod kept_in_memory;
 mod liar;
 mod lost_rows;
