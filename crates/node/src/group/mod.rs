@@ -19,6 +19,7 @@ mod memory_filters;
 mod neighbours;
 mod owner;
 mod reach;
+mod replacing;
 mod roster;
 mod seeds;
 mod session;
@@ -48,6 +49,7 @@ use grapevine_net::{
 pub(crate) use histories::REMEDY as FORK_REMEDY;
 pub use liveness::Liveness;
 use owner::{Facts, Owner};
+use replacing::Replacing;
 use status::Board;
 pub use status::{Clock, Counts, Divergence, Link, MemberStatus, Status};
 
@@ -97,6 +99,8 @@ pub struct Group {
     board: Arc<Board>,
     handle: Handle,
     secret_file: Option<PathBuf>,
+    /// Members that this node is to replace and has not yet.
+    replacing: replacing::Notes,
     /// The secrets as they were read last.
     secrets: Mutex<Keyring>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -105,6 +109,7 @@ pub struct Group {
 impl Group {
     /// Starts the group within the current tokio runtime; it listens at every address of `listen`
     /// that this machine has when this returns. Clocks that differ by more than `clock_drift` are reported.
+    /// In `data_dir` may be whom this node is to replace.
     ///
     /// # Errors
     /// It cannot listen, or must not; a secret cannot be read.
@@ -114,6 +119,7 @@ impl Group {
         listen: Vec<SocketAddr>,
         collections: Arc<Collections>,
         clock_drift: Duration,
+        data_dir: &Path,
     ) -> Result<Arc<Self>, GroupError> {
         let identity = *collections.filters().identity();
         let mut greeting = Greeting {
@@ -153,6 +159,7 @@ impl Group {
         let errands = courier::errands(handle.clone());
         let (sender, inputs) = courier::inputs();
         let (shown, from) = (Arc::clone(&board), handle.clone());
+        let known = Arc::clone(&collections);
         let owner = move || {
             let (seed, started) = (session::random(), milliseconds());
             Owner::new(facts, collections, from, errands, shown, seed, started).run(inputs);
@@ -163,15 +170,18 @@ impl Group {
             .map_err(GroupError::Thread)?;
         let inbox = Inbox::new(sender, thread.thread().clone());
         tokio::spawn(courier::deliver(events, inbox.clone()));
-        tokio::spawn(seeds::follow(handle.seeds().clone()));
-        if settings.advertise.is_empty() {
-            tokio::spawn(reach::follow(handle.watch_addresses(), inbox.clone()));
-        }
+        follow(settings, &handle, &inbox);
+        let alone = settings.join.is_empty() && !settings.discover;
+        let shown = Arc::clone(&board);
+        let replacing = Replacing::read(data_dir, known, shown, inbox.clone(), alone);
+        let notes = replacing.notes();
+        tokio::spawn(replacing.run());
         Ok(Arc::new(Group {
             inbox,
             board,
             handle,
             secret_file: settings.secret_file.clone(),
+            replacing: notes,
             secrets: Mutex::new(secrets),
             thread: Mutex::new(Some(thread)),
         }))
@@ -195,6 +205,13 @@ impl Group {
         let mut seeds = self.handle.seeds().now();
         seeds.retain(|seed| !seed.connected);
         seeds
+    }
+
+    /// What is to be done about members that this node replaces, and what is in the way.
+    #[must_use]
+    pub fn replacing(&self) -> Vec<String> {
+        let notes = self.replacing.lock();
+        notes.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What was counted since the start.
@@ -285,6 +302,14 @@ impl Group {
             // It has said that it ends; a panic in it has aborted the process.
             drop(thread.join());
         }
+    }
+}
+
+/// Starts what watches the transport beside the thread.
+fn follow(settings: &GroupSettings, handle: &Handle, inbox: &Inbox) {
+    tokio::spawn(seeds::follow(handle.seeds().clone()));
+    if settings.advertise.is_empty() {
+        tokio::spawn(reach::follow(handle.watch_addresses(), inbox.clone()));
     }
 }
 

@@ -34,7 +34,8 @@ pub(super) async fn status(State(api): State<Arc<Api>>) -> Answer {
     described["joining"] = group.joining().iter().map(called).collect();
     let off = status.clock.off.map(|off| off.to_string());
     let large = crate::large_filters::notes(api.engine.filters());
-    described["notes"] = json!(off.into_iter().chain(large).collect::<Vec<_>>());
+    let notes = off.into_iter().chain(large).chain(group.replacing());
+    described["notes"] = json!(notes.collect::<Vec<_>>());
     Ok(answer::json(StatusCode::OK, &described))
 }
 

@@ -14,6 +14,7 @@ mod liar;
 mod lost_rows;
 mod members;
 mod refusal;
+mod replacing;
 mod replication;
 mod secrets;
 mod status;
