@@ -72,9 +72,10 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Outcome, Failure> {
         let key = key_of(member);
         drop(writeln!(
             io::stderr(),
-            "grapevine: note: the group counts that member, and keeps deleted rows and its log for \
-             it, until somebody enters that it has left. Once its node is gone for good, run\n  \
-             grapevine group leave {key}\non any member; `restore --replace` does that by itself"
+            "grapevine: note: the group goes on counting that member, and keeps deleted rows and its\n\
+             log for it. Once its node is gone for good, run on any member\n\
+             \x20 grapevine group leave {key}\n\
+             `grapevine restore --replace` has the restored node do that by itself."
         ));
     }
     Ok(Outcome::Done)
