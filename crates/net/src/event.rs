@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use grapevine_core::wire::group::{FrameError, Goodbye, OpeningError};
+use grapevine_core::wire::group::{FrameError, Goodbye, OpeningError, Reason};
 use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc};
 
 use super::limits::EVENTS_MAX;
@@ -118,6 +118,18 @@ pub enum CloseReason {
     /// The peer sent what is no frame.
     #[error("the peer broke the protocol: {0}")]
     Malformed(Malformed),
+}
+
+impl CloseReason {
+    /// Whether to come back soon is of no use.
+    pub(super) fn lasts(&self) -> bool {
+        match self {
+            // Who leaves may be told a moment later to join the same peer.
+            CloseReason::Local(goodbye) => goodbye.reason.lasts() && goodbye.reason != Reason::Left,
+            CloseReason::Remote(goodbye) => goodbye.reason.lasts(),
+            _ => false,
+        }
+    }
 }
 
 /// What a peer sent that the protocol does not allow.

@@ -6,9 +6,11 @@ use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
 use grapevine_core::wire::group::GREETING_BYTES_MAX;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::link::Context;
+use super::listening::Addresses;
+use super::seeds::Seeds;
 use super::start::refuse_reachable;
 use super::switch::{Command, Registry};
 use super::{
@@ -18,11 +20,12 @@ use super::{
 /// A running transport. Clones are the same one.
 #[derive(Clone)]
 pub struct Handle {
-    commands: mpsc::Sender<Command>,
-    registry: Arc<Registry>,
-    context: Arc<Context>,
-    addresses: Arc<[SocketAddr]>,
-    listen: Arc<[SocketAddr]>,
+    pub(super) commands: mpsc::Sender<Command>,
+    pub(super) registry: Arc<Registry>,
+    pub(super) context: Arc<Context>,
+    pub(super) addresses: watch::Receiver<Addresses>,
+    pub(super) seeds: Seeds,
+    pub(super) listen: Arc<[SocketAddr]>,
 }
 
 /// A peer with a session.
@@ -55,33 +58,23 @@ pub enum HandleError {
 }
 
 impl Handle {
-    pub(super) fn new(
-        commands: mpsc::Sender<Command>,
-        registry: Arc<Registry>,
-        context: Arc<Context>,
-        addresses: Vec<SocketAddr>,
-        listen: Vec<SocketAddr>,
-    ) -> Self {
-        Handle {
-            commands,
-            registry,
-            context,
-            addresses: addresses.into(),
-            listen: listen.into(),
-        }
-    }
-
     /// Who this node is.
     #[must_use]
     pub fn local(&self) -> PeerKey {
         self.context.local
     }
 
-    /// Where it was listening when it started; each port is TCP's and QUIC's. One for each
-    /// interface when it listens on all. None when it does not listen.
+    /// Where it listens now; each port is TCP's and QUIC's. One for each interface when it listens
+    /// on all. None when it does not listen.
     #[must_use]
-    pub fn addresses(&self) -> &[SocketAddr] {
-        &self.addresses
+    pub fn addresses(&self) -> Arc<[SocketAddr]> {
+        Arc::clone(&self.addresses.borrow())
+    }
+
+    /// The same, for whoever waits for interfaces to come and go. It ends with the transport.
+    #[must_use]
+    pub fn watch_addresses(&self) -> watch::Receiver<Arc<[SocketAddr]>> {
+        self.addresses.clone()
     }
 
     /// Gives a frame of at most 512 KiB to a session, never waiting.
@@ -155,6 +148,12 @@ impl Handle {
         let (done, answer) = oneshot::channel();
         self.command(Command::Seeds { seeds, done }).await?;
         Ok(answer.await.map_err(|_| HandleError::Stopped)??)
+    }
+
+    /// How calling these addresses goes.
+    #[must_use]
+    pub fn seeds(&self) -> &Seeds {
+        &self.seeds
     }
 
     /// Calls a peer for ever while it is not connected, at these addresses in turn, which replace

@@ -19,11 +19,13 @@ mod key;
 mod keyring;
 pub mod limits;
 mod link;
+mod listening;
 mod muxer;
 mod network;
 mod outbox;
 mod reconnect;
 pub mod secret;
+mod seeds;
 mod session;
 pub mod sockets;
 mod start;
@@ -42,5 +44,6 @@ pub use keyring::{
     read_keyring, write_keyring,
 };
 pub use outbox::SendError;
-pub use reconnect::{ADDRESSES_MAX, SEEDS_MAX, TargetError, WANTED_MAX};
+pub use reconnect::{TargetError, Trouble};
+pub use seeds::{Seed, Seeds};
 pub use start::{Carriers, Settings, StartError, start};

@@ -66,8 +66,8 @@ pub(super) enum Report {
     /// The session is over.
     Ended {
         connection: ConnectionId,
-        /// To come back soon is of no use.
-        lasting: bool,
+        /// Why.
+        reason: CloseReason,
     },
 }
 
@@ -207,15 +207,9 @@ impl Link {
             counters: Arc::clone(&self.context.counters),
         };
         let reason = live.run(stream, intake).await;
-        let lasting = match &reason {
-            // Who leaves may be told a moment later to join the same peer.
-            CloseReason::Local(goodbye) => goodbye.reason.lasts() && goodbye.reason != Reason::Left,
-            CloseReason::Remote(goodbye) => goodbye.reason.lasts(),
-            _ => false,
-        };
         let report = Report::Ended {
             connection: self.connection,
-            lasting,
+            reason: reason.clone(),
         };
         let _ = self.reports.send(report).await;
         let closed = Event::Closed {

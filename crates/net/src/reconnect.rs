@@ -7,6 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use grapevine_core::group::{ADDRESSES_MAX, SEEDS_MAX, WANTED_MAX};
+
+use super::event::{CloseReason, DialFailure};
 use super::{Address, PeerKey};
 
 /// The first interval between two calls.
@@ -17,15 +20,6 @@ const DELAY_MAX: Duration = Duration::from_secs(15);
 
 /// For a target that answered and will not have us.
 const DELAY_REFUSED: Duration = Duration::from_mins(1);
-
-/// Seeds at a time.
-pub const SEEDS_MAX: usize = 64;
-
-/// Wanted peers at a time.
-pub const WANTED_MAX: usize = 1024;
-
-/// Addresses of a wanted peer; the rest is not called.
-pub const ADDRESSES_MAX: usize = 8;
 
 /// What is called.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,6 +39,30 @@ pub(super) struct Call {
     pub(super) peer: Option<PeerKey>,
 }
 
+/// Why a peer that is called is not connected.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Trouble {
+    /// The last call came to nothing.
+    #[error(transparent)]
+    Call(DialFailure),
+    /// It answered, and the session is over.
+    #[error(transparent)]
+    Session(CloseReason),
+}
+
+/// How calling a seed goes. Times are counted as the policy counts them.
+#[derive(Clone, Debug)]
+pub(super) struct SeedState {
+    pub(super) address: Address,
+    pub(super) since: Duration,
+    pub(super) attempts: u32,
+    pub(super) last_attempt: Option<Duration>,
+    pub(super) next_attempt: Option<Duration>,
+    pub(super) trouble: Option<Trouble>,
+    pub(super) peer: Option<PeerKey>,
+    pub(super) connected: bool,
+}
+
 #[derive(Debug)]
 struct State {
     addresses: Vec<Address>,
@@ -56,6 +74,13 @@ struct State {
     calling: bool,
     /// Who answered at a seed the last time.
     answered: Option<PeerKey>,
+    /// Since when it is to be connected and is not.
+    since: Duration,
+    /// Calls that came to nothing since then, those that were answered with a refusal included.
+    attempts: u32,
+    /// When the last call began.
+    last: Option<Duration>,
+    trouble: Option<Trouble>,
 }
 
 /// The targets and who is connected.
@@ -63,6 +88,8 @@ struct State {
 pub(super) struct Reconnect {
     targets: BTreeMap<Target, State>,
     connected: BTreeSet<PeerKey>,
+    /// There is news of seeds.
+    news: bool,
 }
 
 /// Why a target is not taken.
@@ -86,6 +113,7 @@ impl Reconnect {
         if seeds.len() > SEEDS_MAX {
             return Err(TargetError::Seeds);
         }
+        self.news = true;
         self.targets.retain(|target, _| match target {
             Target::Seed(address) => seeds.contains(address),
             Target::Peer(_) => true,
@@ -141,6 +169,8 @@ impl Reconnect {
         // The longest overdue comes first, so that a target that fails fast starves nobody.
         let (target, state) = waiting.min_by_key(|(_, state)| state.due)?;
         state.calling = true;
+        state.last = Some(now);
+        self.news = true;
         let address = state.addresses.get(state.turn)?.clone();
         Some(Call {
             target: target.clone(),
@@ -164,15 +194,27 @@ impl Reconnect {
     pub(super) fn reached(&mut self, target: &Target, peer: PeerKey) {
         if let Some(state) = self.targets.get_mut(target) {
             state.answered = Some(peer);
+            self.news = true;
         }
     }
 
-    /// A call is over. `lasting`: it was answered, and the answer will be the same for a while.
-    /// `random` is any number.
-    pub(super) fn over(&mut self, target: &Target, lasting: bool, now: Duration, random: u64) {
+    /// A call is over, with a failure or with the peer connected. `random` is any number.
+    pub(super) fn over(
+        &mut self,
+        target: &Target,
+        failure: Option<DialFailure>,
+        now: Duration,
+        random: u64,
+    ) {
         let Some(state) = self.targets.get_mut(target) else {
             return;
         };
+        self.news = true;
+        let lasting = failure.as_ref().is_some_and(lasts);
+        if failure.is_some() {
+            state.attempts = state.attempts.saturating_add(1);
+            state.trouble = failure.map(Trouble::Call);
+        }
         state.calling = false;
         state.turn = (state.turn + 1) % state.addresses.len().max(1);
         let delay = if lasting {
@@ -190,18 +232,56 @@ impl Reconnect {
     /// A peer is connected, whoever called.
     pub(super) fn connected(&mut self, peer: PeerKey) {
         self.connected.insert(peer);
+        self.news = true;
         for state in self.of(peer) {
             state.failures = 0;
+            state.attempts = 0;
+            state.trouble = None;
         }
     }
 
-    /// A peer is no longer connected. `lasting` as in [`Reconnect::over`].
-    pub(super) fn lost(&mut self, peer: PeerKey, lasting: bool, now: Duration, random: u64) {
+    /// A peer is no longer connected. Where the reason lasts it is called late.
+    pub(super) fn lost(
+        &mut self,
+        peer: PeerKey,
+        reason: Option<&CloseReason>,
+        now: Duration,
+        random: u64,
+    ) {
         self.connected.remove(&peer);
+        self.news = true;
+        let lasting = reason.is_some_and(CloseReason::lasts);
         let delay = if lasting { DELAY_REFUSED } else { DELAY_MIN };
         for state in self.of(peer) {
             state.due = now + jitter(delay, random);
+            state.since = now;
+            state.trouble = reason.cloned().map(Trouble::Session);
         }
+    }
+
+    /// How calling each seed goes, by address, if that has changed since it was last asked.
+    pub(super) fn take_news(&mut self) -> Option<Vec<SeedState>> {
+        std::mem::take(&mut self.news).then(|| self.seeds())
+    }
+
+    fn seeds(&self) -> Vec<SeedState> {
+        let seeds = self.targets.iter().filter_map(|(target, state)| {
+            let Target::Seed(address) = target else {
+                return None;
+            };
+            let connected = state.answered.is_some_and(|p| self.connected.contains(&p));
+            Some(SeedState {
+                address: address.clone(),
+                since: state.since,
+                attempts: state.attempts,
+                last_attempt: state.last,
+                next_attempt: state.idle(target, &self.connected).then_some(state.due),
+                trouble: state.trouble.clone(),
+                peer: state.answered,
+                connected,
+            })
+        });
+        seeds.collect()
     }
 
     /// The targets that stand for a peer.
@@ -224,6 +304,10 @@ impl State {
             due,
             calling: false,
             answered: None,
+            since: due,
+            attempts: 0,
+            last: None,
+            trouble: None,
         }
     }
 
@@ -234,6 +318,15 @@ impl State {
         };
         let is_connected = peer.is_some_and(|peer| connected.contains(&peer));
         !self.calling && !self.addresses.is_empty() && !is_connected
+    }
+}
+
+/// Whether the answer will be the same in a few seconds.
+fn lasts(failure: &DialFailure) -> bool {
+    match failure {
+        DialFailure::Myself => true,
+        DialFailure::Told(goodbye) => goodbye.reason.lasts(),
+        _ => false,
     }
 }
 

@@ -9,19 +9,21 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use grapevine_core::wire::group::GREETING_BYTES_MAX;
-use libp2p::Swarm;
 use libp2p::core::transport::ListenerId;
 use libp2p::futures::StreamExt as _;
 use libp2p::swarm::SwarmEvent;
-use tokio::sync::mpsc;
+use libp2p::{Multiaddr, Swarm};
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout_at};
 
-use super::address::{is_loopback, socket_address};
+use super::address::is_loopback;
 use super::counters::Counters;
 use super::handle::Handle;
 use super::limits::COMMANDS_MAX;
 use super::link::{Context, Words, incarnation};
+use super::listening::Listening;
 use super::network::{self, Behaviour, BehaviourEvent};
+use super::seeds::Seeds;
 use super::switch::{State, Switch};
 use super::{Events, Keyring, NodeKey, event};
 
@@ -133,6 +135,7 @@ pub async fn start(settings: Settings, key: &NodeKey) -> Result<(Handle, Events)
     let mut early = Vec::new();
     let listeners = network::listen(&mut swarm, &settings.listen, carriers)?;
     let addresses = listening(&mut swarm, listeners, &mut early).await?;
+    let (addresses, current) = Listening::new(addresses);
     let (sink, events) = event::queue();
     let counters = Arc::new(Counters::default());
     let context = Arc::new(Context {
@@ -147,17 +150,30 @@ pub async fn start(settings: Settings, key: &NodeKey) -> Result<(Handle, Events)
     });
     let (sender, commands) = mpsc::channel(COMMANDS_MAX);
     let registry = Arc::default();
+    let started = Instant::now();
+    let (seeds, called) = watch::channel(Vec::new());
     let switch = Switch {
+        listening: addresses,
+        seeds,
         swarm,
         context: Arc::clone(&context),
         registry: Arc::clone(&registry),
         commands,
         carriers,
         loopback_only,
-        state: State::new(),
+        state: State::new(started),
     };
     tokio::spawn(switch.run(early));
-    let handle = Handle::new(sender, registry, context, addresses, settings.listen);
+    let seeds = Seeds::new(called, started);
+    let listen = settings.listen.into();
+    let handle = Handle {
+        commands: sender,
+        registry,
+        context,
+        addresses: current,
+        seeds,
+        listen,
+    };
     Ok((handle, events))
 }
 
@@ -173,13 +189,12 @@ pub(super) fn refuse_reachable(listen: &[SocketAddr]) -> Result<(), StartError> 
 }
 
 /// Waits for the listeners; gives their addresses, those of all interfaces of one that listens
-/// everywhere. What else happens meanwhile goes into `early`: whoever is found or comes then is
-/// not told again.
+/// everywhere. Other events go into `early`, because the swarm does not repeat them.
 async fn listening(
     swarm: &mut Swarm<Behaviour>,
     listeners: HashMap<ListenerId, SocketAddr>,
     early: &mut Vec<SwarmEvent<BehaviourEvent>>,
-) -> Result<Vec<SocketAddr>, StartError> {
+) -> Result<BTreeSet<Multiaddr>, StartError> {
     let started = Instant::now();
     let everywhere = |address: &SocketAddr| address.ip().is_unspecified();
     let any_everywhere = listeners.values().any(everywhere);
@@ -199,7 +214,7 @@ async fn listening(
                 address,
             }) => {
                 silent.remove(&listener_id);
-                addresses.extend(socket_address(&address));
+                addresses.insert(address);
             }
             Ok(SwarmEvent::ListenerClosed {
                 listener_id,
@@ -222,5 +237,5 @@ async fn listening(
             },
         }
     }
-    Ok(addresses.into_iter().collect())
+    Ok(addresses)
 }

@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use harness::{Client, Node, http, wait_for};
+use harness::{Client, DEADLINE, Node, http, wait_for};
 
 /// The loopback addresses of this machine.
 fn loopback() -> Vec<IpAddr> {
@@ -70,6 +70,75 @@ fn serves_at_all(node: &Node) {
     }
 }
 
+/// The group's port answers over TCP and over QUIC at every loopback address.
+fn group_answers_at_all(node: &Node) {
+    let port = node.address("group.listen").port();
+    for ip in loopback() {
+        let hello = b"\x13/multistream/1.0.0\n";
+        let mut client = Client::connect((ip, port).into());
+        client.send(hello);
+        assert_eq!(client.line().as_bytes(), hello, "TCP at {ip}");
+        // Whoever speaks QUIC names the versions that it knows to one that wants another.
+        let socket = UdpSocket::bind((ip, 0)).expect("a port");
+        socket.set_read_timeout(Some(DEADLINE)).expect("a timeout");
+        let mut initial = [0; 1200];
+        initial[..6].copy_from_slice(&[0xc0, 0x1a, 0x2a, 0x3a, 0x4a, 8]);
+        socket.send_to(&initial, (ip, port)).expect("it is sent");
+        let mut answer = [0; 1500];
+        let (_, from) = socket.recv_from(&mut answer).expect("an answer");
+        assert_eq!((from.ip(), &answer[1..5]), (ip, &[0; 4][..]), "QUIC");
+    }
+}
+
+/// Whether this machine has an address of a family that others can call.
+fn is_reachable(documentation: &str) -> bool {
+    let to: SocketAddr = documentation.parse().expect("an address");
+    let any: IpAddr = match to {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    // Nothing is sent by that.
+    let socket = UdpSocket::bind((any, 0)).ok();
+    let connected = socket.filter(|socket| socket.connect(to).is_ok());
+    let ip = connected.and_then(|socket| socket.local_addr().ok());
+    ip.is_some_and(|address| !address.ip().is_loopback() && !is_link_local(address.ip()))
+}
+
+fn is_link_local(ip: IpAddr) -> bool {
+    matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local())
+}
+
+/// Members are to call a node at addresses of both families, if this machine has them.
+fn advertises_both_families(data_dir: &Path) {
+    let said = grapevine()
+        .args(["group", "status", "--json", "--data-dir"])
+        .arg(data_dir)
+        .env("GRAPEVINE_TOKEN_FILE", data_dir.with_file_name("token"))
+        .output();
+    let said = said.expect("it runs");
+    assert!(said.status.success(), "{said:?}");
+    let said: serde_json::Value = serde_json::from_slice(&said.stdout).expect("JSON");
+    let addresses = said["members"][0]["addresses"].as_array().expect("a list");
+    let addresses: Vec<SocketAddr> = addresses
+        .iter()
+        .map(|address| address.as_str().expect("text").parse().expect("one"))
+        .collect();
+    let four = is_reachable("203.0.113.1:9");
+    let six = is_reachable("[2001:db8::1]:9") || is_reachable("[fd00::1]:9");
+    let says = |family: fn(&SocketAddr) -> bool| addresses.iter().any(family);
+    let alone = addresses.iter().all(|address| address.ip().is_loopback());
+    let (loopback_four, loopback_six) = (alone, alone && loopback().len() == 2);
+    assert!(
+        says(SocketAddr::is_ipv4) || !(four || loopback_four),
+        "{addresses:?}"
+    );
+    assert!(
+        says(SocketAddr::is_ipv6) || !(six || loopback_six),
+        "{addresses:?}"
+    );
+    assert!(!alone || !(four || six), "{addresses:?}");
+}
+
 /// A node joins at every loopback address of the group's port.
 fn is_joined_at_all(node: &Node, directory: &Path, settings: &[&str]) {
     for (index, ip) in loopback().into_iter().enumerate() {
@@ -102,6 +171,8 @@ fn on_every_address_all_listeners_serve_both_families() {
     ];
     let node = Node::start(&directory.path().join("node"), &settings);
     serves_at_all(&node);
+    group_answers_at_all(&node);
+    advertises_both_families(node.data_dir());
     is_joined_at_all(&node, directory.path(), &[&secret_file]);
     assert!(node.stop().success());
 }
@@ -118,6 +189,7 @@ fn localhost_is_both_loopback_addresses() {
     ];
     let node = Node::start(&data_dir, &settings);
     serves_at_all(&node);
+    group_answers_at_all(&node);
     is_joined_at_all(&node, directory.path(), &[]);
     // Programs find one address for each listener, and commands find the node by it.
     assert!(node.address("http.listen").ip().is_loopback());

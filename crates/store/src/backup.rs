@@ -117,6 +117,15 @@ pub enum BackupError {
     /// The copy cannot be written.
     #[error("the copy cannot be renewed: {0}")]
     ReadOnly(#[from] crate::journal::ReadOnly),
+    /// Which members the copy is to replace cannot be read or written.
+    #[error(transparent)]
+    Replacing(#[from] crate::restore::replacing::ReplacingError),
+    /// There is nobody to replace.
+    #[error(
+        "the backup has no row of its own node in the table of members, so there is no member to \
+         replace: leave --replace out"
+    )]
+    NoMember,
     /// The destination cannot be made.
     #[error(transparent)]
     Destination(#[from] StagingError),

@@ -15,6 +15,7 @@
 //! enough: see [`renew_apart`].
 
 mod apart;
+pub mod replacing;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -32,6 +33,7 @@ use crate::manifest::{MANIFEST_FILE, Manifest};
 use crate::staging::{Staging, StagingError};
 use crate::tables::TableError;
 pub use apart::renew_apart;
+use replacing::LostMember;
 
 /// What a restore made.
 #[derive(Debug)]
@@ -48,6 +50,18 @@ pub struct Restored {
     pub operations: u64,
     /// Filters in it.
     pub filters: usize,
+    /// The member of a group that the backup was made of: the group counts it as one until
+    /// somebody enters that it has left.
+    pub member: Option<LostMember>,
+}
+
+/// What becomes of the member that a backup was made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lost {
+    /// The operator enters it later, or it goes on.
+    Keep,
+    /// The restored node enters that it has left, once it has joined the group.
+    Replace,
 }
 
 /// Makes a data directory at `directory`, which must be absent or empty, from the backup at
@@ -59,6 +73,7 @@ pub struct Restored {
 pub fn restore(
     backup: &Path,
     directory: &Path,
+    lost: Lost,
     options: Options,
     entropy: Entropy,
 ) -> Result<Restored, BackupError> {
@@ -78,7 +93,9 @@ pub fn restore(
     let opened = Opened::new(Arc::clone(&target) as Arc<dyn Disk>, options, &entropy)?;
     // Whether others have other operations under the numbers of some that it has.
     if opened.collections.journal().forks().is_empty() {
+        let to = Arc::clone(&target);
         let restored = renew_opened(target, opened, copied, options, entropy)?;
+        keep_wish(&from, &*to, lost, &restored)?;
         staging.commit()?;
         return Ok(restored);
     }
@@ -86,11 +103,29 @@ pub fn restore(
     name.push(".apart");
     let anew = Staging::begin(Path::new(&name))?;
     let new = Arc::new(RealDisk::new(anew.path().to_owned()));
+    let to = Arc::clone(&new);
     let restored = apart::carry_over(opened, new, copied, options, entropy)?;
+    keep_wish(&from, &*to, lost, &restored)?;
     // The copy goes, the new directory takes its place.
     drop(staging);
     anew.commit_at(directory)?;
     Ok(restored)
+}
+
+/// Writes down which members the directory on `to` is to replace: those that the one on `from` was
+/// to replace, and that one itself.
+fn keep_wish(
+    from: &dyn Disk,
+    to: &dyn Disk,
+    lost: Lost,
+    restored: &Restored,
+) -> Result<(), BackupError> {
+    let mut members = replacing::read(from)?;
+    if lost == Lost::Replace {
+        let member = restored.member.clone();
+        members.push(member.ok_or(BackupError::NoMember)?);
+    }
+    Ok(replacing::write(to, &members)?)
 }
 
 /// Makes the data directory at `directory`, which no process may use, anew in its place. What was
@@ -100,6 +135,7 @@ pub fn restore(
 /// As [`restore`]; then the directory is as it was.
 pub fn restore_in_place(
     directory: &Path,
+    lost: Lost,
     options: Options,
     entropy: Entropy,
 ) -> Result<(Restored, PathBuf), BackupError> {
@@ -111,7 +147,7 @@ pub fn restore_in_place(
         PathBuf::from(name)
     };
     let anew = beside(".anew");
-    let restored = restore(directory, &anew, options, entropy)?;
+    let restored = restore(directory, &anew, lost, options, entropy)?;
     let kept = beside(&format!(".{}", restored.before));
     let renamed = |from: &Path, to: &Path| {
         std::fs::rename(from, to).map_err(|source| BackupError::Io {
@@ -179,6 +215,7 @@ fn renew_opened(
         recovered,
     } = opened;
     let before = *collections.filters().identity();
+    let member = LostMember::of(&collections, before.origin);
     collections.checkpoint()?;
     drop(collections);
     let Some(manifest) = Manifest::read(&*disk)? else {
@@ -226,5 +263,6 @@ fn renew_opened(
         now: identity.origin,
         operations: manifest.bookmark.at.version.get(before.origin),
         filters: manifest.rows.len(),
+        member,
     })
 }

@@ -24,7 +24,7 @@ use grapevine_store::identity::Identity;
 use grapevine_store::journal::LOG_DIR;
 use grapevine_store::log::verify_entries;
 use grapevine_store::manifest::Manifest;
-use grapevine_store::restore::{Restored, restore};
+use grapevine_store::restore::{Lost, Restored, restore};
 use grapevine_store::{StagingError, verify};
 
 fn real(path: &Path) -> Arc<dyn Disk> {
@@ -39,7 +39,7 @@ fn directory(path: &Path) -> Opened {
 }
 
 fn restored(from: &Path, to: &Path) -> Restored {
-    restore(from, to, options(), entropy()).expect("restored")
+    restore(from, to, Lost::Keep, options(), entropy()).expect("restored")
 }
 
 /// Sequence numbers of the operations in a log.
@@ -282,7 +282,13 @@ fn a_backup_is_its_owners_alone_and_whole() {
     let nothing = backup(&at("nothing"), &at("other"));
     let nothing = nothing.expect_err("there is nothing").to_string();
     assert!(nothing.contains("is no data directory"), "{nothing}");
-    let inside = restore(&at("backup"), &at("source"), options(), entropy());
+    let inside = restore(
+        &at("backup"),
+        &at("source"),
+        Lost::Keep,
+        options(),
+        entropy(),
+    );
     assert!(inside.is_err(), "a directory in use is not replaced");
     let mut left: Vec<_> = fs::read_dir(root.path())
         .unwrap()
@@ -314,7 +320,7 @@ fn a_damaged_source_or_backup_is_refused_by_name() {
         let refused = if place == "source" {
             backup(&at(place), &at("other")).map(drop)
         } else {
-            restore(&at(place), &at("other"), options(), entropy()).map(drop)
+            restore(&at(place), &at("other"), Lost::Keep, options(), entropy()).map(drop)
         };
         let refused = refused.expect_err("damage");
         let BackupError::Damaged(findings) = &refused else {

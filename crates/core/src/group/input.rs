@@ -86,6 +86,8 @@ pub enum Input {
         /// Which one.
         member: NodeId,
     },
+    /// Others reach the node at these addresses from now on, `host:port`.
+    Addresses(Vec<String>),
     /// The node's own history differs from that which others have of it.
     StayApart,
 }

@@ -179,6 +179,7 @@ impl Protocol {
             } => self.join(ticket, address, resolved, context),
             Input::Leave { ticket, next } => self.leave(ticket, next, context),
             Input::Remove { ticket, member } => self.remove(ticket, member, context),
+            Input::Addresses(addresses) => self.reached_at(addresses, context),
             Input::StayApart => self.stay_apart(context),
         }
     }

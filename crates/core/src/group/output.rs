@@ -110,6 +110,8 @@ pub enum Event {
     Refused(Party, String),
     /// A peer says that this node does not belong there.
     RefusedBy(Party, String),
+    /// Members call the node at these addresses from now on.
+    Reached(Vec<String>),
     /// The node becomes part of a group.
     Joining([u8; 16]),
     /// It is no longer outside.

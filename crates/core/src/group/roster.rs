@@ -72,6 +72,18 @@ impl Protocol {
         }
     }
 
+    /// Members, those that are met later included, call this node at other addresses from now on.
+    pub(super) fn reached_at(&mut self, addresses: Vec<String>, context: &mut Context<'_>) {
+        if addresses == self.settings.addresses {
+            return;
+        }
+        context.tell(Event::Reached(addresses.clone()));
+        self.settings.addresses = addresses;
+        let greeting = self.settings.greeting(context.store.group());
+        context.out.push(Output::Greet(greeting));
+        self.follow_members(context);
+    }
+
     /// Makes the node known to one member after the other: a failure detector never does so again
     /// to one that it has lost.
     pub(super) fn announce(&mut self, context: &mut Context<'_>) {

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::Reason;
 
 const ZERO: Duration = Duration::ZERO;
 
@@ -19,11 +20,16 @@ fn seeded(ports: &[u16]) -> Reconnect {
     policy
 }
 
+/// An answer that will be the same for a while.
+fn refusal() -> DialFailure {
+    DialFailure::Told(Reason::OtherGroup.into())
+}
+
 /// Lets the next call fail; says when it was due and where it went.
 fn fail_next(policy: &mut Reconnect, random: u64) -> (Duration, Address) {
     let now = policy.next_due().unwrap();
     let call = policy.next_call(now).unwrap();
-    policy.over(&call.target, false, now, random);
+    policy.over(&call.target, Some(DialFailure::NoAnswer), now, random);
     (now, call.address)
 }
 
@@ -44,7 +50,7 @@ fn one_call_at_a_time_and_none_before_its_time() {
     let call = policy.next_call(ZERO).unwrap();
     assert_eq!(policy.next_call(DELAY_REFUSED), None);
     assert_eq!(policy.next_due(), None);
-    policy.over(&call.target, false, ZERO, 0);
+    policy.over(&call.target, Some(DialFailure::NoAnswer), ZERO, 0);
     let due = policy.next_due().unwrap();
     assert_eq!(policy.next_call(due - Duration::from_millis(1)), None);
     assert!(policy.next_call(due).is_some());
@@ -73,9 +79,9 @@ fn a_connected_peer_is_not_called_whoever_called() {
     let seed = Target::Seed(address(1));
     policy.reached(&seed, peer(1));
     policy.connected(peer(1));
-    policy.over(&call.target, false, ZERO, 0);
+    policy.over(&call.target, None, ZERO, 0);
     assert_eq!(policy.next_due(), None);
-    policy.lost(peer(1), false, DELAY_MAX, 512);
+    policy.lost(peer(1), None, DELAY_MAX, 512);
     let due = policy.next_due().unwrap();
     assert_eq!(due, DELAY_MAX + DELAY_MIN);
     let both: BTreeSet<Target> = (0..2)
@@ -88,15 +94,90 @@ fn a_connected_peer_is_not_called_whoever_called() {
 fn who_refused_is_called_slowly() {
     let mut policy = seeded(&[1]);
     let call = policy.next_call(ZERO).unwrap();
-    policy.over(&call.target, true, ZERO, 512);
+    policy.over(&call.target, Some(refusal()), ZERO, 512);
     assert_eq!(policy.next_due(), Some(DELAY_REFUSED));
     // One that admitted us and then said why not.
     let call = policy.next_call(DELAY_REFUSED).unwrap();
     policy.reached(&call.target, peer(1));
     policy.connected(peer(1));
-    policy.over(&call.target, false, DELAY_REFUSED, 0);
-    policy.lost(peer(1), true, DELAY_REFUSED, 512);
+    policy.over(&call.target, None, DELAY_REFUSED, 0);
+    let told = CloseReason::Remote(Reason::OtherGroup.into());
+    policy.lost(peer(1), Some(&told), DELAY_REFUSED, 512);
     assert_eq!(policy.next_due(), Some(2 * DELAY_REFUSED));
+}
+
+#[test]
+fn who_was_left_is_called_at_once_when_it_is_to_be_joined() {
+    let mut policy = seeded(&[1]);
+    let call = policy.next_call(ZERO).unwrap();
+    policy.reached(&call.target, peer(1));
+    policy.connected(peer(1));
+    policy.over(&call.target, None, ZERO, 0);
+    policy.set_seeds(&BTreeSet::new(), ZERO).unwrap();
+    // The new call is made before the old session is known to be over.
+    policy
+        .set_seeds(&BTreeSet::from([address(1)]), ZERO)
+        .unwrap();
+    let call = policy.next_call(ZERO).unwrap();
+    policy.reached(&call.target, peer(1));
+    let left = CloseReason::Local(Reason::Left.into());
+    policy.lost(peer(1), Some(&left), ZERO, 512);
+    policy.over(&call.target, None, ZERO, 512);
+    assert_eq!(policy.next_due(), Some(DELAY_MIN));
+}
+
+/// The one seed's attempts, last and next call, and trouble.
+type Told = (u32, Option<Duration>, Option<Duration>, Option<String>);
+
+fn told(policy: &mut Reconnect) -> Told {
+    let news = policy.take_news().expect("news");
+    assert!(policy.take_news().is_none(), "it is told once");
+    let [seed] = &news[..] else {
+        panic!("one seed: {news:?}")
+    };
+    assert_eq!(seed.address, address(1));
+    let trouble = seed.trouble.as_ref().map(ToString::to_string);
+    (seed.attempts, seed.last_attempt, seed.next_attempt, trouble)
+}
+
+#[test]
+fn each_step_of_calling_a_seed_is_reported() {
+    let mut policy = seeded(&[1]);
+    let nobody = || Some("nobody answers".to_owned());
+    assert_eq!(told(&mut policy), (0, None, Some(ZERO), None));
+    let call = policy.next_call(ZERO).unwrap();
+    assert_eq!(told(&mut policy), (0, Some(ZERO), None, None));
+    policy.over(&call.target, Some(DialFailure::NoAnswer), ZERO, 512);
+    assert_eq!(
+        told(&mut policy),
+        (1, Some(ZERO), Some(DELAY_MIN), nobody())
+    );
+    let call = policy.next_call(DELAY_MIN).unwrap();
+    assert_eq!(told(&mut policy), (1, Some(DELAY_MIN), None, nobody()));
+    policy.over(&call.target, Some(refusal()), DELAY_MIN, 512);
+    let next = Some(DELAY_MIN + DELAY_REFUSED);
+    let why = Some(refusal().to_string());
+    assert_eq!(told(&mut policy), (2, Some(DELAY_MIN), next, why));
+    // It is let in, and the session ends.
+    let at = DELAY_REFUSED * 2;
+    let call = policy.next_call(at).unwrap();
+    policy.reached(&call.target, peer(1));
+    policy.connected(peer(1));
+    policy.over(&call.target, None, at, 0);
+    assert!(policy.seeds()[0].connected);
+    assert_eq!(told(&mut policy), (0, Some(at), None, None));
+    policy.lost(peer(1), Some(&CloseReason::Silent), at * 2, 512);
+    let seed = policy.seeds().remove(0);
+    assert_eq!((seed.connected, seed.peer), (false, Some(peer(1))));
+    assert_eq!(seed.since, at * 2);
+    let why = Some("nothing was heard for too long".to_owned());
+    assert_eq!(
+        told(&mut policy),
+        (0, Some(at), Some(at * 2 + DELAY_MIN), why)
+    );
+    // Members that are called by the table are no seeds.
+    policy.want(peer(2), vec![address(2)], at).unwrap();
+    assert_eq!(policy.seeds().len(), 1);
 }
 
 #[test]

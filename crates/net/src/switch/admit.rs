@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use super::{Entry, Switch, dice};
 use crate::admission::Failure;
 use crate::duplicate::{Held, newcomer_wins};
-use crate::event::{DialFailure, Refusal};
+use crate::event::{CloseReason, DialFailure, Refusal};
 use crate::limits::PEERS_MAX;
 use crate::link::{Report, Start};
 use crate::outbox::Outbox;
@@ -37,14 +37,11 @@ impl Switch {
                 connection,
                 failure,
             } => self.failed(connection, failure),
-            Report::Ended {
-                connection,
-                lasting,
-            } => self.ended(connection, lasting),
+            Report::Ended { connection, reason } => self.ended(connection, &reason),
         }
     }
 
-    pub(super) fn held(&self, peer: &PeerKey) -> Option<Held> {
+    fn held(&self, peer: &PeerKey) -> Option<Held> {
         let sessions = self.registry.read();
         let sessions = sessions.unwrap_or_else(PoisonError::into_inner);
         sessions.get(peer).map(|entry| Held {
@@ -151,15 +148,20 @@ impl Switch {
         self.swarm.close_connection(connection);
     }
 
-    fn ended(&mut self, connection: ConnectionId, lasting: bool) {
+    fn ended(&mut self, connection: ConnectionId, reason: &CloseReason) {
         self.swarm.close_connection(connection);
         if let Some(facts) = self.state.connections.remove(&connection) {
-            self.end_session(facts.peer, connection, lasting);
+            self.end_session(facts.peer, connection, Some(reason));
         }
     }
 
     /// Takes the session of a connection out, unless another one is in its place.
-    fn end_session(&mut self, peer: PeerKey, connection: ConnectionId, lasting: bool) {
+    fn end_session(
+        &mut self,
+        peer: PeerKey,
+        connection: ConnectionId,
+        reason: Option<&CloseReason>,
+    ) {
         let sessions = self.registry.write();
         let mut sessions = sessions.unwrap_or_else(PoisonError::into_inner);
         let current = sessions.get(&peer);
@@ -167,18 +169,18 @@ impl Switch {
             sessions.remove(&peer);
             drop(sessions);
             let now = self.elapsed();
-            self.state.reconnect.lost(peer, lasting, now, dice());
+            self.state.reconnect.lost(peer, reason, now, dice());
         }
     }
 
-    fn failed(&mut self, connection: ConnectionId, failure: Failure) {
+    pub(super) fn failed(&mut self, connection: ConnectionId, failure: Failure) {
         self.swarm.close_connection(connection);
         let Some(facts) = self.state.connections.remove(&connection) else {
             return;
         };
         self.release_claim(facts.peer, connection);
         // It may have been too late to hear that it has a session.
-        self.end_session(facts.peer, connection, false);
+        self.end_session(facts.peer, connection, None);
         if facts.call.is_some() {
             self.call_answered_by(facts.call, dial_failure(failure));
         } else {

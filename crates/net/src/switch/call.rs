@@ -15,8 +15,9 @@ use crate::address::{is_loopback, multiaddr};
 use crate::counters::Counters;
 use crate::event::{DialFailure, Event};
 use crate::limits::{ADMISSION_TIME, CALL_TIME, CALLS_MAX, NEXT_WAY_AFTER};
-use crate::reconnect::{ADDRESSES_MAX, Target};
+use crate::reconnect::Target;
 use crate::{Address, PeerKey};
+use grapevine_core::group::ADDRESSES_MAX;
 
 /// What a name stands for.
 pub(super) struct Resolved {
@@ -136,7 +137,10 @@ impl Switch {
         let mut addresses = match resolved.addresses {
             Ok(addresses) => addresses,
             Err(error) => {
-                call.failure = DialFailure::Name(error.to_string().into());
+                let text = error.to_string();
+                // The beginning says what the failure says already.
+                let text = text.trim_start_matches("failed to lookup address information: ");
+                call.failure = DialFailure::Name(text.into());
                 Vec::new()
             }
         };
@@ -248,23 +252,14 @@ impl Switch {
             return;
         };
         if let Some(target) = &call.target {
-            let lasting = failure.as_ref().is_some_and(lasts);
             let now = self.elapsed();
-            self.state.reconnect.over(target, lasting, now, dice());
+            let reconnect = &mut self.state.reconnect;
+            reconnect.over(target, failure.clone(), now, dice());
         }
         if let Some(reason) = failure {
             Counters::count(&self.context.counters.dial_failures);
             let address = call.address;
             self.offer(Event::DialFailed { address, reason });
         }
-    }
-}
-
-/// Whether it will be the same in a few seconds.
-fn lasts(failure: &DialFailure) -> bool {
-    match failure {
-        DialFailure::Myself => true,
-        DialFailure::Told(goodbye) => goodbye.reason.lasts(),
-        _ => false,
     }
 }

@@ -11,14 +11,15 @@ use grapevine_core::wire::group::Reason;
 use libp2p::Swarm;
 use libp2p::futures::StreamExt as _;
 use libp2p::swarm::{ConnectionId, SwarmEvent};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use super::link::{Context, Report};
+use super::listening::Listening;
 use super::network::{Behaviour, BehaviourEvent};
 use super::outbox::Outbox;
-use super::reconnect::{Reconnect, TargetError};
+use super::reconnect::{Reconnect, SeedState, TargetError};
 use super::{Address, Carriers, Event, Goodbye, Key, Keyring, PeerKey, SessionId};
 use call::{Calls, Resolved};
 use refusals::Refusals;
@@ -27,6 +28,8 @@ mod admit;
 mod call;
 mod network;
 mod refusals;
+#[cfg(test)]
+mod tests;
 
 /// Time that a stop gives the peers to take what waits for them, and the goodbye.
 const STOP_TIME: Duration = Duration::from_secs(2);
@@ -86,6 +89,9 @@ pub(super) struct Switch {
     pub(super) swarm: Swarm<Behaviour>,
     pub(super) context: Arc<Context>,
     pub(super) registry: Arc<Registry>,
+    pub(super) listening: Listening,
+    /// How calling the seeds goes, for whoever watches.
+    pub(super) seeds: watch::Sender<Vec<SeedState>>,
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) carriers: Carriers,
     /// There is no secret.
@@ -113,7 +119,7 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(started: Instant) -> Self {
         let (reporter, reports) = mpsc::channel(super::limits::COMMANDS_MAX);
         let (resolver, resolved) = mpsc::channel(super::limits::CALLS_MAX);
         State {
@@ -128,7 +134,7 @@ impl State {
             reports,
             resolver,
             resolved,
-            started: Instant::now(),
+            started,
             stop: None,
         }
     }
@@ -150,6 +156,9 @@ impl Switch {
             let now = Instant::now();
             self.make_calls(now);
             self.sweep(now);
+            if let Some(seeds) = self.state.reconnect.take_news() {
+                self.seeds.send_replace(seeds);
+            }
             if self.stopped(now) {
                 break;
             }

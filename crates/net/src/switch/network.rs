@@ -48,7 +48,10 @@ impl Switch {
             SwarmEvent::ListenerError { error, .. } => {
                 tracing::warn!(%error, "the group's listener failed to accept");
             }
+            SwarmEvent::NewListenAddr { address, .. } => self.listening.add(address),
+            SwarmEvent::ExpiredListenAddr { address, .. } => self.listening.remove([&address]),
             SwarmEvent::ListenerClosed { addresses, .. } => {
+                self.listening.remove(&addresses);
                 tracing::error!(?addresses, "a listener of the group has stopped");
             }
             _ => {}
@@ -130,7 +133,7 @@ impl Switch {
         }
     }
 
-    fn closed(&mut self, id: ConnectionId) {
+    pub(super) fn closed(&mut self, id: ConnectionId) {
         // A link tells of its end itself, when it has read what there was.
         let waiting = self.state.connections.get(&id);
         let Some(facts) = waiting.filter(|facts| !facts.linked) else {
@@ -146,10 +149,13 @@ impl Switch {
         }
     }
 
-    /// Who called hung up before it was admitted. Two that call each other at once keep one
-    /// connection, and hang up the other.
+    /// The caller hung up before it was admitted. That is no refusal while another connection with
+    /// the same peer exists: two that call each other at once keep one and hang up the other, and
+    /// a caller that tries QUIC and TCP hangs up the later one. The last one that fails counts.
     pub(super) fn hung_up(&mut self, peer: PeerKey, remote: SocketAddr) {
-        if self.held(&peer).is_none() && !self.state.claims.contains_key(&peer) {
+        let mut connections = self.state.connections.values();
+        // A session has its connection among them, and so has a claim.
+        if !connections.any(|connection| connection.peer == peer) {
             self.refuse(Some(remote), Refusal::HungUp);
         }
     }

@@ -1,5 +1,6 @@
 //! Whole transports on loopback, with real encryption and real strangers.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,6 +10,7 @@ use super::*;
 
 mod admission;
 mod carriage;
+mod families;
 mod reunion;
 mod rotation;
 mod stranger;

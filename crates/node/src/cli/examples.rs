@@ -130,6 +130,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         "restore",
         &[
             "grapevine restore /var/backups/grapevine --data-dir /srv/grapevine",
+            "grapevine restore /var/backups/grapevine --replace",
             "grapevine restore --in-place",
         ],
     ),

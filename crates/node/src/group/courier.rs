@@ -22,6 +22,8 @@ pub(super) enum Input {
     Event(Event),
     /// From a user.
     Command(Command),
+    /// Where others reach this node from now on.
+    Addresses(Vec<String>),
     /// Everything durable is to leave, then the thread ends.
     Stop(oneshot::Sender<()>),
 }

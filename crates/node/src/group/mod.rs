@@ -15,12 +15,15 @@ mod histories;
 mod memory_filters;
 mod owner;
 mod protocol;
+mod reach;
+mod replacing;
 mod roster;
+mod seeds;
 mod status;
 
 use std::collections::BTreeSet;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -37,11 +40,12 @@ pub use command::{CommandError, Joined, Left};
 use courier::{Inbox, Input};
 pub use grapevine_core::group::Liveness;
 use grapevine_net::{
-    Address, Carriers, Handle, HandleError, Key, Keyring, KeyringFileError, NodeKey, Settings,
-    StartError, read_keyring,
+    Address, Carriers, Handle, HandleError, Key, Keyring, KeyringFileError, NodeKey, Seed,
+    Settings, StartError, read_keyring,
 };
 pub(crate) use histories::REMEDY as FORK_REMEDY;
 use owner::{Limits, Owner};
+use replacing::Replacing;
 use status::Board;
 pub use status::{Clock, Counts, Divergence, Link, MemberStatus, Status};
 
@@ -91,6 +95,8 @@ pub struct Group {
     board: Arc<Board>,
     handle: Handle,
     secret_file: Option<PathBuf>,
+    /// Members that this node is to replace and has not yet.
+    replacing: replacing::Notes,
     /// The secrets as they were read last.
     secrets: Mutex<Keyring>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -99,6 +105,7 @@ pub struct Group {
 impl Group {
     /// Starts the group within the current tokio runtime; it listens at every address of `listen`
     /// that this machine has when this returns. Clocks that differ by more than `clock_drift` are reported.
+    /// In `data_dir` may be whom this node is to replace.
     ///
     /// # Errors
     /// It cannot listen, or must not; a secret cannot be read.
@@ -108,6 +115,7 @@ impl Group {
         listen: Vec<SocketAddr>,
         collections: Arc<Collections>,
         clock_drift: Duration,
+        data_dir: &Path,
     ) -> Result<Arc<Self>, GroupError> {
         let identity = *collections.filters().identity();
         let key = NodeKey::from_bytes(identity.key.bytes());
@@ -131,7 +139,7 @@ impl Group {
             carriers: Carriers::BOTH,
         };
         let (handle, events) = grapevine_net::start(transport, &key).await?;
-        protocol.addresses = addresses(settings, &handle);
+        protocol.addresses = reach::said(&settings.advertise, &handle.addresses());
         handle.set_greeting(protocol.greeting(group).encode().into())?;
         let limits = Limits {
             log_keep: settings.log_keep,
@@ -141,6 +149,7 @@ impl Group {
         let errands = courier::errands(handle.clone());
         let (sender, inputs) = courier::inputs();
         let (shown, from) = (Arc::clone(&board), handle.clone());
+        let known = Arc::clone(&collections);
         let owner = move || {
             Owner::new(protocol, limits, collections, from, errands, shown).run(inputs);
         };
@@ -150,19 +159,26 @@ impl Group {
             .map_err(GroupError::Thread)?;
         let inbox = Inbox::new(sender, thread.thread().clone());
         tokio::spawn(courier::deliver(events, inbox.clone()));
+        follow(settings, &handle, &inbox);
+        let alone = settings.join.is_empty() && !settings.discover;
+        let shown = Arc::clone(&board);
+        let replacing = Replacing::read(data_dir, known, shown, inbox.clone(), alone);
+        let notes = replacing.notes();
+        tokio::spawn(replacing.run());
         Ok(Arc::new(Group {
             inbox,
             board,
             handle,
             secret_file: settings.secret_file.clone(),
+            replacing: notes,
             secrets: Mutex::new(secrets),
             thread: Mutex::new(Some(thread)),
         }))
     }
 
-    /// Where it listens.
+    /// Where it listens now.
     #[must_use]
-    pub fn addresses(&self) -> &[SocketAddr] {
+    pub fn addresses(&self) -> Arc<[SocketAddr]> {
         self.handle.addresses()
     }
 
@@ -170,6 +186,21 @@ impl Group {
     #[must_use]
     pub fn status(&self) -> Arc<Status> {
         self.board.read()
+    }
+
+    /// The addresses that are called whoever answers, and nobody who answered is connected.
+    #[must_use]
+    pub fn joining(&self) -> Vec<Seed> {
+        let mut seeds = self.handle.seeds().now();
+        seeds.retain(|seed| !seed.connected);
+        seeds
+    }
+
+    /// What is to be done about members that this node replaces, and what is in the way.
+    #[must_use]
+    pub fn replacing(&self) -> Vec<String> {
+        let notes = self.replacing.lock();
+        notes.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What was counted since the start.
@@ -263,6 +294,14 @@ impl Group {
     }
 }
 
+/// Starts what watches the transport beside the thread.
+fn follow(settings: &GroupSettings, handle: &Handle, inbox: &Inbox) {
+    tokio::spawn(seeds::follow(handle.seeds().clone()));
+    if settings.advertise.is_empty() {
+        tokio::spawn(reach::follow(handle.watch_addresses(), inbox.clone()));
+    }
+}
+
 fn keyring(file: Option<&Path>) -> Result<Keyring, KeyringFileError> {
     file.map_or_else(|| Ok(Keyring::default()), read_keyring)
 }
@@ -291,30 +330,6 @@ fn random() -> u64 {
     u64::from_le_bytes(bytes).max(1)
 }
 
-/// Where others reach this node: what is configured, else where it listens; loopback only when
-/// there is nothing else.
-fn addresses(settings: &GroupSettings, handle: &Handle) -> Vec<String> {
-    if !settings.advertise.is_empty() {
-        return settings.advertise.iter().map(ToString::to_string).collect();
-    }
-    let most = reachable(handle.addresses());
-    let most = most.take(grapevine_net::ADDRESSES_MAX);
-    most.map(|address| address.to_string()).collect()
-}
-
-/// The addresses at which others can call: none that needs an interface's name beside it, and
-/// loopback only when there is nothing else.
-fn reachable(all: &[SocketAddr]) -> impl Iterator<Item = SocketAddr> {
-    let needs_interface = |ip| matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
-    let callable = move |address: &&SocketAddr| {
-        let ip = address.ip();
-        !ip.is_unspecified() && !needs_interface(ip)
-    };
-    let only_loopback = all.iter().filter(callable).all(|a| a.ip().is_loopback());
-    let wanted = move |address: &&SocketAddr| only_loopback || !address.ip().is_loopback();
-    all.iter().filter(callable).filter(wanted).copied()
-}
-
 /// The status before the thread has looked.
 fn nobody(name: &str, group: GroupIdentity, handle: &Handle) -> Status {
     Status {
@@ -335,28 +350,4 @@ fn nobody(name: &str, group: GroupIdentity, handle: &Handle) -> Status {
 fn milliseconds() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     now.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(0))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn members_learn_the_addresses_at_which_they_can_call() {
-        let reached = |all: &[&str]| {
-            let all: Vec<SocketAddr> = all.iter().map(|a| a.parse().expect("one")).collect();
-            reachable(&all).map(|a| a.to_string()).collect::<Vec<_>>()
-        };
-        let all = [
-            "127.0.0.1:1",
-            "10.0.0.1:1",
-            "[::1]:1",
-            "[fd00::1]:1",
-            "[fe80::1]:1",
-        ];
-        assert_eq!(reached(&all), ["10.0.0.1:1", "[fd00::1]:1"]);
-        let alone = ["127.0.0.1:1", "[::1]:1", "[fe80::1]:1"];
-        assert_eq!(reached(&alone), ["127.0.0.1:1", "[::1]:1"]);
-        assert!(reached(&[]).is_empty());
-    }
 }

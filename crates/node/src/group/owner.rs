@@ -183,6 +183,7 @@ impl Owner {
         match input {
             Input::Event(event) => self.transport_event(event),
             Input::Command(command) => self.command(command),
+            Input::Addresses(addresses) => self.drive_group(GroupInput::Addresses(addresses)),
             Input::Stop(done) => {
                 let deadline = self.now() + STOP_MS;
                 self.sync_from = 0;

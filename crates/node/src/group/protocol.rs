@@ -193,6 +193,9 @@ impl Owner {
                 self.complaints
                     .warn(now, &format!("not taken into the group: {line}"));
             }
+            Event::Reached(addresses) => {
+                tracing::info!("members call this node at {} now", addresses.join(", "));
+            }
             Event::Joining(id) => {
                 tracing::info!("becoming part of the group {}", Origin::new(id));
             }

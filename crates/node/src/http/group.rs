@@ -1,11 +1,13 @@
 //! The group as a resource: how it is, joining, leaving.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use grapevine_core::membership::MemberState;
+use grapevine_net::Seed;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -26,11 +28,14 @@ impl Api {
 
 /// `GET /api/v1/group`.
 pub(super) async fn status(State(api): State<Arc<Api>>) -> Answer {
-    let status = api.group()?.status();
+    let group = api.group()?;
+    let status = group.status();
     let mut described = describe(&status);
+    described["joining"] = group.joining().iter().map(called).collect();
     let off = status.clock.off.map(|off| off.to_string());
     let large = crate::large_filters::notes(api.engine.filters());
-    described["notes"] = json!(off.into_iter().chain(large).collect::<Vec<_>>());
+    let notes = off.into_iter().chain(large).chain(group.replacing());
+    described["notes"] = json!(notes.collect::<Vec<_>>());
     Ok(answer::json(StatusCode::OK, &described))
 }
 
@@ -129,6 +134,20 @@ fn link(link: &Link) -> Value {
         "clock_ahead_ms": link.clock.map(|clock| clock.ahead),
         "clock_uncertainty_ms": link.clock.map(|clock| clock.uncertainty),
         "snapshot_lines": link.snapshot_lines,
+    })
+}
+
+/// An address that is called, and how that goes.
+fn called(seed: &Seed) -> Value {
+    let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    json!({
+        "address": seed.address.to_string(),
+        "attempts": seed.attempts,
+        "last_attempt_ms_ago": seed.last_attempt.map(milliseconds),
+        "reason": seed.trouble.as_ref().map(ToString::to_string),
+        "next_attempt_ms": seed.next_attempt.map(milliseconds),
+        "waiting_ms": milliseconds(seed.waiting),
+        "peer": seed.peer.map(|peer| peer.to_string()),
     })
 }
 

@@ -342,9 +342,11 @@ async fn start_group(
     }
     let collections = Arc::clone(engine.collections());
     let drift = config.limits.clock_drift;
-    match Group::start(settings, &config.node.name, listen, collections, drift).await {
+    let data_dir = &config.node.data_dir;
+    let name = &config.node.name;
+    match Group::start(settings, name, listen, collections, drift, data_dir).await {
         Ok(group) => {
-            for address in group.addresses() {
+            for address in group.addresses().iter() {
                 bound.serves(settings.listen.key, *address);
             }
             Ok(Some(group))

@@ -252,6 +252,14 @@ impl Machine {
             .expect("a number")
     }
 
+    /// A member as it sees it.
+    pub(crate) fn member(&self, name: &str) -> Value {
+        let group = self.json("/api/v1/group");
+        let members = group["members"].as_array().expect("members");
+        let known = members.iter().find(|member| member["name"] == name);
+        known.expect("a member of that name").clone()
+    }
+
     /// Whether it is connected to so many others, and none of them lacks anything.
     pub(crate) fn is_in_step(&self, others: u64) -> bool {
         let group = self.json("/api/v1/group");

@@ -3,12 +3,12 @@
 
 use std::collections::BTreeSet;
 
-use grapevine_core::group::Settings;
+use grapevine_core::group::{Input, Settings};
 use grapevine_core::membership::{Member, MemberRow, MemberState, NodeId};
 use grapevine_store::collections::Collections;
 
-use super::World;
 use super::node::Node;
+use super::{Checked, World};
 use crate::branch::Branch;
 use crate::random::Random;
 
@@ -22,7 +22,7 @@ pub(super) fn address(node: usize) -> String {
     format!("10.0.0.{node}:1")
 }
 
-/// How a node is configured: it takes effect at its next start.
+/// How a node is configured. It takes effect at its next start, but for its addresses.
 #[derive(Clone, Debug)]
 pub(super) struct Configuration {
     name: String,
@@ -61,13 +61,17 @@ impl Configuration {
         }
     }
 
-    /// Of a node that starts.
-    pub(super) fn settings(&self, node: usize, collections: &Collections) -> Settings {
-        let identity = collections.filters().identity();
+    fn reached_at(&self, node: usize) -> Vec<String> {
         let mut addresses = self.addresses.clone();
         if self.reachable {
             addresses.push(address(node));
         }
+        addresses
+    }
+
+    /// Of a node that starts.
+    pub(super) fn settings(&self, node: usize, collections: &Collections) -> Settings {
+        let identity = collections.filters().identity();
         Settings {
             group_name: String::new(),
             node: NodeId::new(identity.key.bytes()),
@@ -75,7 +79,7 @@ impl Configuration {
             origin: identity.origin,
             life: collections.filters().memory_stream().life(),
             software: String::new(),
-            addresses,
+            addresses: self.reached_at(node),
             seeds: self.join.iter().map(|node| address(*node)).collect(),
         }
     }
@@ -100,13 +104,17 @@ impl Node {
 }
 
 impl World {
-    /// A node is configured otherwise.
-    pub(super) fn change_member(&mut self, node: usize) {
+    /// A node is configured otherwise, and finds itself at other addresses.
+    pub(super) fn change_member(&mut self, node: usize) -> Checked {
         self.nodes[node].configuration.change(&mut self.random);
         self.hit(Branch::MemberChanged);
         let configuration = &self.nodes[node].configuration;
-        let line = format!("{node} is to be {configuration:?}");
-        self.note(|| line);
+        let (line, addresses) = (format!("{configuration:?}"), configuration.reached_at(node));
+        self.note(|| format!("{node} is to be {line}"));
+        if let Some(running) = &mut self.nodes[node].running {
+            running.settings.addresses.clone_from(&addresses);
+        }
+        self.drive_group(node, Input::Addresses(addresses))
     }
 
     /// On `at` the row of every node that stays says what its owner says.

@@ -52,7 +52,7 @@ impl World {
             85..88 => self.unload(node)?,
             88..92 => self.copy_filter(node)?,
             92..95 => self.merge_filter(node)?,
-            95..97 => self.change_member(node),
+            95..97 => self.change_member(node)?,
             97..100 => self.flush(node)?,
             _ => self.change_table(node)?,
         }

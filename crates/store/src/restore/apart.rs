@@ -16,6 +16,7 @@ use grapevine_core::operation::{CatalogueChange, Operation, decode};
 use grapevine_core::origin::Origin;
 use grapevine_core::version::Dot;
 
+use super::replacing::LostMember;
 use super::{Opened, Restored};
 use crate::backup::{BackupError, Copied};
 use crate::collections::{Collections, begin};
@@ -92,6 +93,7 @@ pub(super) fn carry_over(
         now: identity.origin,
         operations: old.journal().applied().get(before.origin),
         filters: new.filters().rows().len(),
+        member: LostMember::of(&old, before.origin),
     })
 }
 
