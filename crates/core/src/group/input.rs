@@ -1,6 +1,6 @@
 //! What happens to a node, as far as the group's protocol cares.
 
-use std::net::SocketAddr;
+use core::net::SocketAddr;
 
 use crate::membership::{GroupIdentity, NodeId};
 use crate::wire::group::{Goodbye, Greeting, Standing};

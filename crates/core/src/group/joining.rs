@@ -1,6 +1,6 @@
 //! Joining at an address while the node runs.
 
-use std::net::SocketAddr;
+use core::net::SocketAddr;
 
 use super::{CommandError, Context, Joined, Output, Protocol, SEEDS_MAX, Ticket};
 use crate::membership::NodeId;

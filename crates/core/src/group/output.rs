@@ -1,7 +1,7 @@
 //! What the group's protocol wants done, and what it reports.
 
+use core::net::SocketAddr;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 
 use super::{Rejected, Ticket};
 use crate::membership::NodeId;

@@ -5,7 +5,7 @@
 //! flow. So no node takes another group between being seen in this one and being part of it. A
 //! promise is void as soon as the other stands elsewhere: it had taken another group before.
 
-use std::net::SocketAddr;
+use core::net::SocketAddr;
 
 use super::{Admitted, Context, End, Event, Output, Party, Protocol};
 use crate::membership::{

@@ -1,7 +1,7 @@
 //! Whole protocols that talk with each other at once, over connections that the test makes.
 
+use core::net::SocketAddr;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::SocketAddr;
 
 use super::*;
 use crate::hash::Seed;

@@ -116,8 +116,8 @@ struct Lease {
     ack: Ack,
     version: i64,
     expires: u64,
-    /// Its node had met nobody.
-    alone: bool,
+    /// Its node did not know all others as members: rows of theirs may come later.
+    unaware: bool,
 }
 
 /// Of a key that has rows with a time to live.
@@ -295,13 +295,14 @@ impl World {
         let committed = collections.journal().commit(position);
         committed.map_err(|error| error.to_string())?;
         self.note(|| format!("lease {} {version} until {expires}", key.escape_ascii()));
+        let unaware = !self.knows_all_others(node);
         let history = self.ledger.clocks.leases.entry(key).or_default();
         history.tried.insert(expires);
         history.acknowledged.push(Lease {
             ack: Ack::new(node, position, dot),
             version,
             expires,
-            alone: !collections.group().met,
+            unaware,
         });
         Ok(())
     }
@@ -406,13 +407,13 @@ impl World {
                 ack,
                 version,
                 expires,
-                alone,
+                unaware,
             } in &history.acknowledged
             {
                 let must = ack.binds(node) || applied.covers(ack.dot) || (all && ack.is_safe());
                 // A directory that was made anew may have one that was written before it, and so may
-                // others than a node that was alone, and saw it expire.
-                let over = (self.tampering.ambiguous || *alone) && *expires <= now;
+                // who was no member yet when it expired.
+                let over = (self.tampering.ambiguous || *unaware) && *expires <= now;
                 if must && !over && row.as_ref().is_none_or(|row| row.version < *version) {
                     return Err(format!(
                         "node {node} has {row:?} at {}, version {version} was to live until \

@@ -133,6 +133,14 @@ impl World {
         })
     }
 
+    /// Whether a node takes all that run for members.
+    pub(super) fn knows_all_others(&self, at: usize) -> bool {
+        let members = self.collections(at).members();
+        let known: BTreeSet<NodeId> = members.joined().map(|(id, _)| id).collect();
+        let mut others = self.nodes.iter().filter(|node| !node.left);
+        others.all(|node| node.id().is_some_and(|id| known.contains(&id)))
+    }
+
     /// Nobody has entered that a node left of which neither it nor an operator said so.
     pub(super) fn member_spoken_for(&self, at: usize) -> Option<String> {
         let members = self.collections(at).members();
