@@ -150,6 +150,14 @@ impl Handle {
         Ok(answer.await.map_err(|_| HandleError::Stopped)??)
     }
 
+    /// Calls one of these addresses at once, whatever came of it before.
+    ///
+    /// # Errors
+    /// The transport has stopped.
+    pub async fn call_seed(&self, address: Address) -> Result<(), HandleError> {
+        self.command(Command::CallSeed(address)).await
+    }
+
     /// How calling these addresses goes.
     #[must_use]
     pub fn seeds(&self) -> &Seeds {

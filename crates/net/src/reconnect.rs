@@ -21,6 +21,9 @@ const DELAY_MAX: Duration = Duration::from_secs(15);
 /// For a target that answered and will not have us.
 const DELAY_REFUSED: Duration = Duration::from_mins(1);
 
+/// For so long after somebody asked for it a target is not given up for long.
+const HURRY: Duration = Duration::from_secs(10);
+
 /// What is called.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Target {
@@ -74,6 +77,8 @@ struct State {
     calling: bool,
     /// Who answered at a seed the last time.
     answered: Option<PeerKey>,
+    /// Until then somebody waits for it.
+    hurried_until: Duration,
     /// Since when it is to be connected and is not.
     since: Duration,
     /// Calls that came to nothing since then, those that were answered with a refusal included.
@@ -119,11 +124,22 @@ impl Reconnect {
             Target::Peer(_) => true,
         });
         for seed in seeds {
-            let state = State::new(vec![seed.clone()], now);
             let target = Target::Seed(seed.clone());
-            self.targets.entry(target).or_insert(state);
+            self.targets.entry(target).or_insert_with(|| State {
+                hurried_until: now + HURRY,
+                ..State::new(vec![seed.clone()], now)
+            });
         }
         Ok(())
+    }
+
+    /// Somebody waits for a seed: it is called at once, and for a while not given up for long,
+    /// whatever is still heard of earlier calls and sessions.
+    pub(super) fn hurry(&mut self, seed: &Address, now: Duration) {
+        if let Some(state) = self.targets.get_mut(&Target::Seed(seed.clone())) {
+            self.news = true;
+            (state.due, state.hurried_until) = (now, now + HURRY);
+        }
     }
 
     /// Wants a peer, or says its addresses anew. New addresses are called at once.
@@ -210,7 +226,7 @@ impl Reconnect {
             return;
         };
         self.news = true;
-        let lasting = failure.as_ref().is_some_and(lasts);
+        let lasting = failure.as_ref().is_some_and(lasts) && now >= state.hurried_until;
         if failure.is_some() {
             state.attempts = state.attempts.saturating_add(1);
             state.trouble = failure.map(Trouble::Call);
@@ -251,8 +267,11 @@ impl Reconnect {
         self.connected.remove(&peer);
         self.news = true;
         let lasting = reason.is_some_and(CloseReason::lasts);
-        let delay = if lasting { DELAY_REFUSED } else { DELAY_MIN };
         for state in self.of(peer) {
+            let delay = match lasting && now >= state.hurried_until {
+                true => DELAY_REFUSED,
+                false => DELAY_MIN,
+            };
             state.due = now + jitter(delay, random);
             state.since = now;
             state.trouble = reason.cloned().map(Trouble::Session);
@@ -304,6 +323,7 @@ impl State {
             due,
             calling: false,
             answered: None,
+            hurried_until: Duration::ZERO,
             since: due,
             attempts: 0,
             last: None,

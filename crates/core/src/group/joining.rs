@@ -50,6 +50,7 @@ impl Protocol {
         }
         let outside = std::mem::take(&mut self.outside);
         self.seeds.insert(address.clone());
+        let called = address.clone();
         self.joining.0.push(Pending {
             ticket,
             address,
@@ -59,6 +60,7 @@ impl Protocol {
             outside,
         });
         self.follow_members(context);
+        context.out.push(Output::CallSeed(called));
         // It may be a member that is connected already.
         for peer in self.connected.values().copied().collect::<Vec<_>>() {
             self.joined(&peer, context);

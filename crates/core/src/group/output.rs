@@ -33,6 +33,8 @@ pub enum Output {
     },
     /// Call these from now on, for ever, while they are not connected.
     Aim(Targets),
+    /// Call a seed at once, whatever came of it before.
+    CallSeed(String),
     /// Call a peer once.
     Call {
         /// Whom.

@@ -44,6 +44,7 @@ pub(super) enum Command {
         seeds: BTreeSet<Address>,
         done: oneshot::Sender<Result<(), TargetError>>,
     },
+    CallSeed(Address),
     Want {
         peer: PeerKey,
         addresses: Vec<Address>,
@@ -212,6 +213,7 @@ impl Switch {
             Command::Seeds { seeds, done } => {
                 let _ = done.send(self.state.reconnect.set_seeds(&seeds, now));
             }
+            Command::CallSeed(address) => self.state.reconnect.hurry(&address, now),
             Command::Want {
                 peer,
                 addresses,

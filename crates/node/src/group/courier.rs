@@ -84,6 +84,7 @@ pub(super) fn parsed(addresses: &[String]) -> Vec<Address> {
 #[derive(Debug)]
 pub(super) enum Errand {
     Disconnect(PeerKey, SessionId, Goodbye),
+    CallSeed(Address),
     Call(PeerKey, Vec<Address>),
 }
 
@@ -153,6 +154,7 @@ async fn run(
                 Some(Errand::Disconnect(peer, session, goodbye)) => {
                     handle.disconnect(peer, session, goodbye).await
                 }
+                Some(Errand::CallSeed(address)) => handle.call_seed(address).await,
                 Some(Errand::Call(peer, addresses)) => handle.dial_known(peer, addresses).await,
             },
         };

@@ -117,6 +117,11 @@ impl Owner {
                 .errands
                 .run(Errand::Disconnect(peer.into(), session, goodbye)),
             Output::Aim(targets) => self.errands.aim(targets.into()),
+            Output::CallSeed(address) => {
+                if let Ok(address) = address.parse() {
+                    self.errands.run(Errand::CallSeed(address));
+                }
+            }
             Output::Call { peer, addresses } => {
                 let addresses = super::courier::parsed(&addresses);
                 self.errands.run(Errand::Call(peer.into(), addresses));

@@ -203,6 +203,31 @@ fn who_leaves_and_comes_back_says_nothing_of_those_who_are_away() {
     }
 }
 
+/// Each was now and then not answered for 10 s: the address was not called again so soon.
+#[test]
+fn joins_that_are_refused_and_leaves_in_turn_are_each_answered_at_once() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let a = start(&dir.path().join("a"), &[]);
+    let b = start(&dir.path().join("b"), &[&a]);
+    let c = start(&dir.path().join("c"), &[]);
+    let d = start(&dir.path().join("d"), &[&c]);
+    for node in [&a, &b, &c, &d] {
+        wait_for_peers(node, 1);
+    }
+    let [own, other] = [&a, &c].map(|node| node.address("group.listen").to_string());
+    for round in 0..20 {
+        let refused = grapevine(&b, &["group", "join", &other]);
+        let said = text(&refused.stderr);
+        assert!(said.contains("another group"), "round {round}: {said}");
+        for arguments in [["group", "leave", "--yes"], ["group", "join", &own]] {
+            let done = grapevine(&b, &arguments);
+            let said = text(&done.stderr);
+            assert_eq!(done.status.code(), Some(0), "round {round}: {said}");
+        }
+    }
+    wait_for_peers(&b, 1);
+}
+
 #[test]
 fn a_dead_member_is_entered_as_left_and_a_live_one_is_not() {
     let dir = tempfile::tempdir().expect("a directory");

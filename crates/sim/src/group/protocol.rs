@@ -113,10 +113,12 @@ impl World {
                 session, goodbye, ..
             } => self.disconnect(node, session, goodbye),
             Output::Aim(targets) => {
-                let new = targets.seeds.difference(&running.targets.seeds);
-                let new: Vec<String> = new.cloned().collect();
                 running.targets = targets;
-                for other in (0..self.nodes.len()).filter(|other| new.contains(&address(*other))) {
+                self.network.at(self.now + 1, NetworkEvent::Links);
+            }
+            Output::CallSeed(seed) => {
+                let is_it = |other: &usize| address(*other) == seed;
+                if let Some(other) = (0..self.nodes.len()).find(is_it) {
                     self.network.call_again(node, other, 0);
                 }
                 self.network.at(self.now + 1, NetworkEvent::Links);
