@@ -169,7 +169,8 @@ fn where_the_log_was_cut_rows_are_refused_by_name_also_after_restarts() {
             assert!(report.findings.iter().any(named), "{:?}", report.findings);
         }
         let kept = disk.list("tables").expect("a list");
-        assert!(kept.len() <= 2, "set aside once: {kept:?}");
+        let aside = kept.iter().filter(|name| name.contains(".damaged-"));
+        assert!(aside.count() <= 1, "set aside once: {kept:?}");
     }
 }
 

@@ -148,6 +148,9 @@ impl Collections {
         if self.lock_system().members.joined().count() > 1 {
             return Err(TableError::OthersHaveRows);
         }
+        if self.tables.wants_restart() {
+            return Err(TableError::RestartFirst);
+        }
         let forgotten = self.tables.forget_damage();
         match self.tables.flush() {
             // It is written with the next snapshot; a restart before it asks again.
