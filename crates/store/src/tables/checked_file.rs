@@ -156,7 +156,8 @@ impl CheckedFile {
             file.read_at(((1 + number) * PAGE) as u64, &mut block)?;
             let room = count - sums.pages.len();
             let entries = block.as_chunks::<8>().0.iter().take(room);
-            sums.pages.extend(entries.map(|bytes| u64::from_le_bytes(*bytes)));
+            sums.pages
+                .extend(entries.map(|bytes| u64::from_le_bytes(*bytes)));
         }
         Ok(Some(Self::new(Arc::clone(rows), file, sums)))
     }
@@ -170,7 +171,11 @@ impl CheckedFile {
 
     /// Makes the checksums of a file that was found to hold.
     pub(super) fn build(disk: &dyn Disk, rows: Arc<dyn DiskFile>) -> io::Result<Self> {
-        let checked = Self::new(rows, disk.open(SUMS_FILE, OpenMode::Create)?, Sums::default());
+        let checked = Self::new(
+            rows,
+            disk.open(SUMS_FILE, OpenMode::Create)?,
+            Sums::default(),
+        );
         let length = checked.rows.len()?;
         checked.file.set_len(sums_bytes(pages_of(length)))?;
         let mut pages = vec![0; PAGES_PER_READ * PAGE];
@@ -180,7 +185,10 @@ impl CheckedFile {
             checked.rows.read_at(offset, &mut pages[..count])?;
             pages[count..].fill(0);
             let mut sums = checked.lock();
-            for (at, page) in pages[..count.next_multiple_of(PAGE)].chunks(PAGE).enumerate() {
+            for (at, page) in pages[..count.next_multiple_of(PAGE)]
+                .chunks(PAGE)
+                .enumerate()
+            {
                 sums.set(offset / PAGE_BYTES + at as u64, checked.sum(page));
             }
             offset += count as u64;

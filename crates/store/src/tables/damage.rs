@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use super::knowledge::Knowledge;
 use super::redb_store::corrupt;
 use super::state::{Counts, Overlay, State};
-use super::{ROWS_FILE, SUMS_FILE, TABLES_DIR, TableError, Tables};
+use super::{Extent, ROWS_FILE, SUMS_FILE, TABLES_DIR, TableError, Tables};
 use crate::disk::Disk;
 use crate::journal::Journal;
 use crate::log::Position;
@@ -124,10 +124,14 @@ impl State {
         state
     }
 
-    /// Whether a file that was read can be gone on with: it has everything up to `expected`, and
-    /// does not say of itself that it was only being filled from the log.
-    pub(super) fn is_of_use(&self, expected: Position) -> bool {
-        self.in_file >= expected && !self.mending.is_rebuilding()
+    /// Whether a file that was read can be gone on with: it has enough, and does not say of itself
+    /// that it was only being filled from the log. Where there is none, nothing may be expected.
+    pub(super) fn is_of_use(&self, extent: Extent) -> bool {
+        let least = match self.file {
+            Some(_) => extent.enough,
+            None => extent.expected,
+        };
+        self.in_file >= least && !self.mending.is_rebuilding()
     }
 
     /// The state of a peer is gathered from its beginning: what an earlier one brought beside rows is

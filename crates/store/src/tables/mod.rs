@@ -46,8 +46,8 @@ use grapevine_core::catalogue::NameError;
 use grapevine_core::sync::Off;
 use grapevine_core::table::{Row, RowError, VersionsExhausted};
 
-pub(crate) use checked_file::SUMS_FILE;
 pub use changes::{Backlog, Changed, Changes};
+pub(crate) use checked_file::SUMS_FILE;
 pub use damage::LostRows;
 pub(crate) use damage::SET_ASIDE_PREFIX;
 pub use epochs::Dropping;
@@ -55,9 +55,9 @@ pub(crate) use exchange::{Kept, TakeOverError};
 pub use flush::FlushError;
 pub(crate) use inspection::{copy_rows, head, inspect};
 pub use measure::Measure;
-pub use scrub::Scrubbed;
 pub use read::{Lookup, Page, TableSummary};
 pub use row_store::RowStoreError;
+pub use scrub::Scrubbed;
 pub use touch::Touching;
 pub use write::{Creation, Deletion, Merged, Written};
 
@@ -65,6 +65,7 @@ use crate::disk::Disk;
 use crate::filters::Entropy;
 use crate::journal::{Journal, ReadOnly};
 use crate::log::Position;
+use crate::manifest::Manifest;
 use redb_store::RedbStore;
 use scrub::Scrub;
 use state::State;
@@ -96,6 +97,23 @@ impl Default for RowsMemory {
             unwritten: 128 << 20,
             recent: 64 << 20,
         }
+    }
+}
+
+/// Up to where in the journal the file of rows is to have everything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Extent {
+    /// As the snapshot says.
+    pub(crate) expected: Position,
+    /// As the snapshot before says: what follows is replayed from the journal.
+    pub(crate) enough: Position,
+}
+
+impl Extent {
+    /// As the snapshot says, and the one before if the journal goes back to it.
+    pub(crate) fn of(expected: Position, before: Option<&Manifest>) -> Self {
+        let enough = before.map_or(expected, |before| before.tables.min(expected));
+        Extent { expected, enough }
     }
 }
 
@@ -171,7 +189,7 @@ pub struct Tables {
 
 impl Tables {
     /// The tables of a directory, as its file has them; what the journal has behind that position
-    /// is replayed by the caller. A file that is damaged, or does not have everything up to `expected`,
+    /// is replayed by the caller. A file that is damaged, or does not have enough,
     /// is set aside: what was found is given, and the caller replays all that the journal has.
     /// Epochs of `lineage` count.
     pub(crate) fn open(
@@ -179,7 +197,7 @@ impl Tables {
         journal: Arc<Journal>,
         entropy: Entropy,
         memory: RowsMemory,
-        expected: Position,
+        extent: Extent,
         lineage: [u8; 16],
     ) -> Result<(Self, Option<LostRows>), RowStoreError> {
         let store = match journal.read_only() {
@@ -199,11 +217,11 @@ impl Tables {
             None => Ok(State::default()),
         });
         let (mut state, lost) = match loaded {
-            Ok(state) if state.is_of_use(expected) => {
+            Ok(state) if state.is_of_use(extent) => {
                 let lost = state.mending.damage.as_ref().map(damage::Damage::told);
                 (state, lost)
             }
-            Ok(state) => lost(&*disk, &journal, state, expected),
+            Ok(state) => lost(&*disk, &journal, state, extent.expected),
             Err(error @ RowStoreError::Corrupt { .. }) => {
                 set_aside(&*disk, &journal, error.to_string())
             }

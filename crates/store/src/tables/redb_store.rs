@@ -358,7 +358,12 @@ impl RedbStore {
         Ok(())
     }
 
-    fn read_due(&self, after: &[u8], horizon: u64, count: usize) -> Result<Vec<Due>, RowStoreError> {
+    fn read_due(
+        &self,
+        after: &[u8],
+        horizon: u64,
+        count: usize,
+    ) -> Result<Vec<Due>, RowStoreError> {
         let table = self.begin_read()?.open_table(DUE).map_err(refused)?;
         let range = (Bound::Excluded(after), Bound::Unbounded);
         let mut due = Vec::new();

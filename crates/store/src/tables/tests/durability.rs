@@ -232,6 +232,7 @@ fn a_file_that_is_gone_or_old_is_named_and_made_anew_from_the_log() {
     let old = disk.fork();
     set(&node, "b", "1");
     node.checkpoint().expect("a snapshot");
+    node.checkpoint().expect("a snapshot");
     drop(node);
     disk.kill();
     let missing = disk.fork();
