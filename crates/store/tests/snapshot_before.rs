@@ -140,6 +140,10 @@ fn a_lost_manifest_is_made_good_from_the_one_before() {
             _ => disk.flip_bit(MANIFEST_FILE, 100, 1).expect("flipped"),
         }
         assert!(!verify(&disk).expect("a list").is_clean(), "{fault}");
+        let started = disk.fork();
+        drop(opened(&started));
+        started.kill();
+        assert!(verify(&started).expect("a list").is_clean(), "{fault}");
         let lost = is_whole(&disk).lost_manifest.expect("it is told");
         assert!(lost.contains(MANIFEST_FILE), "{fault}: {lost}");
         assert_eq!(is_whole(&disk).lost_manifest, None, "{fault}");

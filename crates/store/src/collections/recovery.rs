@@ -15,7 +15,7 @@ use crate::disk::Disk;
 use crate::filters::{Blocked, Entropy, FILTERS_DIR, Filters, Options};
 use crate::journal::{Journal, LOG_DIR};
 use crate::log::{Cut, Log, Position};
-use crate::manifest::ManifestError;
+use crate::manifest::{Manifest, ManifestError};
 use crate::tables::{Extent, LostRows, RowsMemory};
 
 /// What opening a data directory found.
@@ -123,13 +123,14 @@ impl Collections {
             collections.replay_older_rows(before, expected, position, &mut recovered)?;
         }
         collections.replay_all(position, in_file, expected, &mut recovered)?;
-        collections.settle_replayed()?;
+        collections.settle_replayed(before.filter(|_| recovered.lost_manifest.is_some()))?;
         recovered.damaged = collections.filters.damaged();
         Ok((collections, recovered))
     }
 
-    /// What follows from the whole of what was replayed.
-    fn settle_replayed(&self) -> Result<(), OpenError> {
+    /// What follows from the whole of what was replayed. A manifest that took the place of a lost one is
+    /// given.
+    fn settle_replayed(&self, in_place: Option<&Manifest>) -> Result<(), OpenError> {
         self.tell_filters(&self.lock_system());
         self.filters.rename_all();
         let alone = {
@@ -144,6 +145,11 @@ impl Collections {
             self.filters.remove_orphans().map_err(of_filters)?;
         }
         self.settle_lost_rows();
+        if let (Some(manifest), None) = (in_place, self.journal.read_only())
+            && let Err(error) = manifest.write(&*self.disk)
+        {
+            drop(self.journal.fail(|| error.to_string()));
+        }
         Ok(())
     }
 
