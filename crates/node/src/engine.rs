@@ -4,6 +4,7 @@
 //! as durable as `durability.sync` promises: handed to the operating system (`os`, `interval`)
 //! or synced (`always`). Waiting callers are served by one write, or one sync, for all of them.
 
+mod scrub;
 mod sync_age;
 
 use std::sync::Arc;
@@ -381,6 +382,7 @@ impl Engine {
 
     /// Unloads what is idle, removes what was dropped, takes snapshots when they are due.
     fn keep_tidy(&self) {
+        let mut scrubbed = None;
         while !self.is_stopping() {
             {
                 let guard = self.lock_wanted();
@@ -391,6 +393,7 @@ impl Engine {
                 );
             }
             self.large_filters.tell(self.filters());
+            self.scrub_rows(&mut scrubbed);
             if self.journal().read_only().is_some() {
                 continue;
             }

@@ -192,6 +192,9 @@ fn corrupt_files_are_named_and_the_node_does_not_start_on_them() {
     for file in ["identity", "manifest"] {
         let directory = tempfile::tempdir().expect("a directory");
         assert!(Node::start(directory.path(), &[]).stop().success());
+        drop(std::fs::remove_file(
+            directory.path().join("manifest.before"),
+        ));
         let path = directory.path().join(file);
         let mut bytes = std::fs::read(&path).expect("the file");
         bytes[20] ^= 4;
@@ -201,4 +204,17 @@ fn corrupt_files_are_named_and_the_node_does_not_start_on_them() {
         let errors = node.errors();
         assert!(errors.contains(&format!("{file} is corrupt")), "{errors}");
     }
+}
+
+#[test]
+fn a_node_starts_on_the_manifest_before() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let node = Node::start(directory.path(), &[]);
+    assert_eq!(node.bloomd().ask("create f"), "Done\n");
+    assert_eq!(node.bloomd().ask("s f key"), "Yes\n");
+    assert!(node.stop().success());
+    std::fs::write(directory.path().join("manifest"), b"rubbish").expect("written");
+    let node = Node::start(directory.path(), &[]);
+    assert_eq!(node.bloomd().ask("c f key"), "Yes\n");
+    assert!(node.stop().success());
 }

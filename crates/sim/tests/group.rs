@@ -6,7 +6,7 @@ use grapevine_sim::outcome::Outcome;
 
 const OPERATIONS: u64 = 80;
 /// Seeds within which a built-in fault must be found.
-const SEEDS_TO_FIND_MAX: u64 = 200;
+const SEEDS_TO_FIND_MAX: u64 = 300;
 
 fn outcome(seed: u64, mutation: GroupMutation) -> Outcome {
     outcome_of(seed, OPERATIONS, mutation)

@@ -29,10 +29,12 @@ use self::blocks::{BLOCK_BYTES, BlockReader, BlockWriter, Fault};
 use crate::disk::{Disk, OpenMode, parent};
 use crate::filters::{FileReader, FileWriter};
 use crate::journal::Bookmark;
-use crate::log::Position;
+use crate::log::{Position, copy_file};
 
 /// Name of the file in the data directory.
 pub const MANIFEST_FILE: &str = "manifest";
+/// Name of the one before it, which the log is kept for.
+pub const BEFORE_FILE: &str = "manifest.before";
 const MAGIC: &[u8; 8] = b"GrpvnMan";
 const FORMAT_VERSION: u32 = 3;
 const HEADER_BYTES: usize = 12;
@@ -116,6 +118,19 @@ pub enum ManifestError {
     Io(#[from] io::Error),
 }
 
+impl ManifestError {
+    /// Whether the file is not what was written, so that the one before stands in for it.
+    pub(crate) fn is_of_contents(&self) -> bool {
+        match self {
+            ManifestError::Corrupt(_) | ManifestError::Body(_) | ManifestError::Bitmap(_) => true,
+            ManifestError::Version { .. }
+            | ManifestError::Unreadable(_)
+            | ManifestError::Different
+            | ManifestError::Io(_) => false,
+        }
+    }
+}
+
 fn advice(found: u32) -> &'static str {
     if found > FORMAT_VERSION {
         "a newer version wrote it; start that one"
@@ -149,7 +164,33 @@ fn read_failed(error: io::Error) -> ManifestError {
 impl Manifest {
     /// Reads the manifest of a directory; none when it has no such file.
     pub fn read(disk: &dyn Disk) -> Result<Option<Self>, ManifestError> {
-        match open(disk, MANIFEST_FILE) {
+        Self::read_file(disk, MANIFEST_FILE)
+    }
+
+    /// Reads the manifest before it, in the same way. Its errors are told of the other file.
+    pub(crate) fn read_before(disk: &dyn Disk) -> Result<Option<Self>, ManifestError> {
+        Self::read_file(disk, BEFORE_FILE)
+    }
+
+    /// Keeps what the manifest is now as the one before, if it can be read. Atomic and durable.
+    pub(crate) fn keep_before(disk: &dyn Disk) -> io::Result<()> {
+        let readable = open(disk, MANIFEST_FILE).is_ok_and(|input| digest_of(input).is_ok());
+        if !readable {
+            return Ok(());
+        }
+        let temporary = format!("{BEFORE_FILE}.new");
+        copy_file(
+            &*disk.open(MANIFEST_FILE, OpenMode::Read)?,
+            disk,
+            &temporary,
+        )?;
+        disk.rename(&temporary, BEFORE_FILE)?;
+        // The next one must not be there without this one.
+        disk.sync_dir(parent(BEFORE_FILE))
+    }
+
+    fn read_file(disk: &dyn Disk, path: &str) -> Result<Option<Self>, ManifestError> {
+        match open(disk, path) {
             Ok(input) => Self::read_from(input).map(Some),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error.into()),

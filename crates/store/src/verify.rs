@@ -29,7 +29,7 @@ use crate::identity::{IDENTITY_FILE, Identity, IdentityError};
 use crate::journal::LOG_DIR;
 use crate::layer_file::LayerFileError;
 use crate::log::{self, Checked, Place, Position};
-use crate::manifest::{self, MANIFEST_FILE, Manifest, ManifestError};
+use crate::manifest::{self, BEFORE_FILE, MANIFEST_FILE, Manifest, ManifestError};
 use crate::tables::{self, ROWS_FILE, RowStoreError};
 
 /// Most findings, and most notes, of one check.
@@ -40,6 +40,9 @@ pub const ATTEMPTS_MAX: usize = 3;
 /// What a start does with a damaged file of rows.
 const ROWS_REMEDY: &str =
     "the next start sets it aside and gets the rows from the log or from the other members";
+/// What a start does with a file of rows that is older than the snapshot.
+const OLDER_ROWS_REMEDY: &str =
+    "the next start replays the log over it if it has the rest, or else begins another one";
 
 /// Something in a data directory.
 #[derive(Debug)]
@@ -67,6 +70,9 @@ pub enum Fault {
     /// The manifest does not hold.
     #[error(transparent)]
     Manifest(ManifestError),
+    /// The one before it does not hold. Nothing needs it as long as the newest one does.
+    #[error("the manifest of the snapshot before: {0}; the next snapshot writes it anew")]
+    ManifestBefore(ManifestError),
     /// The log does not hold, or has a torn tail.
     #[error(transparent)]
     Log(log::Fault),
@@ -113,7 +119,9 @@ pub enum Fault {
     #[error("a damaged file of rows that a start set aside; remove it when no row is missing")]
     SetAside,
     /// The file of rows is not the one that the snapshot was made with.
-    #[error("has rows up to log position {position}, the snapshot says {expected}; {ROWS_REMEDY}")]
+    #[error(
+        "has rows up to log position {position}, the snapshot says {expected}; {OLDER_ROWS_REMEDY}"
+    )]
     RowsBehind {
         /// What the file says.
         position: Position,
@@ -297,6 +305,9 @@ fn verify_once(disk: &dyn Disk) -> io::Result<VerifyReport> {
             None
         }
     };
+    if let Err(error) = Manifest::read_before(disk) {
+        report.find(BEFORE_FILE, 0, Fault::ManifestBefore(error));
+    }
     let known = manifest.is_some();
     let manifest = manifest.unwrap_or_default();
     let origins = identity.zip(manifest.directory);

@@ -291,6 +291,9 @@ fn what_is_left_of_a_directory_is_never_taken_for_an_empty_one() {
                 }
             }
         };
+        if disk.exists("manifest.before").expect("asked") {
+            disk.remove("manifest.before").expect("removed");
+        }
         for file in ["manifest", "identity"] {
             disk.remove(file).expect("removed");
             let mut left = Vec::new();

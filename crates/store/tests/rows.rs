@@ -84,6 +84,8 @@ fn life(segment: u64) -> (SimulatedDisk, Vec<u8>) {
     node.checkpoint().expect("a snapshot");
     let older = disk.bytes(ROWS_FILE).expect("a file");
     put(&node, 60..120);
+    // What is older than the snapshot before the newest is of no use.
+    node.checkpoint().expect("a snapshot");
     node.checkpoint().expect("a snapshot");
     put(&node, 120..125);
     node.journal().mark_synced().expect("a mark");
@@ -169,7 +171,8 @@ fn where_the_log_was_cut_rows_are_refused_by_name_also_after_restarts() {
             assert!(report.findings.iter().any(named), "{:?}", report.findings);
         }
         let kept = disk.list("tables").expect("a list");
-        assert!(kept.len() <= 2, "set aside once: {kept:?}");
+        let aside = kept.iter().filter(|name| name.contains(".damaged-"));
+        assert!(aside.count() <= 1, "set aside once: {kept:?}");
     }
 }
 
@@ -228,6 +231,7 @@ fn two() -> ([SimulatedDisk; 2], Vec<u8>) {
     run_until(&mut nodes, |nodes| both_have(nodes, 120));
     for node in &nodes {
         node.collections.checkpoint().expect("a snapshot");
+        node.collections.checkpoint().expect("a snapshot");
         node.collections.journal().mark_synced().expect("a mark");
     }
     drop(nodes);
@@ -280,6 +284,7 @@ fn a_peer_that_lacks_what_was_here_makes_no_rows_whole() {
     let (disks, older) = two();
     let node = restart(&disks[1]);
     put(&node.collections, 400..460);
+    node.collections.checkpoint().expect("a snapshot");
     node.collections.checkpoint().expect("a snapshot");
     node.collections.journal().mark_synced().expect("a mark");
     drop(node);

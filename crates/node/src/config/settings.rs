@@ -178,7 +178,7 @@ sections! {
         idle_unload: Option<Duration> = TimeOrOff(Time { min: SECOND, max: YEAR }),
             Default::Text("1h");
         /// Bytes of log after which a snapshot is taken in the background; a restart reads at
-        /// most about this much.
+        /// most about this much. About twice as much is kept, for the snapshot before.
         checkpoint_log: u64 = Size::<u64>::between(MIB, TIB), Default::Text("64MiB");
     }
 

@@ -204,6 +204,7 @@ fn table_status(error: &TableError) -> (StatusCode, &'static str) {
             (S::SERVICE_UNAVAILABLE, "damaged")
         }
         TableError::OthersHaveRows => (S::CONFLICT, "others_have_rows"),
+        TableError::RestartFirst => (S::CONFLICT, "restart_first"),
         TableError::Store(RowStoreError::Refused { .. } | RowStoreError::Full { .. }) => {
             (S::SERVICE_UNAVAILABLE, "disk")
         }

@@ -118,6 +118,17 @@ impl Collector for TableState {
             "1 while rows of tables are missing on this node, and none is served",
             damaged,
         )?;
+        let scrubbed = self.0.tables().scrubbed();
+        figures.counter(
+            "grapevine_rows_scrubbed_bytes",
+            "Bytes of rows that were read from the disk to find damaged pages",
+            scrubbed.bytes,
+        )?;
+        figures.counter(
+            "grapevine_rows_scrubs",
+            "Times the file of rows was read to its end to find damaged pages",
+            scrubbed.passes,
+        )?;
         let Ok(mut tables) = listed else {
             return Ok(());
         };

@@ -18,7 +18,7 @@ use grapevine_store::collections::Recovered;
 use grapevine_store::disk::DirectoryLock;
 use grapevine_store::filters::{FilterError, Filters};
 use grapevine_store::import::bloomd::BloomdDirectory;
-use grapevine_store::tables::LostRows;
+use grapevine_store::tables::{LostRows, ROWS_FILE};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -225,6 +225,15 @@ fn report(filters: &Filters, recovered: &Recovered) {
     }
     for (name, reason) in &recovered.damaged {
         tracing::error!("filter {} is damaged: {reason}", name.escape_ascii());
+    }
+    if let Some(reason) = &recovered.lost_manifest {
+        tracing::warn!("{reason}; recovered from the snapshot before and the log behind it");
+    }
+    if let Some(position) = recovered.older_rows {
+        tracing::warn!(
+            "{ROWS_FILE} is as of log position {position}, earlier than the snapshot says; the rows \
+             behind it came from the log"
+        );
     }
     if let Some(lost) = &recovered.lost_rows {
         report_lost_rows(lost);

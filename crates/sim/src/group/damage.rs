@@ -69,12 +69,20 @@ impl World {
             && self.collections(node).damaged_rows().is_some()
     }
 
-    /// A node with a damaged file of rows has started.
+    /// A node whose file of rows was damaged has started, and reads all of it, as nodes do now and then.
     pub(super) fn note_lacking(&mut self, node: usize) {
+        if self.damage.node == Some(node) && self.damage.of_rows {
+            self.scrub_rows(node);
+        }
         if self.rows_are_healing(node) {
             self.damage.lacking = true;
             self.hit(Branch::RowsLacking);
         }
+    }
+
+    fn scrub_rows(&self, node: usize) {
+        let collections = self.collections(node);
+        while let Ok(false) = collections.tables().scrub(&|| true) {}
     }
 
     /// Rows that are whole again have everything at once.

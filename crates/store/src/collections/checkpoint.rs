@@ -23,8 +23,8 @@ impl Collections {
         tail >= self.options.checkpoint_log && tail >= self.filters.unwritten() / 2
     }
 
-    /// Takes a snapshot of everything that changed and drops the log before it. Requests go on
-    /// meanwhile. While a filter or the rows are damaged, files are written but recovery goes on from
+    /// Takes a snapshot of everything that changed and drops the log before the snapshot before it.
+    /// Requests go on meanwhile. While a filter or the rows are damaged, files are written but recovery goes on from
     /// where it would have before.
     pub fn checkpoint(&self) -> Result<(), FilterError> {
         self.checkpoint_whole(&|| true).map(drop)
@@ -67,17 +67,19 @@ impl Collections {
             return Ok(false);
         }
         let failed = |error: io::Error| self.filters.snapshot_failed(&error);
+        Manifest::keep_before(&*self.disk).map_err(failed)?;
         manifest.write(&*self.disk).map_err(|error| match error {
             ManifestError::Unreadable(_) => self.keep_snapshot(&error),
             ManifestError::Io(error) => failed(error),
             error => failed(io::Error::other(error)),
         })?;
         *self.lock_unreadable() = None;
-        self.snapshot_position.store(position, Relaxed);
+        // What is lost of this snapshot is made good from the one before and the log behind that.
+        let before = self.snapshot_position.swap(position, Relaxed);
         // A removal that may not be durable, followed by others that are, would leave a hole.
         self.journal
             .log()
-            .truncate_before(position.min(self.keep_from.load(Relaxed)))
+            .truncate_before(before.min(self.keep_from.load(Relaxed)))
             .map_err(|error| failed(io::Error::other(error)))?;
         Ok(true)
     }

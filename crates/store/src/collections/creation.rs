@@ -18,16 +18,44 @@ use crate::identity::{IDENTITY_FILE, Identity};
 use crate::journal::LOG_DIR;
 use crate::log::segment::{self, SEGMENT_HEADER_LEN};
 use crate::log::{Log, LogConfig, REACHED_FILE};
-use crate::manifest::{MANIFEST_FILE, Manifest};
+use crate::manifest::{BEFORE_FILE, MANIFEST_FILE, Manifest};
 use crate::tables::TABLES_DIR;
 
-/// Identity and manifest of the directory, and whether they were made just now.
+/// What a directory begins with.
+pub(super) struct Beginning {
+    pub(super) identity: Identity,
+    pub(super) manifest: Manifest,
+    /// The manifest before it, if it belongs to the directory.
+    pub(super) before: Option<Manifest>,
+    /// Why the newest manifest is none, so that `manifest` is the one before.
+    pub(super) lost: Option<OpenError>,
+    /// They were made just now.
+    pub(super) created: bool,
+}
+
+/// Reads identity and manifest of the directory, or makes them.
 pub(super) fn read_or_make(
     disk: &Arc<dyn Disk>,
     config: LogConfig,
     entropy: &Entropy,
-) -> Result<(Identity, Manifest, bool), OpenError> {
-    let (identity, manifest) = (Identity::read(&**disk)?, Manifest::read(&**disk)?);
+) -> Result<Beginning, OpenError> {
+    let (identity, manifest) = (Identity::read(&**disk)?, Manifest::read(&**disk));
+    // It is of use for what the newest one cannot say, and no harm where it cannot be read.
+    let before = Manifest::read_before(&**disk).ok().flatten();
+    let before = before.filter(|before| {
+        let origin = identity.as_ref().map(|identity| identity.origin);
+        before.directory.is_some() && before.directory == origin
+    });
+    let manifest = match (manifest, identity, before.clone()) {
+        (Ok(None), Some(identity), Some(manifest)) => {
+            let lost = OpenError::NoManifest(BEFORE_FILE.to_owned());
+            return Ok(Beginning::from_before(identity, manifest, lost));
+        }
+        (Err(error), Some(identity), Some(manifest)) if error.is_of_contents() => {
+            return Ok(Beginning::from_before(identity, manifest, error.into()));
+        }
+        (manifest, ..) => manifest?,
+    };
     let identity = match (identity, manifest) {
         (Some(identity), Some(manifest)) => {
             if manifest
@@ -36,7 +64,13 @@ pub(super) fn read_or_make(
             {
                 return Err(OpenError::ForeignManifest);
             }
-            return Ok((identity, manifest, false));
+            return Ok(Beginning {
+                identity,
+                manifest,
+                before,
+                lost: None,
+                created: false,
+            });
         }
         (None, Some(_)) => return Err(OpenError::NoIdentity(MANIFEST_FILE.to_owned())),
         (identity, None) => identity,
@@ -64,7 +98,25 @@ pub(super) fn read_or_make(
         ..Manifest::default()
     };
     manifest.write(&**disk)?;
-    Ok((identity, manifest, true))
+    Ok(Beginning {
+        identity,
+        manifest,
+        before: None,
+        lost: None,
+        created: true,
+    })
+}
+
+impl Beginning {
+    fn from_before(identity: Identity, manifest: Manifest, lost: OpenError) -> Self {
+        Beginning {
+            identity,
+            before: Some(manifest.clone()),
+            manifest,
+            lost: Some(lost),
+            created: false,
+        }
+    }
 }
 
 /// Makes everything up to the identity; opening the directory makes the rest.

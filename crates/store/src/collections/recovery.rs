@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
 use grapevine_core::catalogue::Catalogue;
-use grapevine_core::membership::{GroupIdentity, MemberError, Members};
+use grapevine_core::membership::{GroupIdentity, MemberError, MemberRow, Members};
 use grapevine_core::operation::{EntryHeader, Operation, decode};
 
 use super::creation::read_or_make;
@@ -15,8 +15,8 @@ use crate::disk::Disk;
 use crate::filters::{Blocked, Entropy, FILTERS_DIR, Filters, Options};
 use crate::journal::{Journal, LOG_DIR};
 use crate::log::{Cut, Log, Position};
-use crate::manifest::ManifestError;
-use crate::tables::{LostRows, RowsMemory};
+use crate::manifest::{Manifest, ManifestError};
+use crate::tables::{Extent, LostRows, RowsMemory};
 
 /// What opening a data directory found.
 #[derive(Clone, Debug, Default)]
@@ -35,6 +35,10 @@ pub struct Recovered {
     pub damaged: Vec<(Vec<u8>, Arc<str>)>,
     /// The file of rows was not what it was.
     pub lost_rows: Option<LostRows>,
+    /// It was as of this position of the log, earlier than the manifest says, and the log had the rest.
+    pub older_rows: Option<Position>,
+    /// What is wrong with the newest manifest: recovery went on from the one before.
+    pub lost_manifest: Option<Arc<str>>,
 }
 
 impl Collections {
@@ -58,32 +62,31 @@ impl Collections {
         let mut config = options.log;
         let (salt, mark) = halves(entropy());
         config.salt = salt;
-        // 0 would be none.
-        let mark = mark.max(1);
-        let (identity, manifest, created) = read_or_make(&disk, config, &entropy)?;
+        let begun = read_or_make(&disk, config, &entropy)?;
+        let (identity, manifest) = (begun.identity, begun.manifest);
         Filters::make_directory(&*disk).map_err(of_filters)?;
         let (id, position) = (identity.origin.bytes(), manifest.position());
-        let (log, report) = Log::open(Arc::clone(&disk), LOG_DIR, id, config, position)?;
+        let lost_manifest = begun.lost.as_ref().map(|error| error.to_string().into());
+        let opened = Log::open(Arc::clone(&disk), LOG_DIR, id, config, position);
+        // Where the log does not go back to it, the manifest before is of no use.
+        let (log, report) = opened.map_err(|error| begun.lost.unwrap_or(error.into()))?;
+        let before = begun.before.as_ref();
+        let before = before.filter(|one| one.position() >= log.start());
         let revisions: Vec<_> = manifest.file_revisions().collect();
         let group = manifest.group.unwrap_or_else(|| GroupIdentity {
             id: entropy(),
             seed: identity.seed,
             met: false,
         });
-        let mut members = Members::new(group.id);
-        for row in manifest.members {
-            let merged = members.merge(row);
-            merged.map_err(|source| OpenError::Member { position, source })?;
-        }
+        let members = members_of(manifest.members, group.id, position)?;
         let journal = Arc::new(Journal::new(log, identity.origin, manifest.bookmark, mark));
         let bitmap = GroupBitmap::new(Arc::clone(&journal), &manifest.bitmap)
             .map_err(ManifestError::from)?;
         let hidden = manifest.hidden.into_iter().map(|name| name.into_vec());
         let expected = manifest.tables;
         let lineage = lineage(&group, identity.origin);
-        let (tables, lost_rows) =
-            open_tables(&disk, &journal, &entropy, rows, (expected, lineage))?;
-        let in_file = tables.in_file();
+        let extent = Extent::of(expected, before);
+        let (tables, lost_rows) = open_tables(&disk, &journal, &entropy, rows, (extent, lineage))?;
         let filters = Filters::new(
             Arc::clone(&disk),
             identity,
@@ -93,6 +96,7 @@ impl Collections {
             Catalogue::from_rows(manifest.rows, hidden),
         );
         filters.refuse_older(revisions.into_iter());
+        let in_file = tables.in_file();
         let collections = Collections {
             disk,
             options,
@@ -109,19 +113,24 @@ impl Collections {
             diverged: Mutex::default(),
         };
         let mut recovered = Recovered {
-            created,
+            created: begun.created,
             cut: report.cut,
             lost_rows,
+            lost_manifest,
             ..Recovered::default()
         };
+        if let Some(before) = before {
+            collections.replay_older_rows(before, expected, position, &mut recovered)?;
+        }
         collections.replay_all(position, in_file, expected, &mut recovered)?;
-        collections.settle_replayed()?;
+        collections.settle_replayed(before.filter(|_| recovered.lost_manifest.is_some()))?;
         recovered.damaged = collections.filters.damaged();
         Ok((collections, recovered))
     }
 
-    /// What follows from the whole of what was replayed.
-    fn settle_replayed(&self) -> Result<(), OpenError> {
+    /// What follows from the whole of what was replayed. A manifest that took the place of a lost one is
+    /// given.
+    fn settle_replayed(&self, in_place: Option<&Manifest>) -> Result<(), OpenError> {
         self.tell_filters(&self.lock_system());
         self.filters.rename_all();
         // A node that has left its group is on its own, and has what others made.
@@ -141,6 +150,11 @@ impl Collections {
             self.filters.remove_orphans().map_err(of_filters)?;
         }
         self.settle_lost_rows();
+        if let (Some(manifest), None) = (in_place, self.journal.read_only())
+            && let Err(error) = manifest.write(&*self.disk)
+        {
+            drop(self.journal.fail(|| error.to_string()));
+        }
         Ok(())
     }
 
@@ -273,12 +287,26 @@ impl Collections {
     }
 }
 
+fn members_of(
+    rows: Vec<MemberRow>,
+    group: [u8; 16],
+    position: Position,
+) -> Result<Members, OpenError> {
+    let mut members = Members::new(group);
+    for row in rows {
+        let merged = members.merge(row);
+        merged.map_err(|source| OpenError::Member { position, source })?;
+    }
+    Ok(members)
+}
+
+/// What follows from 16 random bytes: a salt, and a mark, of which 0 would be none.
 fn halves(bytes: [u8; 16]) -> (u64, u64) {
     let number = |from: usize| {
         let bytes = bytes[from..from + 8].try_into();
         u64::from_le_bytes(bytes.expect("eight bytes"))
     };
-    (number(0), number(8))
+    (number(0), number(8).max(1))
 }
 
 fn of_filters(source: std::io::Error) -> OpenError {

@@ -5,15 +5,16 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use grapevine_core::membership::GroupIdentity;
-use grapevine_core::operation::{EntryHeader, Operation, Stream, decode};
+use grapevine_core::operation::{EntryHeader, Operation, OperationError, Stream, decode};
 
-use super::{Collections, OpenError, lineage};
+use super::{Collections, OpenError, Recovered, lineage};
 use crate::disk::Disk;
 use crate::filters::Entropy;
 use crate::journal::{Journal, ReadOnly};
 use crate::log::Position;
 use crate::log::frame::ENTRY_PREFIX_LEN;
-use crate::tables::{FlushError, LostRows, RowsMemory, TableError, Tables};
+use crate::manifest::Manifest;
+use crate::tables::{Extent, FlushError, LostRows, RowsMemory, TableError, Tables};
 
 /// The tables of a directory, and what was found if their file is lost. It is to have everything up to
 /// the position that is given, and not more than the journal; beside it stands whose epochs count.
@@ -22,11 +23,11 @@ pub(super) fn open_tables(
     journal: &Arc<Journal>,
     entropy: &Entropy,
     memory: RowsMemory,
-    (expected, lineage): (Position, [u8; 16]),
+    (extent, lineage): (Extent, [u8; 16]),
 ) -> Result<(Tables, Option<LostRows>), OpenError> {
     let (disk, journal_of_tables) = (Arc::clone(disk), Arc::clone(journal));
     let entropy = Arc::clone(entropy);
-    let (tables, lost) = Tables::open(disk, journal_of_tables, entropy, memory, expected, lineage)?;
+    let (tables, lost) = Tables::open(disk, journal_of_tables, entropy, memory, extent, lineage)?;
     let (position, end) = (tables.in_file(), journal.appended());
     if position > end {
         return Err(OpenError::TablesAhead { position, end });
@@ -55,11 +56,57 @@ pub(super) fn is_of_a_state(header: &EntryHeader, operation: &Operation<'_>) -> 
 /// Why the older part of the log was not replayed to its end.
 enum Broken {
     /// An entry is no operation.
-    Unreadable,
+    Unreadable(OperationError),
     Open(OpenError),
 }
 
 impl Collections {
+    /// Replays what the log has of rows from the snapshot before on and before `until`, from which on
+    /// everything is replayed, if the file has less than is `expected`. It has not less than that one
+    /// says.
+    pub(super) fn replay_older_rows(
+        &self,
+        before: &Manifest,
+        expected: Position,
+        until: Position,
+        recovered: &mut Recovered,
+    ) -> Result<(), OpenError> {
+        let (group, in_file) = (self.group(), self.tables.in_file());
+        if in_file >= expected || self.tables.rebuilds_before(Position::MAX) {
+            return Ok(());
+        }
+        recovered.older_rows = Some(in_file);
+        self.replay_lineage(&before.group.unwrap_or(group))?;
+        let mut broken = None;
+        let read = self
+            .journal
+            .log()
+            .read_from(before.position(), |position, entry| {
+                let end = position + (ENTRY_PREFIX_LEN + entry.len()) as Position;
+                if position >= until {
+                    return ControlFlow::Break(());
+                }
+                recovered.operations += 1;
+                match self.replay_rows_of(position, entry, end > in_file) {
+                    Ok(()) => ControlFlow::Continue(()),
+                    Err(error) => {
+                        broken = Some((position, error));
+                        ControlFlow::Break(())
+                    }
+                }
+            });
+        self.replay_lineage(&group)?;
+        match broken {
+            Some((_, Broken::Open(error))) => return Err(error),
+            Some((position, Broken::Unreadable(source))) => {
+                return Err(OpenError::Operation { position, source });
+            }
+            None => {}
+        }
+        read?;
+        Ok(())
+    }
+
     /// Replays what the log has of rows before `until`, from which on everything is replayed; true if
     /// that is all there ever was.
     pub(super) fn replay_lost_rows(&self, until: Position) -> Result<bool, OpenError> {
@@ -81,7 +128,7 @@ impl Collections {
             if position >= until {
                 return ControlFlow::Break(());
             }
-            match self.replay_rows_of(position, entry) {
+            match self.replay_rows_of(position, entry, true) {
                 Ok(()) => ControlFlow::Continue(()),
                 Err(error) => {
                     broken = Some(error);
@@ -93,7 +140,7 @@ impl Collections {
         match broken {
             Some(Broken::Open(error)) => Err(error),
             // Nothing else needs this part of the log. What it had comes from peers.
-            Some(Broken::Unreadable) => Ok(false),
+            Some(Broken::Unreadable(_)) => Ok(false),
             None => Ok(read.is_ok() && start == 0),
         }
     }
@@ -104,9 +151,10 @@ impl Collections {
         self.tables.change_lineage(lineage, || Ok(0)).map(drop)
     }
 
-    fn replay_rows_of(&self, position: Position, entry: &[u8]) -> Result<(), Broken> {
-        let (header, bytes) = EntryHeader::decode(entry).map_err(|_| Broken::Unreadable)?;
-        let operation = decode(bytes).map_err(|_| Broken::Unreadable)?;
+    /// Replays an entry as far as it is about rows; those that the file has are passed over.
+    fn replay_rows_of(&self, position: Position, entry: &[u8], new: bool) -> Result<(), Broken> {
+        let (header, bytes) = EntryHeader::decode(entry).map_err(Broken::Unreadable)?;
+        let operation = decode(bytes).map_err(Broken::Unreadable)?;
         if is_of_a_state(&header, &operation) {
             self.tables.replayed_of_a_state();
         }
@@ -114,7 +162,7 @@ impl Collections {
             let changed = self.replay_lineage(group);
             changed.map_err(|error| Broken::Open(OpenError::ReadOnly(error)))?;
         }
-        if is_of_tables(&operation) {
+        if is_of_tables(&operation) && new {
             let end = position + (ENTRY_PREFIX_LEN + entry.len()) as Position;
             self.replay_operation(position, end, &header, &operation)
                 .map_err(Broken::Open)?;
@@ -147,6 +195,9 @@ impl Collections {
         }
         if self.lock_system().members.joined().count() > 1 {
             return Err(TableError::OthersHaveRows);
+        }
+        if self.tables.wants_restart() {
+            return Err(TableError::RestartFirst);
         }
         let forgotten = self.tables.forget_damage();
         match self.tables.flush() {

@@ -65,6 +65,9 @@ impl Tables {
         let room = EXAMINED_MAX.saturating_sub(keys.len());
         if let (Some(file), true) = (state.file.clone(), room > 0) {
             let due = file.due(&state.due_after, horizon, room);
+            if due.is_err() && self.give_up_damaged(&mut state) {
+                return Ok(0);
+            }
             let due = due.map_err(|error| self.fail(&error))?;
             // From the beginning again, once the end was reached.
             state.due_after = match due.last() {
@@ -73,7 +76,10 @@ impl Tables {
             };
             keys.extend(due.into_iter().map(|due| due.key));
         }
-        let records = state.get(&keys).map_err(|error| self.fail(&error))?;
+        let records = self.read(&mut state, |state| state.get(&keys))?;
+        if state.mending.is_damaged() {
+            return Ok(0);
+        }
         let mut removed = 0;
         for (key, record) in keys.into_iter().zip(records) {
             // The same key may have been found twice.

@@ -189,16 +189,13 @@ impl State {
         }
     }
 
-    /// Removes the rows of a table that these operations made.
-    fn remove_seen(
-        &mut self,
+    /// The rows of a table that these operations made.
+    fn seen(
+        &self,
         name: &[u8],
         seen: &VersionVector,
-    ) -> Result<(), super::RowStoreError> {
-        if self.present(name).is_none() {
-            return Ok(());
-        }
-        let mut found: Vec<(Vec<u8>, Record)> = Vec::new();
+    ) -> Result<Vec<(Vec<u8>, Record)>, super::RowStoreError> {
+        let mut found = Vec::new();
         let (from, to) = (record_key(name, b""), after_table(name));
         self.visit(&from, Some(&to), &mut |key, record| {
             if seen.covers(record.dot) {
@@ -206,6 +203,10 @@ impl State {
             }
             std::ops::ControlFlow::Continue(())
         })?;
+        Ok(found)
+    }
+
+    fn remove_seen(&mut self, name: &[u8], found: Vec<(Vec<u8>, Record)>) {
         for (key, record) in found {
             let Dot { origin, sequence } = record.dot;
             self.knowledge_dirty |= self.knowledge.removed.advance(origin, sequence);
@@ -219,7 +220,6 @@ impl State {
         let table = self.table(name);
         table.forgotten = position;
         table.touch();
-        Ok(())
     }
 }
 
@@ -292,9 +292,10 @@ impl Tables {
         let relation = state.relation(&dropped.table.name, dropped.table.epoch);
         let position = append()?;
         state.describe(&dropped.table, position);
-        if relation == Relation::Foreign {
-            let removed = state.remove_seen(&dropped.table.name, &dropped.seen);
-            removed.map_err(|error| self.fail(&error))?;
+        if relation == Relation::Foreign && state.present(&dropped.table.name).is_some() {
+            let (name, seen) = (&dropped.table.name, &dropped.seen);
+            let found = self.read(state, |state| state.seen(name, seen))?;
+            state.remove_seen(name, found);
         }
         Ok(())
     }

@@ -120,17 +120,19 @@ impl Tables {
         let before = up_to.map(|up_to| [up_to, &[0]].concat());
         let mut from = after.to_vec();
         loop {
-            let state = self.lock();
-            let mut ours = Vec::new();
-            let visited = state.visit(&from, before.as_deref(), &mut |key, record| {
-                ours.push((key.to_vec(), record.clone()));
-                if ours.len() >= RECORDS_PER_TURN {
-                    ControlFlow::Break(())
-                } else {
-                    ControlFlow::Continue(())
-                }
-            });
-            visited.map_err(|error| self.fail(&error))?;
+            let mut state = self.lock();
+            let ours = self.read(&mut state, |state| {
+                let mut ours = Vec::new();
+                state.visit(&from, before.as_deref(), &mut |key, record| {
+                    ours.push((key.to_vec(), record.clone()));
+                    if ours.len() >= RECORDS_PER_TURN {
+                        ControlFlow::Break(())
+                    } else {
+                        ControlFlow::Continue(())
+                    }
+                })?;
+                Ok(ours)
+            })?;
             let ended = ours.len() < RECORDS_PER_TURN;
             let mut turn = theirs;
             theirs = match ours.last() {
@@ -259,7 +261,7 @@ impl Tables {
             return Ok(BTreeMap::new());
         }
         let keys: Vec<Vec<u8>> = kept.iter().map(|kept| kept.key.clone()).collect();
-        let records = state.get(&keys).map_err(|error| self.fail(&error))?;
+        let records = self.read(&mut state, |state| state.get(&keys))?;
         let mut rows: BTreeMap<Vec<u8>, Vec<KeyedRow>> = BTreeMap::new();
         for (kept, record) in kept.iter().zip(records) {
             let unchanged = record.filter(|r| r.dot == kept.dot && !state.may_be_absent(r));

@@ -3,9 +3,9 @@
 use std::sync::{Arc, PoisonError};
 
 use super::Tables;
-use super::redb_store::{RedbStore, io_refused};
-use super::row_store::{Commit, RowStore};
-use crate::disk::{DiskFile, is_passing};
+use super::redb_store::{NewFiles, RedbStore, io_refused};
+use super::row_store::{Commit, RowStore, RowStoreError};
+use crate::disk::is_passing;
 use crate::filters::FilterError;
 use crate::journal::ReadOnly;
 
@@ -32,8 +32,8 @@ impl From<FlushError> for FilterError {
 /// What rows are written to.
 enum Target {
     Store(Arc<dyn RowStore>),
-    /// The file of a database that is to be made.
-    New(Arc<dyn DiskFile>),
+    /// The files of a database that is to be made.
+    New(NewFiles),
 }
 
 impl Tables {
@@ -75,11 +75,13 @@ impl Tables {
         };
         let written: Result<Arc<dyn RowStore>, _> = match target {
             Target::Store(file) => file.commit(&commit).map(|()| file),
-            Target::New(file) => RedbStore::create(&*self.disk, file, self.memory.cache, &commit)
+            Target::New(files) => RedbStore::create(&*self.disk, files, self.memory.cache, &commit)
                 .map(|store| Arc::new(store) as _),
         };
         let file = match written {
             Ok(file) => file,
+            // It met a page that does not hold. The log has what was to be written.
+            Err(RowStoreError::Corrupt { .. }) if self.damage().is_some() => return Ok(()),
             Err(error) => {
                 let failed = self.fail(&error);
                 self.read_on();
@@ -87,6 +89,11 @@ impl Tables {
             }
         };
         let mut state = self.lock();
+        // Meanwhile the file may have been given up.
+        let frozen_still = state.frozen.as_ref();
+        if !frozen_still.is_some_and(|still| Arc::ptr_eq(still, &frozen)) {
+            return Ok(());
+        }
         state.file = Some(file);
         state.frozen = None;
         state.in_file = descriptions.position;
@@ -100,7 +107,7 @@ impl Tables {
             return Ok(Target::Store(Arc::clone(file)));
         }
         match RedbStore::prepare(&*self.disk) {
-            Ok(file) => Ok(Target::New(file)),
+            Ok(files) => Ok(Target::New(files)),
             Err(error) if is_passing(&error) => Err(FlushError::NoFile(error.to_string().into())),
             Err(error) => Err(self.fail(&io_refused(error)).into()),
         }

@@ -13,8 +13,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use grapevine_core::table::validate_key;
 use redb::StorageBackend;
 
+use super::checked_file::CheckedFile;
 use super::record::split_key;
-use super::redb_store::{RedbStore, corrupt};
+use super::redb_store::{RedbStore, Trust, corrupt};
 use super::row_store::{RowStore, RowStoreError};
 use super::state::{Counts, State};
 use super::{ROWS_FILE, TABLES_DIR};
@@ -101,7 +102,10 @@ pub(crate) fn inspect(disk: &dyn Disk) -> Result<Option<Inspected>, RowStoreErro
         Err(error) => return Err(refused(error)),
     };
     let bytes = file.len().map_err(refused)?;
-    let store = RedbStore::over(Scratch::new(file, bytes), CACHE_BYTES)?;
+    // Where there are checksums a node goes by them, also for bytes that redb passes over.
+    let checked = CheckedFile::load(disk, &file, OpenMode::Read).map_err(refused)?;
+    let file = checked.map_or(file, |checked| Arc::new(checked) as _);
+    let store = RedbStore::over(Scratch::new(file, bytes), CACHE_BYTES, Trust::Nothing)?;
     let mut counts: BTreeMap<Vec<u8>, Counts> = BTreeMap::new();
     let mut wrong = None;
     let mut rows = 0;
@@ -155,7 +159,8 @@ struct Written {
     pages: BTreeMap<u64, Vec<u8>>,
 }
 
-const PAGE_BYTES: u64 = 4096;
+/// Bytes of a page.
+pub(super) const PAGE_BYTES: u64 = 4096;
 
 impl Scratch {
     pub(super) fn new(file: Arc<dyn DiskFile>, length: u64) -> Self {
@@ -193,7 +198,7 @@ impl fmt::Debug for Scratch {
 }
 
 /// The pages that a range touches: number, where in the page it begins, how many bytes.
-fn pieces(offset: u64, length: usize) -> impl Iterator<Item = (u64, usize, usize)> {
+pub(super) fn pieces(offset: u64, length: usize) -> impl Iterator<Item = (u64, usize, usize)> {
     let end = offset + length as u64;
     let mut at = offset;
     std::iter::from_fn(move || {

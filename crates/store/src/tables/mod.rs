@@ -15,10 +15,11 @@
 //! `epochs.rs` (tables that are dropped), `changes.rs` with `recent.rs` (watching), `collect.rs` with `knowledge.rs`
 //! (removing what is gone),
 //! `exchange.rs` (other nodes' state), `damage.rs` (a file that is lost), `flush.rs`, `row_store.rs` with `redb_store.rs` (the file),
-//! `inspection.rs` (the file from outside).
+//! `checked_file.rs` (its pages), `scrub.rs` (reading all of them now and then), `inspection.rs` (the file from outside).
 
 mod carry;
 mod changes;
+mod checked_file;
 mod collect;
 mod damage;
 mod epochs;
@@ -32,6 +33,7 @@ mod recent;
 mod record;
 mod redb_store;
 mod row_store;
+mod scrub;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -45,6 +47,7 @@ use grapevine_core::sync::Off;
 use grapevine_core::table::{Row, RowError, VersionsExhausted};
 
 pub use changes::{Backlog, Changed, Changes};
+pub(crate) use checked_file::SUMS_FILE;
 pub use damage::LostRows;
 pub(crate) use damage::SET_ASIDE_PREFIX;
 pub use epochs::Dropping;
@@ -54,6 +57,7 @@ pub(crate) use inspection::{copy_rows, head, inspect};
 pub use measure::Measure;
 pub use read::{Lookup, Page, TableSummary};
 pub use row_store::RowStoreError;
+pub use scrub::Scrubbed;
 pub use touch::Touching;
 pub use write::{Creation, Deletion, Merged, Written};
 
@@ -61,7 +65,9 @@ use crate::disk::Disk;
 use crate::filters::Entropy;
 use crate::journal::{Journal, ReadOnly};
 use crate::log::Position;
+use crate::manifest::Manifest;
 use redb_store::RedbStore;
+use scrub::Scrub;
 use state::State;
 
 /// Directory of the file in the data directory.
@@ -91,6 +97,23 @@ impl Default for RowsMemory {
             unwritten: 128 << 20,
             recent: 64 << 20,
         }
+    }
+}
+
+/// Up to where in the journal the file of rows is to have everything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Extent {
+    /// As the snapshot says.
+    pub(crate) expected: Position,
+    /// As the snapshot before says: what follows is replayed from the journal.
+    pub(crate) enough: Position,
+}
+
+impl Extent {
+    /// As the snapshot says, and the one before if the journal goes back to it.
+    pub(crate) fn of(expected: Position, before: Option<&Manifest>) -> Self {
+        let enough = before.map_or(expected, |before| before.tables.min(expected));
+        Extent { expected, enough }
     }
 }
 
@@ -127,6 +150,12 @@ pub enum TableError {
     /// Rows are missing here, and it is not known which. Nothing was changed.
     #[error("the rows of this node are damaged and are being fetched from peers: {0}")]
     Damaged(Arc<str>),
+    /// The file was found damaged while the node ran, and only a start reads the whole log.
+    #[error(
+        "restart the node before rows are given up: it makes them anew from the log, as far as that \
+         has them"
+    )]
+    RestartFirst,
     /// Rows that are missing here come from the members that have them.
     #[error(
         "the rows come from the other members of the group; enter for those that will not come \
@@ -149,6 +178,10 @@ pub struct Tables {
     flushing: Mutex<()>,
     state: Mutex<State>,
     bell: OnceLock<Bell>,
+    /// What was found of the file since the start, until somebody asks.
+    lost: Mutex<Option<LostRows>>,
+    /// How far the file is read by the scrub.
+    scrub: Mutex<Scrub>,
     /// How this node's clock is off, while it is.
     off: Mutex<Option<Off>>,
     memory: RowsMemory,
@@ -156,7 +189,7 @@ pub struct Tables {
 
 impl Tables {
     /// The tables of a directory, as its file has them; what the journal has behind that position
-    /// is replayed by the caller. A file that is damaged, or does not have everything up to `expected`,
+    /// is replayed by the caller. A file that is damaged, or does not have enough,
     /// is set aside: what was found is given, and the caller replays all that the journal has.
     /// Epochs of `lineage` count.
     pub(crate) fn open(
@@ -164,7 +197,7 @@ impl Tables {
         journal: Arc<Journal>,
         entropy: Entropy,
         memory: RowsMemory,
-        expected: Position,
+        extent: Extent,
         lineage: [u8; 16],
     ) -> Result<(Self, Option<LostRows>), RowStoreError> {
         let store = match journal.read_only() {
@@ -184,11 +217,11 @@ impl Tables {
             None => Ok(State::default()),
         });
         let (mut state, lost) = match loaded {
-            Ok(state) if state.is_of_use(expected) => {
+            Ok(state) if state.is_of_use(extent) => {
                 let lost = state.mending.damage.as_ref().map(damage::Damage::told);
                 (state, lost)
             }
-            Ok(state) => lost(&*disk, &journal, state, expected),
+            Ok(state) => lost(&*disk, &journal, state, extent.expected),
             Err(error @ RowStoreError::Corrupt { .. }) => {
                 set_aside(&*disk, &journal, error.to_string())
             }
@@ -203,6 +236,8 @@ impl Tables {
             flushing: Mutex::new(()),
             state: Mutex::new(state),
             bell: OnceLock::new(),
+            lost: Mutex::default(),
+            scrub: Mutex::default(),
             off: Mutex::new(None),
             memory,
         };
@@ -248,6 +283,7 @@ impl Tables {
     /// back: all that is left is as durable as promised.
     fn lock(&self) -> MutexGuard<'_, State> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.give_up_damaged(&mut state);
         state.settle(self.journal.settled());
         if self.journal.log_failed() && !state.is_settled() {
             state.take_back(self.journal.settled_at_last());
@@ -259,6 +295,20 @@ impl Tables {
     fn step(&self) -> u32 {
         let [a, b, c, d, ..] = (self.entropy)();
         u32::from_le_bytes([a, b, c, d])
+    }
+
+    /// Reads while a change is under way, which goes on with damaged rows where the file turns out to be
+    /// damaged. Where it cannot be read for another reason, the node takes no more changes.
+    fn read<T>(
+        &self,
+        state: &mut State,
+        read: impl Fn(&State) -> Result<T, RowStoreError>,
+    ) -> Result<T, ReadOnly> {
+        let mut result = read(state);
+        if result.is_err() && self.give_up_damaged(state) {
+            result = read(state);
+        }
+        result.map_err(|error| self.fail(&error))
     }
 
     /// After the file could not be read while a change was under way: the node takes no more.
@@ -292,20 +342,8 @@ fn lost(
     set_aside(disk, journal, reason)
 }
 
-/// Sets the file aside, and gives the rows that are begun instead. On a node that takes no writes
-/// it stays where it is, and nothing is written over it.
+/// Sets the file aside, and gives the rows that are begun instead.
 fn set_aside(disk: &dyn Disk, journal: &Journal, reason: String) -> (State, Option<LostRows>) {
-    let renamed = match journal.read_only() {
-        Some(_) => None,
-        None => damage::set_aside(disk).unwrap_or_else(|error| {
-            drop(journal.fail(|| format!("setting {ROWS_FILE} aside: {error}")));
-            None
-        }),
-    };
-    let lost = LostRows {
-        reason: Arc::from(&reason[..]),
-        set_aside: renamed,
-        rebuilt: false,
-    };
+    let lost = damage::set_aside(disk, journal, reason.clone());
     (State::lost(reason), Some(lost))
 }

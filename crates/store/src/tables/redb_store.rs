@@ -2,7 +2,8 @@
 //!
 //! All commits are durable, and each has the position of the journal that it stands for. They are
 //! rare: rows are gathered in memory, where the journal has them too, and written many at a time,
-//! in order.
+//! in order. Each records which pages are free, so that opening reads a few pages only, also after
+//! a kill; every page is checked when it is read, see `checked_file.rs`.
 //!
 //! The database lies on the disk seam, so simulated disks cut it as they cut everything else.
 //! It is made under another name and renamed, so a file of its name is a whole database.
@@ -10,16 +11,17 @@
 use std::fmt;
 use std::io;
 use std::ops::{Bound, ControlFlow};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use redb::{
     Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, StorageBackend,
     TableDefinition,
 };
 
+use super::checked_file::{CheckedFile, SUMS_FILE};
 use super::inspection::Scratch;
 use super::record::{Record, after_table, record_key};
-use super::row_store::{Commit, Contents, Due, RowStore, RowStoreError, Visit};
+use super::row_store::{Commit, Contents, Due, RowStore, RowStoreError, ScrubPlace, Visit};
 use super::state::is_empty;
 use super::{ROWS_FILE, TABLES_DIR};
 use crate::disk::{Disk, DiskFile, OpenMode, is_full};
@@ -40,9 +42,33 @@ const FORMAT_VERSION: u8 = 2;
 /// While rows are missing: nobody is to read the file as if it were whole.
 const DAMAGED_VERSION: u8 = 3;
 
+/// Memory that pages may take which a scrub reads, in bytes.
+const SCRUB_CACHE_BYTES: usize = 1 << 20;
+/// A file of at most so many bytes is scrubbed as a whole, with what redb keeps in it for itself. Of a
+/// larger one that is read by each start and commit.
+const SCRUB_WHOLE_BYTES: u64 = 4 << 20;
+
 /// An open database.
 pub(super) struct RedbStore {
     database: Database,
+    /// Its file; none where what is read has no checksums.
+    file: Option<Arc<CheckedFile>>,
+    damage: OnceLock<String>,
+}
+
+/// What is to be believed of a file when it is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trust {
+    /// That what is read of it holds, since whoever reads it checks that.
+    Pages,
+    /// Nothing: all of it is read, and its checksums are worked out.
+    Nothing,
+}
+
+/// The files that a database is to be made of.
+pub(super) struct NewFiles {
+    rows: Arc<dyn DiskFile>,
+    sums: Arc<dyn DiskFile>,
 }
 
 /// A file of the disk seam, as redb wants it.
@@ -129,8 +155,9 @@ fn place(due: u64, key: &[u8]) -> Vec<u8> {
 }
 
 impl RedbStore {
-    /// Opens the database of a directory; none if it has none yet. Every page of it is checked:
-    /// what was altered since it was written is found here and not served.
+    /// Opens the database of a directory; none if it has none yet. Where it has no checksums that
+    /// belong to it, or a page that is needed does not match, all of it is read: what was altered
+    /// since it was written is found here and not served.
     /// `cache` is the memory that pages of it may take, in bytes.
     pub(super) fn open(disk: &dyn Disk, cache: usize) -> Result<Option<Self>, RowStoreError> {
         let file = match disk.open(ROWS_FILE, OpenMode::ReadWrite) {
@@ -142,7 +169,20 @@ impl RedbStore {
         file.sync()
             .and_then(|()| file.drop_cache())
             .map_err(io_refused)?;
-        Ok(Some(Self::over(Backend(file), cache)?))
+        let checked = CheckedFile::load(disk, &file, OpenMode::ReadWrite);
+        if let Some(checked) = checked.map_err(io_refused)? {
+            match Self::over_checked(checked, cache) {
+                Err(RowStoreError::Corrupt { .. }) => {}
+                opened => return opened.map(Some),
+            }
+        }
+        drop(Self::over(
+            Backend(Arc::clone(&file)),
+            cache,
+            Trust::Nothing,
+        )?);
+        let checked = CheckedFile::build(disk, file).map_err(io_refused)?;
+        Self::over_checked(checked, cache).map(Some)
     }
 
     /// The same, to read only: what redb would write to the file it keeps in memory.
@@ -156,20 +196,40 @@ impl RedbStore {
             Err(error) => return Err(io_refused(error)),
         };
         let length = file.len().map_err(io_refused)?;
-        Ok(Some(Self::over(Scratch::new(file, length), cache)?))
+        let checked = CheckedFile::load(disk, &file, OpenMode::Read);
+        if let Some(checked) = checked.map_err(io_refused)? {
+            let scratch = Scratch::new(Arc::new(checked), length);
+            match Self::over(scratch, cache, Trust::Pages) {
+                Err(RowStoreError::Corrupt { .. }) => {}
+                opened => return opened.map(Some),
+            }
+        }
+        Self::over(Scratch::new(file, length), cache, Trust::Nothing).map(Some)
+    }
+
+    fn over_checked(file: CheckedFile, cache: usize) -> Result<Self, RowStoreError> {
+        let file = Arc::new(file);
+        let backend = Backend(Arc::clone(&file) as _);
+        let mut store = Self::over(backend, cache, Trust::Pages)?;
+        store.file = Some(file);
+        Ok(store)
     }
 
     /// Opens a database that exists.
-    pub(super) fn over(backend: impl StorageBackend, cache: usize) -> Result<Self, RowStoreError> {
+    pub(super) fn over(
+        backend: impl StorageBackend,
+        cache: usize,
+        trust: Trust,
+    ) -> Result<Self, RowStoreError> {
         if backend.len().map_err(io_refused)? == 0 {
             return Err(corrupt("it is empty"));
         }
         let mut builder = Builder::new();
         builder
             .set_cache_size(cache)
-            .set_check_integrity_on_open(true);
+            .set_check_integrity_on_open(trust == Trust::Nothing);
         let database = builder.create_with_backend(backend).map_err(unreadable)?;
-        let store = RedbStore { database };
+        let store = Self::of(database, None);
         let state = store.begin_read()?.open_table(STATE).map_err(refused)?;
         let format = state.get(FORMAT).map_err(refused)?;
         match format.as_ref().map(|guard| guard.value()) {
@@ -188,27 +248,41 @@ impl RedbStore {
         Ok(store)
     }
 
-    /// Opens the file that a database is to be made of.
-    pub(super) fn prepare(disk: &dyn Disk) -> io::Result<Arc<dyn DiskFile>> {
-        disk.create_dir(TABLES_DIR)?;
-        disk.sync_dir("")?;
-        disk.open(NEW_FILE, OpenMode::Create)
+    fn of(database: Database, file: Option<Arc<CheckedFile>>) -> Self {
+        RedbStore {
+            database,
+            file,
+            damage: OnceLock::new(),
+        }
     }
 
-    /// Makes the database of the file prepared for it, with a first commit; it has its name once
+    /// Opens the files that a database is to be made of.
+    pub(super) fn prepare(disk: &dyn Disk) -> io::Result<NewFiles> {
+        disk.create_dir(TABLES_DIR)?;
+        disk.sync_dir("")?;
+        // Where a file of rows is to be replaced, its head does not fit these: all of it would be read.
+        Ok(NewFiles {
+            rows: disk.open(NEW_FILE, OpenMode::Create)?,
+            sums: disk.open(SUMS_FILE, OpenMode::Create)?,
+        })
+    }
+
+    /// Makes the database of the files prepared for it, with a first commit; it has its name once
     /// that is durable.
     pub(super) fn create(
         disk: &dyn Disk,
-        file: Arc<dyn DiskFile>,
+        files: NewFiles,
         cache: usize,
         first: &Commit<'_>,
     ) -> Result<Self, RowStoreError> {
+        let file = CheckedFile::begin(files.rows, files.sums).map_err(io_refused)?;
+        let file = Arc::new(file);
         let mut builder = Builder::new();
         builder.set_cache_size(cache);
         let database = builder
-            .create_with_backend(Backend(file))
+            .create_with_backend(Backend(Arc::clone(&file) as _))
             .map_err(unreadable)?;
-        let store = RedbStore { database };
+        let store = Self::of(database, Some(file));
         store.commit(first)?;
         disk.rename(NEW_FILE, ROWS_FILE).map_err(io_refused)?;
         disk.sync_dir(TABLES_DIR).map_err(io_refused)?;
@@ -254,8 +328,8 @@ fn record(bytes: &[u8]) -> Result<Record, RowStoreError> {
     Record::decode(bytes).ok_or_else(|| corrupt("a record does not decode"))
 }
 
-impl RowStore for RedbStore {
-    fn get(&self, keys: &[&[u8]]) -> Result<Vec<Option<Record>>, RowStoreError> {
+impl RedbStore {
+    fn read_records(&self, keys: &[&[u8]]) -> Result<Vec<Option<Record>>, RowStoreError> {
         let records = self.begin_read()?.open_table(RECORDS).map_err(refused)?;
         let get = |key: &&[u8]| match records.get(*key).map_err(refused)? {
             Some(guard) => record(guard.value()).map(Some),
@@ -264,7 +338,7 @@ impl RowStore for RedbStore {
         keys.iter().map(get).collect()
     }
 
-    fn visit(
+    fn visit_records(
         &self,
         begin: Bound<&[u8]>,
         before: Option<&[u8]>,
@@ -284,7 +358,12 @@ impl RowStore for RedbStore {
         Ok(())
     }
 
-    fn due(&self, after: &[u8], horizon: u64, count: usize) -> Result<Vec<Due>, RowStoreError> {
+    fn read_due(
+        &self,
+        after: &[u8],
+        horizon: u64,
+        count: usize,
+    ) -> Result<Vec<Due>, RowStoreError> {
         let table = self.begin_read()?.open_table(DUE).map_err(refused)?;
         let range = (Bound::Excluded(after), Bound::Unbounded);
         let mut due = Vec::new();
@@ -304,8 +383,10 @@ impl RowStore for RedbStore {
         Ok(due)
     }
 
-    fn commit(&self, commit: &Commit<'_>) -> Result<(), RowStoreError> {
-        let write = self.database.begin_write().map_err(refused)?;
+    fn write(&self, commit: &Commit<'_>) -> Result<(), RowStoreError> {
+        let mut write = self.database.begin_write().map_err(refused)?;
+        // What a start needs to go on from this commit without reading the whole file.
+        write.set_quick_repair(true);
         {
             let mut records = write.open_table(RECORDS).map_err(refused)?;
             let mut due = write.open_table(DUE).map_err(refused)?;
@@ -365,5 +446,108 @@ impl RowStore for RedbStore {
             }
         }
         write.commit().map_err(refused)
+    }
+}
+
+impl RedbStore {
+    /// Notes that the file is damaged, once and for all: after that redb answers nothing more, and
+    /// does not say why.
+    fn noted<T>(&self, result: Result<T, RowStoreError>) -> Result<T, RowStoreError> {
+        result.map_err(|error| {
+            if let RowStoreError::Corrupt { what, .. } = &error {
+                self.damage.get_or_init(|| what.clone());
+            }
+            self.damage.get().map_or(error, |what| corrupt(what))
+        })
+    }
+
+    /// Reads on from the disk, as a database of its own: what the other one has in memory says
+    /// nothing about the disk.
+    fn scrub_from(
+        &self,
+        from: &ScrubPlace,
+        go_on: &mut dyn FnMut(usize) -> bool,
+    ) -> Result<Option<ScrubPlace>, RowStoreError> {
+        let Some(file) = &self.file else {
+            return Ok(None);
+        };
+        let begins = *from == ScrubPlace::Records(Vec::new());
+        if begins {
+            file.drop_cache().map_err(io_refused)?;
+        }
+        let length = file.len().map_err(io_refused)?;
+        let scratch = Scratch::new(Arc::clone(file) as _, length);
+        let trust = match begins && length <= SCRUB_WHOLE_BYTES {
+            true => Trust::Nothing,
+            false => Trust::Pages,
+        };
+        let store = Self::over(scratch, SCRUB_CACHE_BYTES, trust)?;
+        if begins {
+            store.contents()?;
+        }
+        let mut next = None;
+        let mut place = from.clone();
+        if let ScrubPlace::Records(after) = from {
+            let begin = match after.is_empty() {
+                true => Bound::Unbounded,
+                false => Bound::Excluded(&after[..]),
+            };
+            store.visit_records(begin, None, &mut |key, record| {
+                let bytes = key.len() + record.row.values().map_or(0, <[u8]>::len);
+                if go_on(bytes) {
+                    return ControlFlow::Continue(());
+                }
+                next = Some(ScrubPlace::Records(key.to_vec()));
+                ControlFlow::Break(())
+            })?;
+            place = ScrubPlace::Due(Vec::new());
+        }
+        if let (None, ScrubPlace::Due(after)) = (&next, place) {
+            let due = store.begin_read()?.open_table(DUE).map_err(refused)?;
+            let range = (Bound::Excluded(&after[..]), Bound::Unbounded);
+            for pair in due.range::<&[u8]>(range).map_err(refused)? {
+                let (place, _) = pair.map_err(refused)?;
+                if !go_on(place.value().len()) {
+                    next = Some(ScrubPlace::Due(place.value().to_vec()));
+                    break;
+                }
+            }
+        }
+        Ok(next)
+    }
+}
+
+impl RowStore for RedbStore {
+    fn get(&self, keys: &[&[u8]]) -> Result<Vec<Option<Record>>, RowStoreError> {
+        self.noted(self.read_records(keys))
+    }
+
+    fn visit(
+        &self,
+        begin: Bound<&[u8]>,
+        before: Option<&[u8]>,
+        visit: Visit<'_>,
+    ) -> Result<(), RowStoreError> {
+        self.noted(self.visit_records(begin, before, visit))
+    }
+
+    fn due(&self, after: &[u8], horizon: u64, count: usize) -> Result<Vec<Due>, RowStoreError> {
+        self.noted(self.read_due(after, horizon, count))
+    }
+
+    fn commit(&self, commit: &Commit<'_>) -> Result<(), RowStoreError> {
+        self.noted(self.write(commit))
+    }
+
+    fn scrub(
+        &self,
+        from: &ScrubPlace,
+        go_on: &mut dyn FnMut(usize) -> bool,
+    ) -> Result<Option<ScrubPlace>, RowStoreError> {
+        self.noted(self.scrub_from(from, go_on))
+    }
+
+    fn damage(&self) -> Option<&str> {
+        self.damage.get().map(String::as_str)
     }
 }

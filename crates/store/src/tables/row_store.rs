@@ -85,6 +85,26 @@ pub(super) trait RowStore: Send + Sync {
 
     /// Makes a commit durable; when it fails nothing of it is in.
     fn commit(&self, commit: &Commit<'_>) -> Result<(), RowStoreError>;
+
+    /// Reads on in the last commit from the disk, past what is in memory, while it is to `go_on` (asked
+    /// for each record, with its bytes). Nobody commits meanwhile. None: it is at the end.
+    fn scrub(
+        &self,
+        from: &ScrubPlace,
+        go_on: &mut dyn FnMut(usize) -> bool,
+    ) -> Result<Option<ScrubPlace>, RowStoreError>;
+
+    /// Why the file cannot be used any more, once something was found in it that does not hold.
+    fn damage(&self) -> Option<&str>;
+}
+
+/// How far a scrub has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum ScrubPlace {
+    /// The records up to this key are read.
+    Records(Vec<u8>),
+    /// All records, and what is due up to this place.
+    Due(Vec<u8>),
 }
 
 /// A record that may be removed.

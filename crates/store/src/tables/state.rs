@@ -264,7 +264,7 @@ impl State {
             tables: Vec::new(),
             floors: Vec::new(),
             knowledge: std::mem::take(&mut self.knowledge_dirty).then(|| self.knowledge.encode()),
-            damage: self.mending.damage.as_ref().map(Damage::encode),
+            damage: self.mending.encode(),
         };
         self.mending.unwritten = false;
         for (name, table) in self.tables.iter_mut().filter(|(_, table)| table.dirty) {

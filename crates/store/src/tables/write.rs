@@ -441,7 +441,7 @@ impl Tables {
         let keys: Vec<Vec<u8>> = keys.collect();
         let before = match state.relation(rows.name, rows.epoch) {
             Relation::Same => {
-                let before = state.get(&keys).map_err(|error| self.fail(&error))?;
+                let before = self.read(state, |state| state.get(&keys))?;
                 state.position = append()?;
                 before
             }
@@ -535,7 +535,7 @@ impl Tables {
             .iter()
             .map(|(key, _)| record_key(name, key))
             .collect();
-        let before = state.get(&keys).map_err(|error| self.fail(&error))?;
+        let before = self.read(state, |state| state.get(&keys))?;
         let mut changes = Vec::new();
         for ((key, mut row), before) in strays.into_iter().zip(before) {
             let floor = state

@@ -14,7 +14,7 @@ use crate::filters::{FILTERS_DIR, FileReader, layer_path, legacy_path};
 use crate::journal::LOG_DIR;
 use crate::layer_file::LayerFileError;
 use crate::log::{REACHED_FILE, segment};
-use crate::tables::{ROWS_FILE, SET_ASIDE_PREFIX, TABLES_DIR};
+use crate::tables::{ROWS_FILE, SET_ASIDE_PREFIX, SUMS_FILE, TABLES_DIR};
 
 const READ_BYTES: usize = 1 << 20;
 /// How files end that are not yet in their place.
@@ -42,7 +42,7 @@ pub(super) fn check(
     for name in disk.list(TABLES_DIR)? {
         let path = format!("{TABLES_DIR}/{name}");
         match path.as_str() {
-            ROWS_FILE => {}
+            ROWS_FILE | SUMS_FILE => {}
             path if path.ends_with(UNFINISHED) => report.note(path, 0, Fault::Unfinished),
             path if name.starts_with(SET_ASIDE_PREFIX) => report.note(path, 0, Fault::SetAside),
             path => report.note(path, 0, Fault::Unclaimed),

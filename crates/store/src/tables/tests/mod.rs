@@ -117,3 +117,8 @@ fn collect_alone(node: &Collections) -> u64 {
     let collected = node.tables().collect(&stable(&[node]));
     collected.expect("collected")
 }
+
+/// Reads all of the file of rows from the disk.
+fn scrub(node: &Collections) {
+    while !node.tables().scrub(&|| true).expect("it reads") {}
+}
