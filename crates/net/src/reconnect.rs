@@ -124,11 +124,9 @@ impl Reconnect {
             Target::Peer(_) => true,
         });
         for seed in seeds {
+            let state = State::new(vec![seed.clone()], now);
             let target = Target::Seed(seed.clone());
-            self.targets.entry(target).or_insert_with(|| State {
-                hurried_until: now + HURRY,
-                ..State::new(vec![seed.clone()], now)
-            });
+            self.targets.entry(target).or_insert(state);
         }
         Ok(())
     }

@@ -17,9 +17,6 @@ fn seeded(ports: &[u16]) -> Reconnect {
     let mut policy = Reconnect::default();
     let seeds = ports.iter().map(|port| address(*port)).collect();
     policy.set_seeds(&seeds, ZERO).unwrap();
-    // Nobody has waited for them for a while.
-    let states = policy.targets.values_mut();
-    states.for_each(|state| state.hurried_until = ZERO);
     policy
 }
 
@@ -123,15 +120,6 @@ fn who_refused_is_called_at_once_when_somebody_asks_for_it() {
     policy.reached(&call.target, peer(1));
     policy.lost(peer(1), Some(&told), DELAY_MIN, 512);
     assert_eq!(policy.next_due(), Some(2 * DELAY_MIN));
-    // The same where the address was taken out and is there again.
-    policy.set_seeds(&BTreeSet::new(), ZERO).unwrap();
-    let now = 2 * DELAY_REFUSED;
-    policy
-        .set_seeds(&BTreeSet::from([address(1)]), now)
-        .unwrap();
-    policy.reached(&call.target, peer(1));
-    policy.lost(peer(1), Some(&told), now, 512);
-    assert_eq!(policy.next_due(), Some(now + DELAY_MIN));
 }
 
 #[test]

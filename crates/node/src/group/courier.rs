@@ -1,6 +1,7 @@
 //! The tasks between the group's thread and the transport: what comes in is handed to the thread,
 //! what the thread wants of the transport is done where waiting is allowed.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::thread::Thread;
 
@@ -58,6 +59,8 @@ pub(super) fn inputs() -> (mpsc::Sender<Input>, mpsc::Receiver<Input>) {
 pub(super) struct Targets {
     seeds: BTreeSet<Address>,
     wanted: BTreeMap<PeerKey, Vec<Address>>,
+    /// Seeds that somebody waits for, with a number that grows each time one is asked for.
+    asked: BTreeMap<Address, u64>,
 }
 
 impl From<group::Targets> for Targets {
@@ -70,6 +73,7 @@ impl From<group::Targets> for Targets {
         Targets {
             seeds: seeds.collect(),
             wanted: targets.wanted.into_iter().filter_map(called).collect(),
+            asked: BTreeMap::new(),
         }
     }
 }
@@ -84,25 +88,31 @@ pub(super) fn parsed(addresses: &[String]) -> Vec<Address> {
 #[derive(Debug)]
 pub(super) enum Errand {
     Disconnect(PeerKey, SessionId, Goodbye),
-    CallSeed(Address),
     Call(PeerKey, Vec<Address>),
 }
 
 /// The thread's end.
 pub(super) struct Errands {
     targets: watch::Sender<Targets>,
+    /// How often a seed was asked for.
+    asked: Cell<u64>,
     once: mpsc::Sender<Errand>,
 }
 
 impl Errands {
     /// Whom to call from now on.
     pub(super) fn aim(&self, targets: Targets) {
-        self.targets.send_if_modified(|known| {
-            let differs = *known != targets;
-            if differs {
-                *known = targets;
-            }
-            differs
+        self.targets.send_modify(|known| {
+            known.asked.retain(|seed, _| targets.seeds.contains(seed));
+            (known.seeds, known.wanted) = (targets.seeds, targets.wanted);
+        });
+    }
+
+    /// Calls a seed at once.
+    pub(super) fn ask(&self, seed: Address) {
+        self.targets.send_modify(|known| {
+            self.asked.set(self.asked.get() + 1);
+            known.asked.insert(seed, self.asked.get());
         });
     }
 
@@ -129,7 +139,11 @@ pub(super) fn errands(handle: Handle) -> Errands {
     let (targets, aimed) = watch::channel(Targets::default());
     let (once, queue) = mpsc::channel(ERRANDS_MAX);
     tokio::spawn(run(handle, aimed, queue));
-    Errands { targets, once }
+    Errands {
+        targets,
+        asked: Cell::new(0),
+        once,
+    }
 }
 
 async fn run(
@@ -154,7 +168,6 @@ async fn run(
                 Some(Errand::Disconnect(peer, session, goodbye)) => {
                     handle.disconnect(peer, session, goodbye).await
                 }
-                Some(Errand::CallSeed(address)) => handle.call_seed(address).await,
                 Some(Errand::Call(peer, addresses)) => handle.dial_known(peer, addresses).await,
             },
         };
@@ -168,6 +181,11 @@ async fn aim(handle: &Handle, before: &Targets, now: &Targets) {
     let mut outcomes = Vec::new();
     if before.seeds != now.seeds {
         outcomes.push(handle.set_seeds(now.seeds.clone()).await);
+    }
+    for (seed, number) in &now.asked {
+        if before.asked.get(seed) != Some(number) {
+            outcomes.push(handle.call_seed(seed.clone()).await);
+        }
     }
     for peer in before.wanted.keys() {
         if !now.wanted.contains_key(peer) {

@@ -119,7 +119,7 @@ impl Owner {
             Output::Aim(targets) => self.errands.aim(targets.into()),
             Output::CallSeed(address) => {
                 if let Ok(address) = address.parse() {
-                    self.errands.run(Errand::CallSeed(address));
+                    self.errands.ask(address);
                 }
             }
             Output::Call { peer, addresses } => {
